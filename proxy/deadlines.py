@@ -1,0 +1,80 @@
+"""One coarse wheel of deadlines per worker, instead of a timer per request.
+
+A deadline is pushed back by one attribute write; the wheel notices when its slot comes round and files it again. Expiry is
+late by at most one tick and never early.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+TICK = 0.1
+"""Seconds between turns of the wheel."""
+
+
+class Deadline:
+    """Something that happens at a time unless it is pushed back or cancelled first."""
+
+    __slots__ = ("_filed", "at", "expire")
+
+    def __init__(self, expire: Callable[[], None]) -> None:
+        self.expire = expire
+        self.at = 0.0
+        """Loop time at which `expire` is called once; 0: not set. Write it freely to push a filed deadline back or cancel it.
+        To set one that may be earlier than before, use `Wheel.file`."""
+        self._filed = 0.0
+
+
+class Wheel:
+    """The worker's deadlines, in buckets of one tick."""
+
+    __slots__ = ("_buckets", "_handle", "_loop", "_turned", "now")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._buckets: dict[int, list[Deadline]] = {}
+        self.now = loop.time()
+        """Loop time as of the last turn: cheap to read, at most a tick old."""
+        self._turned = int(self.now / TICK)
+        self._handle = loop.call_later(TICK, self._turn)
+
+    def file(self, deadline: Deadline, after: float) -> None:
+        """Let `deadline` expire `after` seconds from now. An earlier filing of it is replaced."""
+        at = self._loop.time() + after
+        deadline.at = at
+        if not deadline._filed or at < deadline._filed:  # noqa: SLF001  the wheel owns this field
+            self._file(deadline, at)
+
+    def _file(self, deadline: Deadline, at: float) -> None:
+        deadline._filed = at  # noqa: SLF001
+        slot = max(int(at / TICK) + 1, self._turned + 1)
+        bucket = self._buckets.get(slot)
+        if bucket is None:
+            self._buckets[slot] = [deadline]
+        else:
+            bucket.append(deadline)
+
+    def _turn(self) -> None:
+        self._handle = self._loop.call_later(TICK, self._turn)
+        self.now = now = self._loop.time()
+        slot = int(now / TICK)
+        first, self._turned = self._turned + 1, slot
+        for number in range(first, slot + 1):
+            for deadline in self._buckets.pop(number, ()):
+                self._look(deadline, now)
+
+    def _look(self, deadline: Deadline, now: float) -> None:
+        if int(deadline._filed / TICK) + 1 > int(now / TICK):  # noqa: SLF001
+            return  # filed again elsewhere, earlier or later: that filing counts
+        deadline._filed = 0.0  # noqa: SLF001
+        if not deadline.at:
+            return
+        if deadline.at <= now:
+            deadline.at = 0.0
+            deadline.expire()
+        else:
+            self._file(deadline, deadline.at)
+
+    def close(self) -> None:
+        """Stop turning; nothing expires any more."""
+        self._handle.cancel()
+        self._buckets.clear()

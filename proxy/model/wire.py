@@ -1,0 +1,220 @@
+"""How configuration travels: entries of msgpack under keys, each with a digest, and one root digest for the whole.
+
+A receiver names the root that it holds; the sender answers with what changed since, or with everything. The receiver checks the
+new root after applying, so a torn or foreign message is refused whole and the old configuration stays.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from proxy.model.config import Certificate, ProxyConfig, Route, Upstream
+
+VERSION = 1
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""5,000 routes are 0.7 MB; a message above this is refused unread."""
+
+
+class WireError(Exception):
+    """What arrived is not a configuration that we can hold: malformed, of another version, or torn."""
+
+
+class RouteEntry(msgspec.Struct, frozen=True, tag="route"):
+    """A route, under ``r/`` and its id."""
+
+    value: Route
+
+
+class UpstreamEntry(msgspec.Struct, frozen=True, tag="upstream"):
+    """An upstream, under ``u/`` and its key."""
+
+    value: Upstream
+
+
+class CertificateEntry(msgspec.Struct, frozen=True, tag="certificate"):
+    """A certificate, under ``c/`` and its key."""
+
+    value: Certificate
+
+
+class TlsHostEntry(msgspec.Struct, frozen=True, tag="tls-host"):
+    """The certificate of a host, under ``h/`` and the host."""
+
+    value: str
+
+
+class DefaultEntry(msgspec.Struct, frozen=True, tag="default"):
+    """The default certificate, under ``d/``."""
+
+    value: str
+
+
+Entry = RouteEntry | UpstreamEntry | CertificateEntry | TlsHostEntry | DefaultEntry
+
+
+class ProblemReport(msgspec.Struct, frozen=True):
+    """One problem with one user's object, as the admin port shows it."""
+
+    kind: str
+    namespace: str
+    name: str
+    reason: str
+    message: str
+    field: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What the controller says about a configuration; no part of its digest."""
+
+    problems: tuple[ProblemReport, ...] = ()
+    objects: int = 0
+    observed_at: float = 0.0
+    """CLOCK_MONOTONIC of the newest object event in this configuration; 0: unknown."""
+
+
+class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the proxy says when it asks: the acknowledgement of what it holds."""
+
+    version: int = VERSION
+    digest: str = ""
+    """Root that every worker has applied; empty: nothing yet."""
+    rejected: Mapping[str, str] = {}
+    """Route id to the reason why it could not be compiled and answers 500."""
+
+
+class SyncReply(msgspec.Struct, frozen=True):
+    """What changed between two roots."""
+
+    version: int
+    base: str
+    """Root that this is relative to; empty: everything follows."""
+    digest: str
+    upsert: Mapping[str, bytes]
+    remove: tuple[str, ...]
+    report: Report
+
+
+class Encoded:
+    """A configuration as its entries: key to (bytes, digest), and the root. Immutable; shares entries with its predecessor."""
+
+    __slots__ = ("entries", "root", "values")
+
+    def __init__(self, entries: Mapping[str, tuple[bytes, bytes]], values: Mapping[str, object] | None = None) -> None:
+        self.entries = entries
+        self.values = values or {}
+        """Key to the value that was encoded, on the sender's side, so that an unchanged value is not encoded again."""
+        whole = hashlib.blake2b(digest_size=16)
+        for key in sorted(entries):
+            whole.update(entries[key][1])
+        self.root = whole.hexdigest()
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(Entry)
+_reply_decoder = msgspec.msgpack.Decoder(SyncReply)
+_request_decoder = msgspec.msgpack.Decoder(SyncRequest)
+
+
+def _entry(key: str, data: bytes) -> tuple[bytes, bytes]:
+    return data, hashlib.blake2b(
+        data, digest_size=16, person=hashlib.blake2b(key.encode(), digest_size=16).digest()
+    ).digest()
+
+
+def _parts(config: ProxyConfig) -> Iterable[tuple[str, object, type]]:
+    yield from (("r/" + key, value, RouteEntry) for key, value in config.routes.items())
+    yield from (("u/" + key, value, UpstreamEntry) for key, value in config.upstreams.items())
+    yield from (("c/" + key, value, CertificateEntry) for key, value in config.certificates.items())
+    yield from (("h/" + key, value, TlsHostEntry) for key, value in config.tls_hosts.items())
+    if config.default_certificate is not None:
+        yield "d/", config.default_certificate, DefaultEntry
+
+
+def encode_config(config: ProxyConfig, previous: Encoded | None = None) -> Encoded:
+    """Encode and digest `config`; values identical to those of `previous` are taken over without work."""
+    entries: dict[str, tuple[bytes, bytes]] = {}
+    values: dict[str, object] = {}
+    known = previous.values if previous is not None else {}
+    for key, value, wrap in _parts(config):
+        values[key] = value
+        if previous is not None and known.get(key) is value:
+            entries[key] = previous.entries[key]
+        else:
+            entries[key] = _entry(key, _encoder.encode(wrap(value)))
+    return Encoded(entries, values)
+
+
+def reply_between(base: Encoded | None, to: Encoded, report: Report) -> SyncReply:
+    """Say what turns `base` (None: nothing) into `to`."""
+    old = base.entries if base is not None else {}
+    upsert = {
+        key: entry[0] for key, entry in to.entries.items() if (held := old.get(key)) is None or held[1] != entry[1]
+    }
+    remove = tuple(key for key in old if key not in to.entries)
+    return SyncReply(
+        version=VERSION,
+        base=base.root if base is not None else "",
+        digest=to.root,
+        upsert=upsert,
+        remove=remove,
+        report=report,
+    )
+
+
+def apply_reply(held: Encoded | None, reply: SyncReply) -> Encoded:
+    """Return what the receiver holds after `reply`; raises `WireError` and changes nothing if it does not fit."""
+    if reply.version != VERSION:
+        raise WireError(f"the configuration is of version {reply.version}, this program reads version {VERSION}")
+    if reply.base and (held is None or held.root != reply.base):
+        raise WireError(f"the change is relative to {reply.base}, which is not held")
+    entries = dict(held.entries) if held is not None and reply.base else {}
+    for key in reply.remove:
+        entries.pop(key, None)
+    for key, data in reply.upsert.items():
+        entries[key] = _entry(key, data)
+    result = Encoded(entries)
+    if result.root != reply.digest:
+        raise WireError(f"the root is {result.root} after applying, {reply.digest} was announced")
+    return result
+
+
+def decode_entry(key: str, data: bytes) -> Entry:
+    """Decode one entry; raises `WireError` if it is malformed or not of the kind that its key says."""
+    try:
+        entry = _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WireError(f"entry {key!r} cannot be read: {error}") from None
+    if key[:2] != _PREFIXES[type(entry)]:
+        raise WireError(f"entry {key!r} holds a {type(entry).__name__}")
+    return entry
+
+
+_PREFIXES: Mapping[type, str] = {
+    RouteEntry: "r/",
+    UpstreamEntry: "u/",
+    CertificateEntry: "c/",
+    TlsHostEntry: "h/",
+    DefaultEntry: "d/",
+}
+
+
+def encode_message(message: SyncRequest | SyncReply) -> bytes:
+    """Encode a message for the control socket."""
+    return _encoder.encode(message)
+
+
+def decode_reply(data: bytes) -> SyncReply:
+    """Decode a `SyncReply`; raises `WireError`."""
+    try:
+        return _reply_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WireError(f"the reply cannot be read: {error}") from None
+
+
+def decode_request(data: bytes) -> SyncRequest:
+    """Decode a `SyncRequest`; raises `WireError`."""
+    try:
+        return _request_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WireError(f"the request cannot be read: {error}") from None
