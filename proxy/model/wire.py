@@ -111,7 +111,7 @@ class Encoded:
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-_decoder = msgspec.msgpack.Decoder(Entry)
+_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 _reply_decoder = msgspec.msgpack.Decoder(SyncReply)
 _request_decoder = msgspec.msgpack.Decoder(SyncRequest)
 
