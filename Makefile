@@ -1,0 +1,55 @@
+# Every target works on a fresh machine with Python 3.11 or newer: what it needs, it installs.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell tools/find-python)
+PYTEST_ARGS ?=
+
+.PHONY: help demo demo-check test lint format lock clean
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.made: tools/find-python
+	@test -n "$(PYTHON)" || { echo "Sluice needs Python 3.11 or newer; none was found. Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made requirements/demo.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/demo.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements/dev.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## a chat over wss through Sluice, until Ctrl-C
+	@exec $(BIN)/python tools/demo.py
+
+demo-check: $(VENV)/.demo ## the same on free ports, driven as a person would; ends with 0 or 1
+	@exec $(BIN)/python tools/demo_check.py
+
+test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run them all
+	tools/install-test-packages
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy, import contracts, longest files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/longest.py
+
+format: $(VENV)/.dev ## rewrite the code as ruff formats it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## pin every dependency with hashes (needs uv)
+	for name in runtime demo dev; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	    $$(test $$name = runtime || echo --extra $$name --constraint requirements/runtime.txt) pyproject.toml --output-file requirements/$$name.txt || exit 1; \
+	done
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist manifests/examples/chat/generated
