@@ -110,6 +110,8 @@ class Encoded:
         self.root = whole.hexdigest()
 
 
+# msgspec lets the codec's own error through for a key that is not UTF-8.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 _reply_decoder = msgspec.msgpack.Decoder(SyncReply)
@@ -117,9 +119,7 @@ _request_decoder = msgspec.msgpack.Decoder(SyncRequest)
 
 
 def _entry(key: str, data: bytes) -> tuple[bytes, bytes]:
-    return data, hashlib.blake2b(
-        data, digest_size=16, person=hashlib.blake2b(key.encode(), digest_size=16).digest()
-    ).digest()
+    return data, hashlib.blake2b(data, digest_size=16, person=hashlib.blake2b(key.encode(), digest_size=16).digest()).digest()
 
 
 def _parts(config: ProxyConfig) -> Iterable[tuple[str, object, type]]:
@@ -148,9 +148,7 @@ def encode_config(config: ProxyConfig, previous: Encoded | None = None) -> Encod
 def reply_between(base: Encoded | None, to: Encoded, report: Report) -> SyncReply:
     """Say what turns `base` (None: nothing) into `to`."""
     old = base.entries if base is not None else {}
-    upsert = {
-        key: entry[0] for key, entry in to.entries.items() if (held := old.get(key)) is None or held[1] != entry[1]
-    }
+    upsert = {key: entry[0] for key, entry in to.entries.items() if (held := old.get(key)) is None or held[1] != entry[1]}
     remove = tuple(key for key in old if key not in to.entries)
     return SyncReply(
         version=VERSION,
@@ -183,7 +181,7 @@ def decode_entry(key: str, data: bytes) -> Entry:
     """Decode one entry; raises `WireError` if it is malformed or not of the kind that its key says."""
     try:
         entry = _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise WireError(f"entry {key!r} cannot be read: {error}") from None
     if key[:2] != _PREFIXES[type(entry)]:
         raise WireError(f"entry {key!r} holds a {type(entry).__name__}")
@@ -208,7 +206,7 @@ def decode_reply(data: bytes) -> SyncReply:
     """Decode a `SyncReply`; raises `WireError`."""
     try:
         return _reply_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise WireError(f"the reply cannot be read: {error}") from None
 
 
@@ -216,5 +214,5 @@ def decode_request(data: bytes) -> SyncRequest:
     """Decode a `SyncRequest`; raises `WireError`."""
     try:
         return _request_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise WireError(f"the request cannot be read: {error}") from None
