@@ -1,6 +1,7 @@
 """The wheel: never early, at most a tick late, and cheap to push back."""
 
 import asyncio
+import contextlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,10 +96,8 @@ def test_failing_expiry_does_not_stop_the_wheel() -> None:
 
     wheel.file(Deadline(fail), 1.0)
     wheel.file(Deadline(lambda: fired.append(clock.time())), 3.0)
-    try:
+    with contextlib.suppress(ZeroDivisionError):
         clock.advance(2.0)
-    except ZeroDivisionError:
-        pass
     clock.advance(4.0)
 
     assert len(fired) == 1

@@ -1,5 +1,7 @@
 """The configuration on the wire: what comes back is what was sent, and nothing hostile gets in."""
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -143,10 +145,8 @@ def test_key_material_does_not_print() -> None:
 @given(st.binary(max_size=200))
 def test_hostile_bytes_give_a_wire_error_or_a_value(data: bytes) -> None:
     for decode in (wire.decode_reply, wire.decode_request, lambda raw: wire.decode_entry("r/x", raw)):
-        try:
-            decode(data)
-        except wire.WireError as error:
-            assert str(error)
+        with contextlib.suppress(wire.WireError):
+            assert isinstance(decode(data), wire.SyncReply | wire.SyncRequest | wire.Entry)
 
 
 @given(st.data())
