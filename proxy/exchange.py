@@ -1,0 +1,117 @@
+"""One request and its answer, free of any wire version, and the connection it came by.
+
+What filters, routing and logs need to know of a request lives here; how it was framed does not.
+"""
+
+from dataclasses import dataclass
+
+
+class Client:
+    """One accepted connection, as far as its requests need to know it."""
+
+    __slots__ = ("listener", "peer", "port", "secure", "sni", "tls_scope", "trusted")
+
+    def __init__(
+        self,
+        *,
+        peer: str,
+        secure: bool = False,
+        sni: str | None = None,
+        port: int = 80,
+        trusted: bool = False,
+        listener: str = "http",
+        tls_scope: str = "",
+    ) -> None:
+        self.peer = peer
+        """IP address of the other end."""
+        self.secure = secure
+        """TLS was terminated here."""
+        self.sni = sni
+        """Server name of the ClientHello; None: none was sent, or not TLS."""
+        self.port = port
+        """Port that clients see, for X-Forwarded-Port."""
+        self.trusted = trusted
+        """The peer is in --trusted-proxies: its forwarding headers are believed."""
+        self.listener = listener
+        self.tls_scope = tls_scope
+        """Key of the certificate that the server name got; see `CertificateStore.scope`."""
+
+
+class Request:
+    """One request, its head parsed and checked."""
+
+    __slots__ = (
+        "_lowered",
+        "address",
+        "authority",
+        "client",
+        "fields",
+        "host",
+        "id",
+        "method",
+        "path",
+        "query",
+        "target",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        method: str,
+        target: str,
+        version: int,
+        host: str,
+        authority: str,
+        fields: list[tuple[str, str]],
+        *,
+        upgrade: bool,
+    ) -> None:
+        self.client = client
+        self.method = method
+        self.target = target
+        """Origin-form target, the client's own bytes as Latin-1."""
+        self.version = version
+        """10 or 11."""
+        self.host = host
+        """For matching: lower case, without port and trailing dot."""
+        self.authority = authority
+        """Host as the client sent it."""
+        self.fields = fields
+        """Header fields in order, values stripped, bytes as Latin-1."""
+        self.upgrade = upgrade
+        """A well-formed WebSocket attempt."""
+        path, _, query = target.partition("?")
+        self.path = path
+        self.query = query
+        self.id = ""
+        """X-Request-ID of this request."""
+        self.address = client.peer
+        """The client's address: the peer, or what a trusted proxy says."""
+        self._lowered: dict[str, list[str]] | None = None
+
+    def values(self, name: str) -> list[str]:
+        """Return all values of a field, by its lower-case name."""
+        lowered = self._lowered
+        if lowered is None:
+            lowered = {}
+            for field, value in self.fields:
+                lowered.setdefault(field.lower(), []).append(value)
+            self._lowered = lowered
+        return lowered.get(name, [])
+
+    def subprotocols(self) -> list[str]:
+        """Return the subprotocols offered (RFC 6455, 11.3.4)."""
+        return [token for value in self.values("sec-websocket-protocol") for part in value.split(",") if (token := part.strip())]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the proxy's own. `message` is one sentence that says what is wrong and whose fault it is."""
+
+    status: int
+    message: str
+    headers: tuple[tuple[str, str], ...] = ()
+    close: bool = False
+    """The connection ends after it: its framing is not to be trusted any more."""

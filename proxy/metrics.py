@@ -1,0 +1,333 @@
+"""What a worker counts: plain integers in slots, sent to the supervisor as what was added since the last time.
+
+No labels are looked up on the hot path. The supervisor's totals and their exposition are in totals.py.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+import msgspec
+
+LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Bucket bounds in seconds of requests, first bytes, connects and handshakes."""
+LIFETIME = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 43200.0, 86400.0)
+"""Bucket bounds in seconds of sockets: 1 s to 1 day."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+MAX_OTHER_CODES = 32
+"""Close codes beyond 1000 to 1015 that a route counts by themselves (spec/metrics.md)."""
+
+
+class HistogramDelta(msgspec.Struct, array_like=True):
+    """What was observed since the last delta: counts per bucket (the last one is +Inf) and their sum."""
+
+    counts: list[int]
+    total: float
+
+
+class Histogram:
+    """Observations in buckets."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = LATENCY) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation; bounds are inclusive."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def take(self) -> HistogramDelta | None:
+        """Return and forget what was observed; None: nothing."""
+        if not any(self.counts):
+            return None
+        delta = HistogramDelta(self.counts, self.total)
+        self.counts = [0] * (len(self.bounds) + 1)
+        self.total = 0.0
+        return delta
+
+
+class RouteDelta(msgspec.Struct, omit_defaults=True):
+    """What one route added; gauges are absolute."""
+
+    requests: Mapping[str, int] = {}
+    """`service method status`, separated by spaces, to count."""
+    duration: HistogramDelta | None = None
+    first_byte: Mapping[str, HistogramDelta] = {}
+    request_bytes: int = 0
+    response_bytes: int = 0
+    in_flight: int = 0
+    sockets: Mapping[str, int] = {}
+    handshakes: Mapping[str, int] = {}
+    handshake_duration: HistogramDelta | None = None
+    socket_duration: HistogramDelta | None = None
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    closes: Mapping[str, int] = {}
+    """`code by`, separated by a space, to count."""
+
+
+class RouteStats:
+    """What one route counts in this worker."""
+
+    __slots__ = (
+        "closes",
+        "codes",
+        "duration",
+        "first_bytes",
+        "handshake_duration",
+        "handshakes",
+        "in_flight",
+        "request_bytes",
+        "requests",
+        "response_bytes",
+        "route_id",
+        "socket_duration",
+        "sockets",
+        "ws_bytes_in",
+        "ws_bytes_out",
+        "ws_messages_in",
+        "ws_messages_out",
+    )
+
+    def __init__(self, route_id: str) -> None:
+        self.route_id = route_id
+        self.requests: dict[tuple[str, str, int], int] = {}
+        self.duration = Histogram()
+        self.first_bytes: dict[str, Histogram] = {}
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.in_flight = 0
+        self.sockets: dict[str, int] = {}
+        self.handshakes: dict[int, int] = {}
+        self.handshake_duration = Histogram()
+        self.socket_duration = Histogram(LIFETIME)
+        self.ws_messages_in = 0
+        """From the client."""
+        self.ws_messages_out = 0
+        self.ws_bytes_in = 0
+        self.ws_bytes_out = 0
+        self.closes: dict[tuple[str, str], int] = {}
+        self.codes: set[int] = set()
+
+    def request_done(
+        self, service: str, method: str, status: int, seconds: float, request_bytes: int, response_bytes: int
+    ) -> None:
+        """Count an answered request."""
+        key = (service, method, status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        self.duration.observe(seconds)
+        self.request_bytes += request_bytes
+        self.response_bytes += response_bytes
+
+    def first_byte(self, service: str, seconds: float) -> None:
+        """Count the time until the backend's head."""
+        histogram = self.first_bytes.get(service)
+        if histogram is None:
+            histogram = self.first_bytes[service] = Histogram()
+        histogram.observe(seconds)
+
+    def ws_handshake(self, status: int, seconds: float | None = None) -> None:
+        """Count an upgrade by its answer; `seconds` for 101 only."""
+        self.handshakes[status] = self.handshakes.get(status, 0) + 1
+        if seconds is not None:
+            self.handshake_duration.observe(seconds)
+
+    def ws_opened(self, service: str) -> None:
+        """Count a socket that is open from now on."""
+        self.sockets[service] = self.sockets.get(service, 0) + 1
+
+    def ws_closed(self, service: str, code: int, by: str, seconds: float) -> None:
+        """Count a socket that is gone: its close code and who closed it (client, backend, proxy:CAUSE)."""
+        self.sockets[service] = self.sockets.get(service, 0) - 1
+        key = (self._code_label(code), by)
+        self.closes[key] = self.closes.get(key, 0) + 1
+        self.socket_duration.observe(seconds)
+
+    def _code_label(self, code: int) -> str:
+        if not 1000 <= code <= 1015 and code not in self.codes:
+            if len(self.codes) >= MAX_OTHER_CODES:
+                return "other"
+            self.codes.add(code)
+        return str(code)
+
+    def take(self) -> RouteDelta:
+        """Return and forget what was added; gauges stay."""
+        delta = RouteDelta(
+            requests={
+                f"{service or '-'} {method if method in METHODS else 'other'} {status}": count
+                for (service, method, status), count in self.requests.items()
+            },
+            duration=self.duration.take(),
+            first_byte={service: taken for service, histogram in self.first_bytes.items() if (taken := histogram.take())},
+            request_bytes=self.request_bytes,
+            response_bytes=self.response_bytes,
+            in_flight=self.in_flight,
+            sockets=dict(self.sockets),
+            handshakes={str(status): count for status, count in self.handshakes.items()},
+            handshake_duration=self.handshake_duration.take(),
+            socket_duration=self.socket_duration.take(),
+            messages_in=self.ws_messages_in,
+            messages_out=self.ws_messages_out,
+            bytes_in=self.ws_bytes_in,
+            bytes_out=self.ws_bytes_out,
+            closes={f"{code} {by}": count for (code, by), count in self.closes.items()},
+        )
+        self.requests = {}
+        self.handshakes = {}
+        self.closes = {}
+        self.request_bytes = self.response_bytes = 0
+        self.ws_messages_in = self.ws_messages_out = self.ws_bytes_in = self.ws_bytes_out = 0
+        return delta
+
+
+class ServiceDelta(msgspec.Struct, omit_defaults=True):
+    """What one upstream added; gauges are absolute."""
+
+    connect_duration: HistogramDelta | None = None
+    connect_failures: int = 0
+    connections: int = 0
+    ready: int = 0
+    draining: int = 0
+
+
+class ServiceStats:
+    """What one upstream counts in this worker."""
+
+    __slots__ = ("connect_duration", "connect_failures", "connections", "draining", "key", "ready")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.connect_duration = Histogram()
+        self.connect_failures = 0
+        self.connections = 0
+        """Open connections to its endpoints, idle ones too."""
+        self.ready = 0
+        self.draining = 0
+
+    def connected(self, seconds: float) -> None:
+        """Count a connection that was made."""
+        self.connect_duration.observe(seconds)
+
+    def connect_failed(self) -> None:
+        """Count an attempt that was refused or timed out."""
+        self.connect_failures += 1
+
+    def take(self) -> ServiceDelta:
+        """Return and forget what was added; gauges stay."""
+        failures, self.connect_failures = self.connect_failures, 0
+        return ServiceDelta(self.connect_duration.take(), failures, self.connections, self.ready, self.draining)
+
+
+class StatsDelta(msgspec.Struct, omit_defaults=True):
+    """What a worker added since its last delta."""
+
+    routes: Mapping[str, RouteDelta] = {}
+    services: Mapping[str, ServiceDelta] = {}
+    connections: Mapping[str, int] = {}
+    connections_total: Mapping[str, int] = {}
+    tls_handshakes: Mapping[str, int] = {}
+    tls_duration: HistogramDelta | None = None
+    loop_lag: HistogramDelta | None = None
+    log_dropped: int = 0
+
+
+class WorkerStats:
+    """Everything that one worker counts."""
+
+    __slots__ = (
+        "connections",
+        "connections_total",
+        "log_dropped",
+        "loop_lag",
+        "routes",
+        "services",
+        "tls_duration",
+        "tls_handshakes",
+        "unmatched",
+    )
+
+    def __init__(self) -> None:
+        self.unmatched = RouteStats("-")
+        """Requests that match nothing."""
+        self.routes: dict[str, RouteStats] = {}
+        self.services: dict[str, ServiceStats] = {}
+        self.connections: dict[str, int] = {}
+        self.connections_total: dict[str, int] = {}
+        self.tls_handshakes: dict[str, int] = {}
+        self.tls_duration = Histogram()
+        self.loop_lag = Histogram()
+        self.log_dropped = 0
+
+    def route(self, route_id: str) -> RouteStats:
+        """Return the counts of a route, made at its first use."""
+        stats = self.routes.get(route_id)
+        if stats is None:
+            stats = self.routes[route_id] = RouteStats(route_id)
+        return stats
+
+    def drop_route(self, route_id: str) -> None:
+        """Forget a route that is gone; sockets that it leaves behind count on its old object."""
+        self.routes.pop(route_id, None)
+
+    def service(self, key: str) -> ServiceStats:
+        """Return the counts of an upstream, made at its first use."""
+        stats = self.services.get(key)
+        if stats is None:
+            stats = self.services[key] = ServiceStats(key)
+        return stats
+
+    def drop_service(self, key: str) -> None:
+        """Forget an upstream that is gone."""
+        self.services.pop(key, None)
+
+    def set_endpoints(self, key: str, ready: int, draining: int) -> None:
+        """Set how many endpoints an upstream has."""
+        stats = self.service(key)
+        stats.ready, stats.draining = ready, draining
+
+    def connection_opened(self, listener: str) -> None:
+        """Count an accepted connection."""
+        self.connections[listener] = self.connections.get(listener, 0) + 1
+        self.connections_total[listener] = self.connections_total.get(listener, 0) + 1
+
+    def connection_closed(self, listener: str) -> None:
+        """Count a connection that is gone."""
+        self.connections[listener] = self.connections.get(listener, 0) - 1
+
+    def tls_handshake(self, result: str, seconds: float) -> None:
+        """Count a handshake: ok, failed, timeout or refused."""
+        self.tls_handshakes[result] = self.tls_handshakes.get(result, 0) + 1
+        if result == "ok":
+            self.tls_duration.observe(seconds)
+
+    def delta(self) -> StatsDelta:
+        """Return what was added since the last call. Routes and upstreams that did nothing are left out."""
+        routes = {}
+        for stats in (self.unmatched, *self.routes.values()):
+            delta = stats.take()
+            if delta != _IDLE_ROUTE:
+                routes[stats.route_id] = delta
+        services = {key: delta for key, service in self.services.items() if (delta := service.take()) != _IDLE_SERVICE}
+        totals, self.connections_total = self.connections_total, {}
+        handshakes, self.tls_handshakes = self.tls_handshakes, {}
+        dropped, self.log_dropped = self.log_dropped, 0
+        return StatsDelta(
+            routes,
+            services,
+            dict(self.connections),
+            totals,
+            handshakes,
+            self.tls_duration.take(),
+            self.loop_lag.take(),
+            dropped,
+        )
+
+
+_IDLE_ROUTE = RouteDelta()
+_IDLE_SERVICE = ServiceDelta()

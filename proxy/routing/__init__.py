@@ -1,0 +1,1 @@
+"""Which route serves a request: pure look-ups by host, path and conditions."""

@@ -1,0 +1,1 @@
+"""TLS towards clients: the ClientHello, contexts, and which certificate a host gets."""

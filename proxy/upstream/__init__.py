@@ -1,0 +1,1 @@
+"""Endpoints, their connections, and the choice among them."""

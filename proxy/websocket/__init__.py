@@ -1,0 +1,1 @@
+"""WebSockets: the handshake's checks, the frame scanner, the one closer, the tunnel."""
