@@ -115,9 +115,7 @@ class RouteStats:
         self.closes: dict[tuple[str, str], int] = {}
         self.codes: set[int] = set()
 
-    def request_done(
-        self, service: str, method: str, status: int, seconds: float, request_bytes: int, response_bytes: int
-    ) -> None:
+    def request_done(self, service: str, method: str, status: int, seconds: float, request_bytes: int, response_bytes: int) -> None:
         """Count an answered request."""
         key = (service, method, status)
         self.requests[key] = self.requests.get(key, 0) + 1
@@ -241,6 +239,7 @@ class WorkerStats:
     """Everything that one worker counts."""
 
     __slots__ = (
+        "_busy",
         "connections",
         "connections_total",
         "log_dropped",
@@ -263,6 +262,8 @@ class WorkerStats:
         self.tls_duration = Histogram()
         self.loop_lag = Histogram()
         self.log_dropped = 0
+        self._busy: set[str] = set()
+        """Keys whose last delta was not idle: their gauges may have to go back to zero."""
 
     def route(self, route_id: str) -> RouteStats:
         """Return the counts of a route, made at its first use."""
@@ -311,9 +312,13 @@ class WorkerStats:
         routes = {}
         for stats in (self.unmatched, *self.routes.values()):
             delta = stats.take()
-            if delta != _IDLE_ROUTE:
+            if self._matters("r/" + stats.route_id, idle=delta == _IDLE_ROUTE):
                 routes[stats.route_id] = delta
-        services = {key: delta for key, service in self.services.items() if (delta := service.take()) != _IDLE_SERVICE}
+        services = {}
+        for key, service in self.services.items():
+            added = service.take()
+            if self._matters("s/" + key, idle=added == _IDLE_SERVICE):
+                services[key] = added
         totals, self.connections_total = self.connections_total, {}
         handshakes, self.tls_handshakes = self.tls_handshakes, {}
         dropped, self.log_dropped = self.log_dropped, 0
@@ -327,6 +332,14 @@ class WorkerStats:
             self.loop_lag.take(),
             dropped,
         )
+
+    def _matters(self, key: str, *, idle: bool) -> bool:
+        was_busy = key in self._busy
+        if idle:
+            self._busy.discard(key)
+            return was_busy
+        self._busy.add(key)
+        return True
 
 
 _IDLE_ROUTE = RouteDelta()
