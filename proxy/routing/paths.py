@@ -1,0 +1,70 @@
+"""Paths as backends may read them: the same bytes can mean different paths to the router and to the application.
+
+A path with dot segments, empty segments, encoded separators or parameters has several readings; a request is only served if all
+of them lead to the same route (spec/wire.md, RFC 3986 section 6.2.2).
+"""
+
+import re
+
+_SUSPICIOUS = re.compile(r"//|/\.|;|%|\\")
+_ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
+_BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def is_plain(path: str) -> bool:
+    """Tell whether a path has only one reading."""
+    return _SUSPICIOUS.search(path) is None
+
+
+def _decode_unreserved(path: str) -> str:
+    def replace(match: re.Match[str]) -> str:
+        character = chr(int(match[1], 16))
+        return character if character in _UNRESERVED else "%" + match[1].upper()
+
+    return _ENCODED.sub(replace, path)
+
+
+def _decode_all(path: str) -> str:
+    return _ENCODED.sub(lambda match: chr(int(match[1], 16)), path)
+
+
+def remove_dot_segments(path: str) -> str:
+    """Resolve `.` and `..` (RFC 3986, 5.2.4)."""
+    output: list[str] = []
+    segments = path.split("/")[1:]
+    for number, segment in enumerate(segments):
+        last = number == len(segments) - 1
+        if segment == ".." and output:
+            output.pop()
+        if segment in (".", ".."):
+            if last:
+                output.append("")
+        else:
+            output.append(segment)
+    return "/" + "/".join(output)
+
+
+def merge_slashes(path: str) -> str:
+    """Collapse empty segments, as many backends do."""
+    return re.sub("/{2,}", "/", path)
+
+
+def strip_parameters(path: str) -> str:
+    """Drop what follows `;` in each segment, as servlet containers do."""
+    return re.sub(";[^/]*", "", path)
+
+
+def readings(path: str) -> tuple[str, ...] | None:
+    """Return every plausible reading of a path, the router's own first; None: it is refused outright (bad encoding, NUL)."""
+    if _BAD_ENCODING.search(path) or "%00" in path or "\\" in path:
+        return None
+    plain = _decode_unreserved(path)
+    found = dict.fromkeys((remove_dot_segments(plain), plain, path))
+    decoded = _decode_all(plain)
+    for variant in (plain, decoded, decoded.replace("\\", "/"), _decode_all(decoded)):
+        for stripped in (variant, strip_parameters(variant)):
+            found[remove_dot_segments(stripped)] = None
+            found[remove_dot_segments(merge_slashes(stripped))] = None
+            found[merge_slashes(remove_dot_segments(stripped))] = None
+    return tuple(found)

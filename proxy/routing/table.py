@@ -1,0 +1,224 @@
+"""The routing table: host, then path, then conditions (spec/wsroute.md, 'Matching and precedence').
+
+Pure and immutable. Every look-up is by dictionary, so that ten thousand hosts cost what ten do; a table that is compiled with
+its predecessor shares the parts of hosts that did not change.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import re2
+
+from proxy.model.config import Conditions, Path, Route, route_order
+from proxy.routing.hosts import wildcard_of
+from proxy.routing.paths import is_plain, readings
+
+T = TypeVar("T")
+
+
+class Subject(Protocol):
+    """What conditions look at in a request."""
+
+    query: str
+
+    def values(self, name: str) -> Sequence[str]:
+        """Return the values of a field by its lower-case name."""
+        ...
+
+    def subprotocols(self) -> Sequence[str]:
+        """Return the subprotocols offered."""
+        ...
+
+
+class NoMatch(enum.Enum):
+    """Why no route serves a request."""
+
+    NOT_FOUND = 404
+    UPGRADE_REQUIRED = 426
+    """An ordinary request where only a WebSocket is served."""
+    BAD_PATH = 400
+    """The path's readings lead to different routes."""
+
+
+class Entry(NamedTuple, Generic[T]):
+    """A route and what stands for it in the table."""
+
+    route: Route
+    payload: T
+
+
+class BadPatternError(ValueError):
+    """A regular expression that the engine refuses; the message is the engine's."""
+
+
+class Pattern(Protocol):
+    """A compiled regular expression."""
+
+    def fullmatch(self, text: str, /) -> object:
+        """Match the whole text."""
+        ...
+
+
+def compile_pattern(pattern: str) -> Pattern:
+    """Compile a user's regular expression with the linear-time engine; raises `BadPatternError`."""
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        compiled: Pattern = re2.compile(pattern, options)
+    except re2.error as error:
+        raise BadPatternError(str(error)) from None
+    return compiled
+
+
+class _Paths(Generic[T]):
+    """The paths of one host, for one kind of request."""
+
+    __slots__ = ("exact", "prefixes", "regexes")
+
+    def __init__(self, entries: list[Entry[T]], *, upgrade: bool) -> None:
+        ordered = sorted(entries, key=lambda entry: route_order(entry.route, upgrade=upgrade))
+        self.exact: dict[str, list[tuple[Conditions, T]]] = {}
+        self.prefixes: dict[str, list[tuple[Conditions, T]]] = {}
+        patterns: dict[str, list[tuple[Conditions, T]]] = {}
+        for route, payload in ordered:
+            where = {"exact": self.exact, "prefix": self.prefixes, "regex": patterns}[route.path.kind]
+            where.setdefault(_key(route.path), []).append((route.conditions, payload))
+        self.regexes = [
+            (compile_pattern(pattern), found)
+            for pattern, found in sorted(patterns.items(), key=lambda item: (-len(item[0]), item[0]))
+        ]
+
+    def find(self, path: str, subject: Subject) -> T | None:
+        """Find the first entry whose path and conditions hold: Exact, then the longest Prefix, then Regex by length."""
+        found = self.exact.get(path)
+        if found is not None and (payload := _first(found, subject)) is not None:
+            return payload
+        prefixes = self.prefixes
+        if prefixes:
+            prefix = path
+            while True:
+                found = prefixes.get(prefix)
+                if found is not None and (payload := _first(found, subject)) is not None:
+                    return payload
+                if not prefix:
+                    break
+                prefix = prefix[: prefix.rfind("/")]
+        for pattern, found in self.regexes:
+            if pattern.fullmatch(path) and (payload := _first(found, subject)) is not None:
+                return payload
+        return None
+
+
+def _key(path: Path) -> str:
+    return path.value.rstrip("/") if path.kind == "prefix" else path.value
+
+
+def _first(found: list[tuple[Conditions, T]], subject: Subject) -> T | None:
+    for conditions, payload in found:
+        if conditions is _NONE or not conditions.count or _hold(conditions, subject):
+            return payload
+    return None
+
+
+_NONE = Conditions()
+
+
+def _hold(conditions: Conditions, subject: Subject) -> bool:
+    for header in conditions.headers:
+        if header.value not in subject.values(header.name):
+            return False
+    if conditions.query:
+        pairs = subject.query.split("&")
+        if any(f"{wanted.name}={wanted.value}" not in pairs for wanted in conditions.query):
+            return False
+    return not conditions.subprotocols or not set(conditions.subprotocols).isdisjoint(subject.subprotocols())
+
+
+class _Host(Generic[T]):
+    """Everything that one host name serves."""
+
+    __slots__ = ("http", "routes", "upgrades")
+
+    def __init__(self, entries: list[Entry[T]]) -> None:
+        self.routes = tuple(entries)
+        self.http = _Paths([e for e in entries if e.route.http is not None or e.route.fault], upgrade=False)
+        self.upgrades = _Paths([e for e in entries if e.route.websocket is not None or e.route.fault], upgrade=True)
+
+
+class Table(Generic[T]):
+    """All hosts. Made by `compile_table`."""
+
+    __slots__ = ("_fallback", "_hosts")
+
+    def __init__(self, hosts: Mapping[str, _Host[T]], fallback: _Host[T]) -> None:
+        self._hosts = hosts
+        self._fallback = fallback
+
+    def match(self, host: str, path: str, upgrade: bool, subject: Subject) -> T | NoMatch:  # noqa: FBT001  hot path
+        """Find what serves a request. `host` is normalised; `path` is the client's own."""
+        if is_plain(path):
+            return self._match(host, path, upgrade, subject)
+        variants = readings(path)
+        if variants is None:
+            return NoMatch.BAD_PATH
+        result = self._match(host, variants[0], upgrade, subject)
+        for variant in variants[1:]:
+            if self._match(host, variant, upgrade, subject) is not result:
+                return NoMatch.BAD_PATH
+        return result
+
+    def _match(self, host: str, path: str, upgrade: bool, subject: Subject) -> T | NoMatch:  # noqa: FBT001  hot path
+        hosts = self._hosts
+        # Rule 4: the most specific host that is known owns the name.
+        found = hosts.get(host) or hosts.get(wildcard_of(host)) or hosts.get("")
+        if found is not None:
+            payload = (found.upgrades if upgrade else found.http).find(path, subject)
+            if payload is not None:
+                return payload
+            if not upgrade and found.upgrades.find(path, subject) is not None:
+                return NoMatch.UPGRADE_REQUIRED
+        fallback = self._fallback
+        payload = (fallback.upgrades if upgrade else fallback.http).find(path, subject)
+        return NoMatch.NOT_FOUND if payload is None else payload
+
+    def with_changes(self, touched: Iterable[str], entries: Mapping[str, list[Entry[T]]]) -> "Table[T]":
+        """Return a table in which the hosts `touched` have what `entries` says; all others are shared.
+
+        Raises `BadPatternError`; nothing is changed then. The key ``"*"`` stands for the fallbacks.
+        """
+        hosts = dict(self._hosts)
+        fallback = self._fallback
+        for host in touched:
+            found = entries.get(host)
+            if host == FALLBACK:
+                fallback = _Host(found or [])
+            elif found:
+                hosts[host] = _Host(found)
+            else:
+                hosts.pop(host, None)
+        return Table(hosts, fallback)
+
+
+FALLBACK = "*"
+"""Stands for the fallbacks among the hosts of `Table.with_changes`; no host is named so."""
+
+
+def hosts_of(route: Route) -> tuple[str, ...]:
+    """Return the keys under which a route stands in the table."""
+    return (FALLBACK,) if route.fallback else route.hosts
+
+
+def empty_table() -> "Table[T]":
+    """Return a table that serves nothing."""
+    return Table({}, _Host([]))
+
+
+def compile_table(entries: Iterable[Entry[T]]) -> "Table[T]":
+    """Compile all entries; raises `BadPatternError`."""
+    hosts: dict[str, list[Entry[T]]] = {}
+    for entry in entries:
+        for host in hosts_of(entry.route):
+            hosts.setdefault(host, []).append(entry)
+    empty: Table[T] = empty_table()
+    return empty.with_changes(hosts, hosts)

@@ -1,0 +1,18 @@
+"""The frames that the proxy itself puts into a tunnel. Only close frames so far; nothing else of a tunnel is ours."""
+
+import os
+
+MAX_REASON_BYTES = 123
+"""A control frame carries 125 bytes, two of them the code (RFC 6455, 5.5.1)."""
+
+
+def close_frame(code: int, reason: bytes = b"", *, masked: bool) -> bytes:
+    """Make a close frame: masked towards the backend, bare towards the client. A reason that is too long is cut at a character."""
+    if len(reason) > MAX_REASON_BYTES:
+        reason = reason[:MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
+    payload = code.to_bytes(2, "big") + reason
+    if not masked:
+        return bytes((0x88, len(payload))) + payload
+    mask = os.urandom(4)
+    key = (mask * (len(payload) // 4 + 1))[: len(payload)]
+    return bytes((0x88, 0x80 | len(payload))) + mask + bytes(a ^ b for a, b in zip(payload, key, strict=True))
