@@ -1,0 +1,104 @@
+"""Bodies as they are framed on the wire: a strict decoder of the chunked coding (RFC 9112, 7.1), and the encoding of a chunk."""
+
+import re
+
+MAX_LINE = 1024
+"""Bytes of a chunk's size line, extensions included."""
+MAX_TRAILERS = 8192
+MAX_OVERHEAD = 16 * 1024
+"""Bytes of extensions that one body may carry."""
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+_IN_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER, _DONE = range(5)
+
+
+class ChunkError(Exception):
+    """The coding is broken; nothing after this point can be trusted."""
+
+
+class ChunkDecoder:
+    """Takes the bytes of a chunked body; gives its payload. Extensions and trailers are checked and dropped."""
+
+    __slots__ = ("_held", "_overhead", "_remaining", "_state", "rest")
+
+    def __init__(self) -> None:
+        self._state = _IN_SIZE
+        self._held = b""
+        self._remaining = 0
+        self._overhead = 0
+        self.rest = b""
+        """What followed the end of the body."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the last chunk and its trailers have passed."""
+        return self._state == _DONE
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the pieces of payload in `data`; raises `ChunkError`."""
+        pieces: list[bytes] = []
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        position, size = 0, len(data)
+        while position < size and self._state != _DONE:
+            if self._state == _IN_DATA:
+                end = min(position + self._remaining, size)
+                pieces.append(data[position:end])
+                self._remaining -= end - position
+                position = end
+                if not self._remaining:
+                    self._state = _AFTER_DATA
+                continue
+            if self._state == _AFTER_DATA:
+                if size - position < 2:
+                    if data[position:] != b"\r":
+                        raise ChunkError("the chunk is longer than its size")
+                    break
+                if data[position : position + 2] != b"\r\n":
+                    raise ChunkError("the chunk is longer than its size")
+                position += 2
+                self._state = _IN_SIZE
+                continue
+            end = data.find(b"\n", position)
+            limit = MAX_LINE if self._state == _IN_SIZE else MAX_TRAILERS
+            if end < 0:
+                if size - position > limit:
+                    raise ChunkError("a line between chunks is too long")
+                break
+            line = data[position:end]
+            if not line.endswith(b"\r") or len(line) > limit:
+                raise ChunkError("a line between chunks is malformed")
+            position = end + 1
+            self._line(line[:-1])
+        if self._state == _DONE:
+            self.rest = data[position:]
+        else:
+            self._held = data[position:]
+        return pieces
+
+    def _line(self, line: bytes) -> None:
+        if self._state == _IN_SIZE:
+            match = _SIZE.fullmatch(line)
+            if match is None:
+                raise ChunkError("the chunk's size is malformed")
+            self._remaining = int(match[1], 16)
+            self._overhead += len(line) - len(match[1])
+            self._state = _IN_DATA if self._remaining else _IN_TRAILER
+        elif not line:
+            self._state = _DONE
+        elif _TRAILER.fullmatch(line) is None:
+            raise ChunkError("a trailer is malformed")
+        else:
+            self._overhead += len(line)
+        if self._overhead > MAX_OVERHEAD:
+            raise ChunkError("the chunks carry too many extensions or trailers")
+
+
+def chunk(data: bytes) -> bytes:
+    """Encode one chunk; `data` is not empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,149 @@
+"""The reference parsers: aiohttp's C parsers judge every head that is not strictly regular. All use of them is here.
+
+They judge heads only; bodies are framed by bodies.py. This module closes their gaps (aiohttp 3.14.5): it counts bytes and
+fields itself, tells 414 from 431, refuses targets, versions and codings that the parser lets pass, and checks the values of
+responses, about which the parser is lenient.
+"""
+
+import asyncio
+import re
+from typing import cast
+
+from aiohttp import http_exceptions, http_parser
+from aiohttp.base_protocol import BaseProtocol
+
+from proxy.exchange import Answer
+from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
+from proxy.http1.headers import BAD_REQUEST
+
+TOO_LARGE = Answer(431, "The request's header fields are too large.", close=True)
+TOO_LONG = Answer(414, "The request's target is too long.", close=True)
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_BARE_CR = re.compile(rb"\r(?!\n)")
+_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TARGET = re.compile(r"[!-\"$-~]+")
+_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+
+
+def assert_c_parser() -> None:
+    """Refuse to run on aiohttp's Python parser, which is lenient where the C parser is strict."""
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise RuntimeError("aiohttp's C extensions are missing: install a wheel of aiohttp that has them.")
+
+
+def judge_partial(data: bytes) -> Answer | None:
+    """Say what is wrong with a head of which only a part is here; None: nothing yet."""
+    line_end = data.find(b"\r\n")
+    if (line_end if line_end >= 0 else len(data)) > MAX_LINE:
+        return TOO_LONG
+    if len(data) > MAX_HEAD or data.count(b"\n") > MAX_FIELDS + 2:
+        return TOO_LARGE
+    if _BARE_LF.search(data) or _BARE_CR.search(data[:-1]):
+        return BAD_REQUEST
+    if line_end < 0 and not _METHOD.match(data):
+        return BAD_REQUEST
+    return None
+
+
+def parse_request(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[str, str, int, str] | Answer:
+    """Parse a whole head, the empty line included: method, target in origin-form, version, header block; or the answer to it."""
+    if (wrong := judge_partial(head)) is not None:
+        return wrong
+    line = head[: head.index(b"\r\n")].decode("latin-1")
+    parts = line.split(" ")
+    if len(parts) != 3 or _METHOD.fullmatch(parts[0].encode("latin-1")) is None or parts[2] not in ("HTTP/1.0", "HTTP/1.1"):
+        if len(parts) == 3 and re.fullmatch(r"HTTP/[0-9]\.[0-9]", parts[2]):
+            return Answer(505, "The HTTP version is not supported; HTTP/1.0 and HTTP/1.1 are.", close=True)
+        return BAD_REQUEST
+    method, target, version = parts
+    if method in ("CONNECT", "TRACE"):
+        return Answer(
+            405, f"The method {method} is not supported.", (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),), close=True
+        )
+    if _TARGET.fullmatch(target) is None:
+        return BAD_REQUEST
+    if target == "*" and method == "OPTIONS":
+        # The parser has no word for it; the rest of the head is judged as for the root.
+        head = head.replace(b" * ", b" / ", 1)
+    parser = http_parser.HttpRequestParser(
+        BaseProtocol(loop),
+        loop,
+        2**16,
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_HEAD,
+        max_headers=MAX_FIELDS,
+        auto_decompress=False,
+    )
+    try:
+        messages, _, _ = parser.feed_data(head)
+    except http_exceptions.LineTooLong:
+        return TOO_LARGE
+    except (http_exceptions.BadHttpMessage, ValueError):
+        return BAD_REQUEST
+    if len(messages) != 1:
+        return BAD_REQUEST
+    message = messages[0][0]
+    block = "".join(f"{name.decode('latin-1')}: {value.decode('latin-1')}\r\n" for name, value in message.raw_headers)
+    if any(_BAD_VALUE.search(value.decode("latin-1")) for _, value in message.raw_headers):
+        return BAD_REQUEST
+    if target != "*" or method != "OPTIONS":
+        origin = _origin_form(target, block)
+        if origin is None:
+            return BAD_REQUEST
+        target = origin
+    return method, target, 11 if version == "HTTP/1.1" else 10, block
+
+
+def _origin_form(target: str, block: str) -> str | None:
+    """Return the origin-form of a target; an absolute-form must name the Host that is sent (RFC 9112, 3.2.2)."""
+    if target.startswith("/"):
+        return target
+    scheme, _, rest = target.partition("://")
+    if scheme.lower() not in ("http", "https") or not rest:
+        return None
+    cut = min((place for place in (rest.find("/"), rest.find("?")) if place >= 0), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    hosts = [line.partition(":")[2].strip() for line in block.split("\r\n") if line.lower().startswith("host:")]
+    if "@" in authority or [_bare(scheme, authority)] != [_bare(scheme, host) for host in hosts]:
+        return None
+    return path if path.startswith("/") else "/" + path
+
+
+def _bare(scheme: str, authority: str) -> str:
+    return authority.lower().removesuffix(":443" if scheme.lower() == "https" else ":80")
+
+
+def parse_response(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[int, str, int, str] | None:
+    """Parse a whole head of a backend's answer: status, reason, version, header block; None: it is malformed."""
+    if len(head) > MAX_HEAD or _BARE_LF.search(head) or _BARE_CR.search(head):
+        return None
+    lines = head[:-4].split(b"\r\n")
+    status = _STATUS.fullmatch(lines[0])
+    if status is None or len(lines) - 1 > MAX_FIELDS:
+        return None
+    parser = http_parser.HttpResponseParser(
+        BaseProtocol(loop),
+        loop,
+        2**16,
+        max_line_size=MAX_HEAD,
+        max_field_size=MAX_HEAD,
+        max_headers=MAX_FIELDS,
+        auto_decompress=False,
+        response_with_body=False,
+    )
+    try:
+        parser.feed_data(head)
+    except (http_exceptions.BadHttpMessage, ValueError):
+        return None
+    fields: list[tuple[str, str]] = []
+    for line in lines[1:]:
+        name, colon, value = line.decode("latin-1").partition(":")
+        value = value.strip(" \t")
+        if not colon or _TOKEN.fullmatch(name) is None or _BAD_VALUE.search(value):
+            return None
+        fields.append((name, value))
+    block = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    reason = cast("bytes", status[3] or b"").decode("latin-1")
+    return int(status[2]), reason, 11 if status[1] == b"1" else 10, block
