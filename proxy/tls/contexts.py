@@ -1,0 +1,68 @@
+"""TLS contexts: the policy towards clients, and certificates loaded from memory.
+
+Which context a connection gets is decided in store.py. Keys never touch a disk: OpenSSL reads them through a memfd.
+"""
+
+import datetime as dt
+import os
+import ssl
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from proxy.model.config import Certificate
+from proxy.model.sensitive import Sensitive
+
+SELF_SIGNED_DAYS = 365
+"""Life of the default certificate that is made at start."""
+
+
+class UnusableCertificateError(Exception):
+    """OpenSSL does not take this chain and key."""
+
+
+def make_context(certificate: Certificate) -> ssl.SSLContext:
+    """Make a server context of the default policy for `certificate`; raises `UnusableCertificateError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION
+    # A context swapped in `sni_callback` brings its own ALPN list, so every context has it.
+    context.set_alpn_protocols(["http/1.1"])
+    _load(context, certificate)
+    return context
+
+
+def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(certificate.chain + b"\n" + certificate.key.data)
+        # The password keeps OpenSSL from asking the terminal for one when a key is encrypted.
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=b"")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise UnusableCertificateError(f"OpenSSL does not take the certificate: {error}") from None
+    finally:
+        os.close(descriptor)
+
+
+def self_signed(now: float) -> Certificate:
+    """Make the certificate for hosts that have none (EC P-256), valid from an hour before `now` (Unix time)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sluice default certificate")])
+    start = dt.datetime.fromtimestamp(now, dt.UTC)
+    end = start + dt.timedelta(days=SELF_SIGNED_DAYS)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start - dt.timedelta(hours=1))
+        .not_valid_after(end)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("sluice.invalid")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return Certificate(certificate.public_bytes(serialization.Encoding.PEM), Sensitive(pem), end.timestamp())
