@@ -44,8 +44,8 @@ class Request:
         "_lowered",
         "address",
         "authority",
+        "block",
         "client",
-        "fields",
         "host",
         "id",
         "method",
@@ -64,7 +64,7 @@ class Request:
         version: int,
         host: str,
         authority: str,
-        fields: list[tuple[str, str]],
+        block: str,
         *,
         upgrade: bool,
     ) -> None:
@@ -78,8 +78,8 @@ class Request:
         """For matching: lower case, without port and trailing dot."""
         self.authority = authority
         """Host as the client sent it."""
-        self.fields = fields
-        """Header fields in order, values stripped, bytes as Latin-1."""
+        self.block = block
+        """Well-formed header fields in order, each with its CRLF, bytes as Latin-1."""
         self.upgrade = upgrade
         """A well-formed WebSocket attempt."""
         path, _, query = target.partition("?")
@@ -96,8 +96,9 @@ class Request:
         lowered = self._lowered
         if lowered is None:
             lowered = {}
-            for field, value in self.fields:
-                lowered.setdefault(field.lower(), []).append(value)
+            for line in self.block.split("\r\n")[:-1]:
+                field, _, value = line.partition(":")
+                lowered.setdefault(field.lower(), []).append(value.strip(" \t"))
             self._lowered = lowered
         return lowered.get(name, [])
 

@@ -13,7 +13,10 @@ from proxy.websocket.handshake import check_attempt
 
 NO_BODY, CHUNKED = 0, -1
 
-_HOP = r"connection|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade|proxy-authenticate|proxy-authorization|http2-settings"
+_HOP = (
+    r"connection|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade"
+    r"|proxy-authenticate|proxy-authorization|http2-settings"
+)
 _FORWARDING = r"x[-_]forwarded[-_](?:for|proto|host|port|prefix|scheme|server)|x[-_]real[-_]ip|x[-_]request[-_]id|forwarded"
 _REQUEST_SPECIAL = re.compile(rf"(?im)^({_HOP}|{_FORWARDING}|host|content-length|expect)[ \t]*:[ \t]*(.*?)[ \t]*\r\n")
 _RESPONSE_SPECIAL = re.compile(rf"(?im)^({_HOP}|content-length)[ \t]*:[ \t]*(.*?)[ \t]*\r\n")
@@ -47,8 +50,10 @@ def split_fields(block: str) -> list[tuple[str, str]]:
 
 
 class Facts:
-    """What a request's header block says, and the part of it that goes on to the backend. Depends on nothing but the block,
-    the connection and the version, so that a block that is sent again need not be read again."""
+    """What a request's header block says, and the part of it that goes on to the backend.
+
+    Depends on nothing but the block, the connection and the version: a block that is sent again need not be read again.
+    """
 
     __slots__ = (
         "address",

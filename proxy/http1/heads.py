@@ -12,13 +12,13 @@ MAX_LINE = 16 * 1024
 """Bytes of a request line: 414 above."""
 MAX_FIELDS = 128
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VALUE = r"[\t\x20-\x7e\x80-\xff]*"
 _REQUEST = re.compile(
     r"(GET|POST|HEAD|PUT|DELETE|PATCH|OPTIONS) (/[!-\"$-~]*) HTTP/1\.([01])\r\n"
-    rf"((?:{_TOKEN}:{_VALUE}\r\n)*)\r\n"
+    rf"((?:{_NAME}:{_VALUE}\r\n)*)\r\n"
 )
-_RESPONSE = re.compile(rf"HTTP/1\.([01]) ([2-5][0-9][0-9]) ([\x20-\x7e\t]*)\r\n((?:{_TOKEN}:{_VALUE}\r\n)*)\r\n")
+_RESPONSE = re.compile(rf"HTTP/1\.([01]) ([2-5][0-9][0-9]) ([\x20-\x7e\t]*)\r\n((?:{_NAME}:{_VALUE}\r\n)*)\r\n")
 
 
 def scan_request(text: str) -> tuple[str, str, int, str] | None:

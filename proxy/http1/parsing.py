@@ -13,8 +13,8 @@ from aiohttp import http_exceptions, http_parser
 from aiohttp.base_protocol import BaseProtocol
 
 from proxy.exchange import Answer
-from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from proxy.http1.headers import BAD_REQUEST
+from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
 
 TOO_LARGE = Answer(431, "The request's header fields are too large.", close=True)
 TOO_LONG = Answer(414, "The request's target is too long.", close=True)

@@ -143,6 +143,7 @@ class Tunnel:
         "client",
         "counted",
         "cut",
+        "ended_hook",
         "endpoint",
         "host",
         "idle",
@@ -170,7 +171,10 @@ class Tunnel:
         opened: float,
         transports: tuple[asyncio.Transport, asyncio.Transport],
         extensions: bool,
+        ended: Callable[[], None],
     ) -> None:
+        self.ended_hook = ended
+        """Called once when both connections are gone."""
         self.host = host
         self.wheel = host.wheel
         self.touched = host.touched
@@ -351,6 +355,7 @@ class Tunnel:
         self.settle()
         seconds = asyncio.get_running_loop().time() - self.opened
         self.stats.ws_closed(self.service, self._code, self._by, seconds)
+        self.ended_hook()
         log = self.host.accesslog
         if log.enabled:
             messages_in, bytes_in, messages_out, bytes_out = self.counted

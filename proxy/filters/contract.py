@@ -1,0 +1,9 @@
+"""What a filter is: it sees a request before it goes on and lets it pass, or answers it, or needs time to decide."""
+
+from collections.abc import Awaitable, Callable
+
+from proxy.exchange import Answer, Request
+
+Verdict = Answer | Awaitable[Answer | None] | None
+"""None: pass. Only an awaitable leaves the synchronous path."""
+Filter = Callable[[Request], Verdict]

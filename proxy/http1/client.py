@@ -1,0 +1,109 @@
+"""The backend's side: one connection to an endpoint, and whose turn it is on it.
+
+A connection serves one exchange at a time. It goes back to the pool only when its exchange says that both messages ended whole;
+anything unexpected closes it.
+"""
+
+import asyncio
+from typing import Protocol
+
+from proxy.http1.headers import ResponseFacts
+
+
+class Turn(Protocol):
+    """The exchange whose turn it is on a connection."""
+
+    def answer_data(self, data: bytes) -> None:
+        """Take bytes of the answer."""
+
+    def upstream_lost(self, exc: Exception | None) -> None:
+        """Take note that the connection is gone."""
+
+    def upstream_full(self) -> None:
+        """Stop sending: the backend does not take it."""
+
+    def upstream_ready(self) -> None:
+        """Go on sending."""
+
+
+class Pool(Protocol):
+    """The endpoint that a connection belongs to."""
+
+    address: str
+    port: int
+    sockets: int
+    in_flight: int
+
+    def release(self, connection: "UpstreamConnection") -> None:
+        """Take a connection back that may serve again."""
+
+    def forget(self, connection: "UpstreamConnection") -> None:
+        """Take note that a connection is gone."""
+
+
+class UpstreamConnection:
+    """One connection to an endpoint."""
+
+    __slots__ = ("alive", "idle_since", "memo", "memo_head", "pool", "reused", "transport", "turn", "write")
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.turn: Turn | None = None
+        self.alive = True
+        self.reused = False
+        """It has served before: finding it closed may be nobody's fault."""
+        self.idle_since = 0.0
+        self.memo_head = b""
+        """Bytes of the last regular head; backends repeat them."""
+        self.memo: ResponseFacts | None = None
+        self.transport: asyncio.Transport
+        self.write = self._not_connected
+
+    def _not_connected(self, data: bytes) -> None:
+        raise AssertionError(f"{len(data)} bytes before the connection was made")
+
+    def received(self, data: bytes) -> None:
+        """Hand bytes to the exchange; bytes that nobody asked for end the connection."""
+        if self.turn is None:
+            self.close()
+        else:
+            self.turn.answer_data(data)
+
+    def close(self) -> None:
+        """End the connection; it is not used again."""
+        self.alive = False
+        self.transport.abort()
+
+
+class UpstreamProtocol(asyncio.Protocol):
+    """The shell of a connection, as asyncio wants it."""
+
+    __slots__ = ("connection", "data_received")
+
+    def __init__(self, connection: UpstreamConnection) -> None:
+        self.connection = connection
+        self.data_received = connection.received  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  streams have duplex transports
+        self.connection.transport = transport
+        self.connection.write = transport.write
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the exchange, or the pool."""
+        connection = self.connection
+        connection.alive = False
+        connection.pool.forget(connection)
+        if connection.turn is not None:
+            connection.turn.upstream_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Tell the exchange that the backend does not take its bytes."""
+        if self.connection.turn is not None:
+            self.connection.turn.upstream_full()
+
+    def resume_writing(self) -> None:
+        """Tell the exchange to go on."""
+        if self.connection.turn is not None:
+            self.connection.turn.upstream_ready()

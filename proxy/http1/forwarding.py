@@ -1,0 +1,559 @@
+"""One request on its way to a backend, and the answer on its way back. Synchronous but for dialling.
+
+The common case is one write to a pooled connection and one write to the client. A connection returns to the pool only when
+request and answer ended whole and nothing followed; otherwise it is closed.
+"""
+
+import asyncio
+from typing import Protocol
+
+from proxy.deadlines import Deadline
+from proxy.exchange import Client, Request
+from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
+from proxy.http1.client import UpstreamConnection
+from proxy.http1.headers import CHUNKED, NO_BODY, Facts, ResponseFacts, read_response, split_fields
+from proxy.http1.heads import MAX_HEAD, scan_response
+from proxy.http1.parsing import parse_response
+from proxy.model.config import LoadBalancing
+from proxy.runtime import ActiveRoute, Runtime
+from proxy.upstream.pool import EndpointPool, LiveUpstream, UpstreamUnavailableError, dial
+from proxy.websocket.handshake import check_switch, extension_names
+from proxy.websocket.tunnel import Tunnel
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+MAX_INTERIM = 16
+"""1xx answers that one request may bring."""
+BODY_GRACE = 30.0
+"""Seconds before the rate of a request's body is looked at (spec/wire.md)."""
+WRITE_STALL = 60.0
+"""Seconds that a client may leave an answer unread."""
+EARLY_LIMIT = 64 * 1024
+"""Bytes of a body that wait for the backend's connection."""
+
+UNTIL_CLOSE, SIZED, DECHUNK, BODYLESS = range(4)
+
+
+class Side(Protocol):
+    """The client's connection, as a request on its way sees it."""
+
+    runtime: Runtime
+    client: Client
+    transport: asyncio.Transport
+    deadline: Deadline
+    buffer: bytes
+    closing: bool
+
+    def arm(self, seconds: float) -> None: ...  # noqa: D102
+    def pause(self) -> None: ...  # noqa: D102
+    def resume(self) -> None: ...  # noqa: D102
+    def write(self, data: bytes, /) -> None: ...  # noqa: D102
+    def finished(self) -> None: ...  # noqa: D102
+    def abort(self) -> None: ...  # noqa: D102
+    def release(self) -> None: ...  # noqa: D102
+    def fail(self, status: int, request: Request, route: ActiveRoute, service: str) -> None: ...  # noqa: D102
+
+
+class Forwarding:
+    """One request and its answer."""
+
+    __slots__ = (
+        "_answer",
+        "_answer_bytes",
+        "_body_bytes",
+        "_body_left",
+        "_connection",
+        "_decoder",
+        "_dialling",
+        "_early",
+        "_facts",
+        "_head",
+        "_held",
+        "_interim",
+        "_mode",
+        "_policy",
+        "_pool",
+        "_remaining",
+        "_request_decoder",
+        "_response",
+        "_retried",
+        "_sent_all",
+        "_side",
+        "_stalled",
+        "_started",
+        "_timeouts",
+        "_upstream",
+        "request",
+        "route",
+        "wants_body",
+    )
+
+    def __init__(
+        self, side: Side, request: Request, route: ActiveRoute, upstream: LiveUpstream, policy: LoadBalancing, facts: Facts
+    ) -> None:
+        self._side = side
+        self.request = request
+        self.route = route
+        self._timeouts = route.timeouts
+        self._upstream = upstream
+        self._policy = policy
+        self._facts = facts
+        self._pool: EndpointPool | None = None
+        self._connection: UpstreamConnection | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._early = b""
+        """What of the body waits for the connection, as it goes to the backend."""
+        self._body_left = facts.length
+        self._request_decoder = ChunkDecoder() if facts.length == CHUNKED else None
+        self.wants_body = facts.length != NO_BODY
+        """The client's bytes belong to the body."""
+        self._body_bytes = 0
+        self._retried = False
+        self._sent_all = False
+        """Nothing of the request was sent that could not be sent again: all of it is still here."""
+        self._held = b""
+        self._interim = 0
+        self._response: ResponseFacts | None = None
+        self._mode = BODYLESS
+        self._remaining = 0
+        self._decoder: ChunkDecoder | None = None
+        self._answer_bytes = 0
+        self._answer = False
+        """Bytes of the final answer are out."""
+        self._stalled = False
+        self._started = side.runtime.loop.time()
+        self._head = self._request_head()
+
+    def _request_head(self) -> bytes:
+        request, facts = self.request, self._facts
+        tail = f"X-Request-ID: {request.id}\r\n"
+        if facts.length == CHUNKED:
+            tail += "Transfer-Encoding: chunked\r\n"
+        if facts.expect:
+            tail += "Expect: 100-continue\r\n"
+        if request.upgrade:
+            tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        host = "" if facts.authority else "Host: \r\n"
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (
+            request.method.encode(),
+            request.target.encode("latin-1"),
+            facts.forward,
+            (host + tail).encode(),
+        )
+
+    def start(self, pool: EndpointPool, early: bytes) -> None:
+        """Send the request over a pooled connection, or dial one. `early` is what of the body is here already."""
+        self.route.stats.in_flight += 1
+        self._side.arm(self._timeouts.handshake if self.request.upgrade else self._timeouts.response)
+        if self.wants_body:
+            self._side.arm(min(BODY_GRACE, self._timeouts.response))
+            self._early = self._take_body(early)
+        self._take_pool(pool)
+        connection = pool.take()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._dial(pool)
+
+    def _take_pool(self, pool: EndpointPool | None) -> None:
+        if self._pool is not None:
+            self._pool.in_flight -= 1
+        self._pool = pool
+        if pool is not None:
+            pool.in_flight += 1
+
+    def _dial(self, pool: EndpointPool | None) -> None:
+        if self.wants_body and len(self._early) > EARLY_LIMIT:
+            self._side.pause()
+        self._dialling = self._side.runtime.loop.create_task(self._connect(pool))
+
+    async def _connect(self, pool: EndpointPool | None) -> None:
+        try:
+            connection = await dial(self._upstream, self._policy, self._timeouts.connect, pool)
+        except UpstreamUnavailableError as error:
+            self._dialling = None
+            self._fail(error.status)
+            return
+        self._dialling = None
+        if isinstance(connection.pool, EndpointPool) and connection.pool is not self._pool:
+            self._take_pool(connection.pool)
+        self._send(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+        connection.turn = self
+        self._sent_all = not self.wants_body
+        connection.write(self._head + self._early if self._early else self._head)
+        if self.wants_body:
+            self._early = b""
+        self._side.resume()
+
+    # The request's body
+
+    def body_data(self, data: bytes) -> None:
+        """Take bytes of the client while the body lasts."""
+        encoded = self._take_body(data)
+        connection = self._connection
+        if connection is None:
+            self._early += encoded
+            if len(self._early) > EARLY_LIMIT:
+                self._side.pause()
+        elif encoded:
+            self._sent_all = False
+            connection.write(encoded)
+
+    def _take_body(self, data: bytes) -> bytes:
+        """Return what of `data` goes to the backend; what follows the body waits as the next request."""
+        decoder = self._request_decoder
+        if decoder is None:
+            size = len(data)
+            if size > self._body_left:
+                self._side.buffer = data[self._body_left :]
+                data = data[: self._body_left]
+                size = self._body_left
+            self._body_left -= size
+            self._body_bytes += size
+            if not self._body_left:
+                self._body_ended()
+            return data
+        try:
+            pieces = decoder.feed(data)
+        except ChunkError:
+            self._bad_body()
+            return b""
+        self._body_bytes += sum(map(len, pieces))
+        encoded = b"".join(chunk(piece) for piece in pieces if piece)
+        if decoder.done:
+            encoded += LAST_CHUNK
+            self._side.buffer = decoder.rest
+            self._body_ended()
+        return encoded
+
+    def _body_ended(self) -> None:
+        self.wants_body = False
+        if not self._answer:
+            self._side.arm(self._timeouts.response)
+
+    def _bad_body(self) -> None:
+        """Refuse a body whose coding is broken: 400 if nothing was answered yet; both connections end."""
+        self.wants_body = False
+        self._side.closing = True
+        if self._answer:
+            self._drop()
+            self._side.abort()
+            return
+        self._fail(400)
+
+    # The answer
+
+    def answer_data(self, data: bytes) -> None:
+        """Take bytes of the backend."""
+        if self._response is None:
+            self._answer_head(self._held + data if self._held else data)
+        else:
+            self._answer_body(data)
+
+    def _answer_head(self, data: bytes) -> None:
+        connection = self._connection
+        assert connection is not None  # noqa: S101  bytes come by a connection
+        memo = connection.memo
+        if memo is not None and data.startswith(connection.memo_head):
+            self._begin_answer(memo, data[len(connection.memo_head) :])
+            return
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._held = data
+            if len(data) > MAX_HEAD:
+                self._bad_answer()
+            return
+        self._held = b""
+        head, rest = data[: end + 4], data[end + 4 :]
+        regular = scan_response(head.decode("latin-1")) if end < MAX_HEAD else None
+        parsed = regular or parse_response(head, self._side.runtime.loop)
+        facts = read_response(*parsed) if parsed is not None else None
+        if facts is None:
+            self._bad_answer()
+        elif facts.status < 200:
+            self._interim_answer(facts, rest)
+        else:
+            if regular is not None:
+                connection.memo_head, connection.memo = head, facts
+            self._begin_answer(facts, rest)
+
+    def _interim_answer(self, facts: ResponseFacts, rest: bytes) -> None:
+        self._interim += 1
+        if facts.status == 101:
+            if not self.request.upgrade:
+                self._bad_answer()
+            else:
+                self._switch(facts, rest)
+            return
+        if self._interim > MAX_INTERIM or facts.length > 0 or facts.chunked:
+            self._bad_answer()
+            return
+        if self.request.version >= 11:
+            self._side.write(facts.forward + b"\r\n")
+        if rest:
+            self._answer_head(rest)
+
+    def _switch(self, facts: ResponseFacts, rest: bytes) -> None:
+        request_fields, answer_fields = split_fields(self.request.block), split_fields(facts.block)
+        connection, pool = self._connection, self._pool
+        assert connection is not None  # noqa: S101  the 101 came by it
+        assert pool is not None  # noqa: S101  as it has an endpoint
+        if check_switch(request_fields, answer_fields) is not None:
+            self._bad_answer()
+            return
+        side = self._side
+        now = side.runtime.loop.time()
+        stats = self.route.stats
+        stats.in_flight -= 1
+        stats.ws_handshake(101, now - self._started)
+        stats.first_byte(self._upstream.key, now - self._started)
+        pool.in_flight -= 1
+        self._connection = None
+        connection.turn = None
+        early = side.buffer
+        side.release()
+        runtime, listener, service = side.runtime, side.client.listener, self._upstream.stats
+
+        def ended() -> None:
+            runtime.stats.connection_closed(listener)
+            service.connections -= 1
+
+        tunnel = Tunnel(
+            runtime,
+            request=self.request,
+            stats=stats,
+            service=self._upstream.key,
+            endpoint=pool,
+            idle=self._timeouts.idle,
+            opened=now,
+            transports=(side.transport, connection.transport),
+            extensions=bool(extension_names(answer_fields)),
+            ended=ended,
+        )
+        tunnel.start(facts.forward + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
+
+    def _begin_answer(self, facts: ResponseFacts, rest: bytes) -> None:
+        request, side = self.request, self._side
+        self._response = facts
+        self._answer = True
+        stats = self.route.stats
+        stats.first_byte(self._upstream.key, side.runtime.loop.time() - self._started)
+        if request.upgrade:
+            stats.ws_handshake(facts.status)
+        if self.wants_body or side.runtime.draining:
+            # An early answer: the rest of the body is not waited for, and neither connection serves again.
+            side.closing = True
+        close_delimited = False
+        if request.method == "HEAD" or facts.status in (204, 304):
+            self._mode = BODYLESS
+        elif facts.chunked:
+            self._mode = DECHUNK
+            self._decoder = ChunkDecoder()
+            close_delimited = request.version < 11
+        elif facts.length >= 0:
+            self._mode = SIZED
+            self._remaining = facts.length
+        else:
+            self._mode = UNTIL_CLOSE
+            close_delimited = request.version < 11
+        if close_delimited:
+            side.closing = True
+        head = facts.forward
+        if facts.length >= 0 and facts.status != 204:
+            head += b"Content-Length: %d\r\n" % facts.length
+        if self._mode in (DECHUNK, UNTIL_CLOSE) and not close_delimited:
+            head += b"Transfer-Encoding: chunked\r\n"
+        if side.closing:
+            head += b"Connection: close\r\n\r\n"
+        elif request.version < 11:
+            head += b"Connection: keep-alive\r\n\r\n"
+        else:
+            head += b"\r\n"
+        if not facts.chunked:
+            side.arm(self._timeouts.idle) if self._timeouts.idle < self._timeouts.response else self._push()
+        self._answer_body(rest, head)
+
+    def _push(self) -> None:
+        self._side.deadline.at = self._side.runtime.wheel.now + self._timeouts.idle
+
+    def _answer_body(self, data: bytes, head: bytes = b"") -> None:
+        mode = self._mode
+        if mode == SIZED:
+            size = len(data)
+            if size < self._remaining:
+                self._remaining -= size
+                self._put(head + data if head else data, size)
+                return
+            clean = size == self._remaining
+            if not clean:
+                data = data[: self._remaining]
+            self._put(head + data if head else data, len(data))
+            self._answered(clean=clean)
+        elif mode == BODYLESS:
+            self._put(head, 0)
+            self._answered(clean=not data)
+        elif mode == UNTIL_CLOSE:
+            self._put(head + self._encode(data), len(data))
+        else:
+            self._answer_chunks(data, head)
+
+    def _encode(self, data: bytes) -> bytes:
+        return data if self.request.version < 11 or not data else chunk(data)
+
+    def _answer_chunks(self, data: bytes, head: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None  # noqa: S101  made with the mode
+        try:
+            pieces = decoder.feed(data)
+        except ChunkError:
+            self._broken()
+            return
+        out = head + b"".join(self._encode(piece) for piece in pieces)
+        size = sum(map(len, pieces))
+        if decoder.done:
+            self._put(out + LAST_CHUNK if self.request.version >= 11 else out, size)
+            self._answered(clean=not decoder.rest)
+        else:
+            self._put(out, size)
+
+    def _put(self, data: bytes, size: int) -> None:
+        if data:
+            self._answer_bytes += size
+            self._side.write(data)
+            if not self._stalled and self._mode != BODYLESS and self._response is not None:
+                self._push()
+
+    def _answered(self, *, clean: bool) -> None:
+        """End: the answer is whole."""
+        connection = self._connection
+        facts = self._response
+        assert facts is not None  # noqa: S101  it was read
+        self._connection = None
+        whole = clean and not self.wants_body and facts.keep_alive and not self.request.upgrade
+        if connection is not None:
+            if whole and connection.alive:
+                connection.transport.resume_reading() if self._stalled else None
+                connection.pool.release(connection)
+            else:
+                connection.turn = None
+                connection.close()
+        if self.wants_body or (self.request.upgrade and self._side.buffer):
+            self._side.closing = True
+            self.wants_body = False
+        self._account(facts.status)
+        self._side.finished()
+
+    def _account(self, status: int) -> None:
+        runtime, request, stats = self._side.runtime, self.request, self.route.stats
+        seconds = runtime.loop.time() - self._started
+        stats.in_flight -= 1
+        self._take_pool(None)
+        stats.request_done(self._upstream.key, request.method, status, seconds, self._body_bytes, self._answer_bytes)
+        if runtime.accesslog.enabled:
+            runtime.accesslog.request(request, status, self._upstream.key, self._answer_bytes, seconds, self.route.id)
+
+    # What goes wrong
+
+    def upstream_lost(self, exc: Exception | None) -> None:
+        """Act on the end of the backend's connection."""
+        connection = self._connection
+        self._connection = None
+        if self._response is None:
+            retry = (
+                connection is not None
+                and connection.reused
+                and not self._retried
+                and not self._held
+                and not self._interim
+                and self._sent_all
+                and self.request.method in IDEMPOTENT
+            )
+            if retry:
+                self._retried = True
+                self._dial(None)
+            else:
+                self._fail(502)
+        elif self._mode == UNTIL_CLOSE and exc is None:
+            self._side.write(LAST_CHUNK if self.request.version >= 11 else b"")
+            self._answered(clean=False)
+        else:
+            self._broken()
+
+    def _bad_answer(self) -> None:
+        self._fail(502)
+
+    def _broken(self) -> None:
+        """Abort the client: an answer that is not whole must not look whole."""
+        self._drop()
+        self._account(self._response.status if self._response is not None else 502)
+        self._side.abort()
+
+    def _fail(self, status: int) -> None:
+        """Answer for the backend, of which nothing was passed on yet."""
+        self._drop()
+        self.route.stats.in_flight -= 1
+        self._take_pool(None)
+        if self.wants_body:
+            self._side.closing = True
+        self._side.fail(status, self.request, self.route, self._upstream.key)
+
+    def _drop(self) -> None:
+        connection = self._connection
+        self._connection = None
+        if connection is not None:
+            connection.turn = None
+            connection.close()
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+
+    def client_lost(self) -> None:
+        """End: nobody waits for the answer any more."""
+        if self._connection is not None or self._dialling is not None or self._response is None:
+            self._drop()
+            self.route.stats.in_flight -= 1
+            self._take_pool(None)
+
+    def expired(self) -> None:
+        """Act on the deadline: which one it was, the state tells."""
+        side = self._side
+        if self._stalled or self._answer:
+            self._broken()
+        elif self.wants_body:
+            rate = side.runtime.settings.min_body_rate
+            elapsed = side.runtime.loop.time() - self._started
+            if elapsed >= BODY_GRACE and self._body_bytes < rate * elapsed:
+                self._drop()
+                self._account(408)
+                side.abort()
+            else:
+                side.arm(1.0)
+        else:
+            self._fail(504)
+
+    # Backpressure
+
+    def upstream_full(self) -> None:
+        """Stop reading the client: the backend does not take its body."""
+        if self.wants_body:
+            self._side.pause()
+
+    def upstream_ready(self) -> None:
+        """Read the client again."""
+        self._side.resume()
+
+    def client_full(self) -> None:
+        """Stop reading the backend: the client does not take its answer."""
+        if self._connection is not None:
+            self._stalled = True
+            self._connection.transport.pause_reading()
+            self._side.arm(WRITE_STALL)
+
+    def client_ready(self) -> None:
+        """Read the backend again."""
+        self._stalled = False
+        if self._connection is not None:
+            self._connection.transport.resume_reading()
+        self._push()

@@ -1,0 +1,363 @@
+"""The client's side: one accepted connection, its requests in order, its deadlines.
+
+`ServerConnection` is plain and synchronous: bytes in, calls out. `ServerProtocol` is its shell. One request is under way at a
+time; what the client pipelines behind it waits in a bounded buffer while its connection is not read.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+
+from proxy.deadlines import Deadline
+from proxy.exchange import Answer, Client, Request
+from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
+from proxy.http1.forwarding import Forwarding
+from proxy.http1.headers import NO_BODY, Facts, read_request
+from proxy.http1.heads import scan_request
+from proxy.http1.parsing import judge_partial, parse_request
+from proxy.runtime import NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
+
+BUFFER_LIMIT = 64 * 1024
+"""Bytes of pipelined requests that may wait."""
+
+
+class ServerConnection:
+    """One client's connection."""
+
+    __slots__ = (
+        "_busy",
+        "_filtering",
+        "_memo_block",
+        "_memo_facts",
+        "_memo_key",
+        "buffer",
+        "client",
+        "closing",
+        "deadline",
+        "forwarding",
+        "lost",
+        "paused",
+        "runtime",
+        "served",
+        "transport",
+        "write",
+    )
+
+    def __init__(self, runtime: Runtime, client: Client) -> None:
+        self.runtime = runtime
+        self.client = client
+        self.transport: asyncio.Transport
+        self.write = self._not_connected
+        self.buffer = b""
+        self.forwarding: Forwarding | None = None
+        self.closing = False
+        """The connection ends after the answer under way."""
+        self.lost = False
+        self.paused = False
+        self.served = False
+        """At least one request was answered."""
+        self.deadline = Deadline(self._expired)
+        self._busy = False
+        self._filtering: asyncio.Task[None] | None = None
+        self._memo_block = ""
+        self._memo_key: tuple[str, int] = ("", 0)
+        self._memo_facts: Facts | None = None
+
+    def _not_connected(self, data: bytes) -> None:
+        raise AssertionError(f"{len(data)} bytes before the connection was made")
+
+    def made(self, transport: asyncio.Transport) -> None:
+        """Begin: the first head must be here within the header timeout."""
+        self.transport = transport
+        self.write = transport.write
+        self.runtime.connections.add(self)
+        self.runtime.stats.connection_opened(self.client.listener)
+        self.arm(self.runtime.settings.header_timeout)
+        if self.runtime.draining:
+            self.closing = True
+
+    def arm(self, seconds: float) -> None:
+        """Let the deadline be `seconds` from now."""
+        self.runtime.wheel.file(self.deadline, seconds)
+
+    def received(self, data: bytes) -> None:
+        """Take bytes of the client."""
+        forwarding = self.forwarding
+        if forwarding is not None and forwarding.wants_body:
+            forwarding.body_data(data)
+            return
+        if self.buffer:
+            data = self.buffer + data
+        self.buffer = data
+        if forwarding is None and not self._busy and self._filtering is None:
+            self.proceed()
+        elif len(data) > BUFFER_LIMIT:
+            self.pause()
+
+    def pause(self) -> None:
+        """Stop reading the client."""
+        if not self.paused and not self.lost:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read the client again."""
+        if self.paused and not self.lost:
+            self.paused = False
+            with contextlib.suppress(RuntimeError):
+                self.transport.resume_reading()
+
+    def proceed(self) -> None:
+        """Begin the requests that are here, one after the other, until one has to wait."""
+        self._busy = True
+        while (
+            self.buffer
+            and self.forwarding is None
+            and self._filtering is None
+            and not self.lost
+            and not self.transport.is_closing()
+        ):
+            if not self._next():
+                break
+        self._busy = False
+
+    def _next(self) -> bool:
+        """Begin the first request in the buffer; False: its head is not whole yet."""
+        data = self.buffer
+        if data[:1] in b"\r\n":
+            # RFC 9112, 2.2: an empty line before a request is to be ignored; one CRLF is.
+            if data.startswith(b"\r\n") and len(data) > 2 and not data.startswith(b"\r\n\r\n"):
+                data = data[2:]
+            elif data == b"\r\n"[: len(data)]:
+                return False
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            wrong = judge_partial(data)
+            if wrong is not None:
+                self.refuse(wrong)
+                return False
+            if self.served and self.deadline.at:
+                self.served = False
+                self.arm(self.runtime.settings.header_timeout)
+            return False
+        head, self.buffer = data[: end + 4], data[end + 4 :]
+        parsed = scan_request(head.decode("latin-1")) if end < BUFFER_LIMIT else None
+        if parsed is None:
+            judged = parse_request(head, self.runtime.loop)
+            if isinstance(judged, Answer):
+                self.refuse(judged)
+                return False
+            parsed = judged
+        self._begin(*parsed)
+        return True
+
+    def _begin(self, method: str, target: str, version: int, block: str) -> None:
+        runtime = self.runtime
+        facts: Facts | Answer | None = self._memo_facts
+        # What a block says depends on the method only where it is judged as a handshake.
+        if (
+            facts is None
+            or block != self._memo_block
+            or self._memo_key[1] != version
+            or (facts.attempt and self._memo_key[0] != method)
+        ):
+            facts = read_request(block, method, version, self.client, trusts=runtime.trusts, forwarded=runtime.settings.forwarded)
+            if isinstance(facts, Answer):
+                self.refuse(facts)
+                return
+            self._memo_block, self._memo_key, self._memo_facts = block, (method, version), facts
+        request = Request(
+            self.client, method, target, version, facts.host, facts.authority, block, upgrade=facts.attempt and facts.wrong is None
+        )
+        request.address = facts.address
+        request.id = facts.request_id or runtime.make_id()
+        if not facts.keep_alive:
+            self.closing = True
+        if facts.wrong is not None:
+            self.answer(facts.wrong, request, None, body_follows=facts.length != NO_BODY)
+            return
+        if target == "*":
+            self.answer(NO_CONTENT, request, None, body_follows=facts.length != NO_BODY)
+            return
+        decided = runtime.handle(request)
+        if isinstance(decided, Answer):
+            self.answer(decided, request, None, body_follows=facts.length != NO_BODY)
+            return
+        route, verdict = decided
+        if verdict is None:
+            self._forward(request, route, facts)
+        elif isinstance(verdict, Answer):
+            self.answer(verdict, request, route, body_follows=facts.length != NO_BODY)
+        else:
+            self._filtering = runtime.loop.create_task(self._filter(verdict, request, route, facts))
+
+    async def _filter(self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute, facts: Facts) -> None:
+        answer = await verdict
+        self._filtering = None
+        if self.lost:
+            return
+        if answer is None:
+            self._forward(request, route, facts)
+        else:
+            self.answer(answer, request, route, body_follows=facts.length != NO_BODY)
+        self.proceed()
+
+    def _forward(self, request: Request, route: ActiveRoute, facts: Facts) -> None:
+        target = route.websocket if request.upgrade else route.http
+        upstream = target.pick() if target is not None else None
+        if target is None or upstream is None:
+            self.answer(UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
+            return
+        pool = upstream.choose(target.policy)
+        if pool is None:
+            self.answer(NO_ENDPOINTS, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
+            return
+        forwarding = Forwarding(self, request, route, upstream, target.policy, facts)
+        self.forwarding = forwarding
+        early = self.buffer
+        if facts.length == NO_BODY:
+            early = b""
+        else:
+            self.buffer = b""
+        forwarding.start(pool, early)
+
+    def answer(
+        self, answer: Answer, request: Request, route: ActiveRoute | None, *, body_follows: bool = False, service: str = ""
+    ) -> None:
+        """Answer a request ourselves."""
+        runtime = self.runtime
+        if answer.close or body_follows or request.version < 11 or runtime.draining:
+            # A body that nobody reads would be taken for the next request.
+            self.closing = True
+        data, size = render(answer, request, request_id=request.id, close=self.closing)
+        self.write(data)
+        stats = route.stats if route is not None else runtime.stats.unmatched
+        if request.upgrade:
+            stats.ws_handshake(answer.status)
+        stats.request_done(service, request.method, answer.status, 0.0, 0, size)
+        if runtime.accesslog.enabled:
+            runtime.accesslog.request(request, answer.status, service, size, 0.0, stats.route_id)
+        self.finished()
+
+    def refuse(self, answer: Answer) -> None:
+        """Answer what is no request, and end the connection."""
+        self.closing = True
+        self.buffer = b""
+        data, size = render(answer, None, request_id=self.runtime.make_id(), close=True)
+        self.write(data)
+        self.runtime.stats.unmatched.request_done("", "other", answer.status, 0.0, 0, size)
+        self._end()
+
+    def finished(self) -> None:
+        """Take note that the request under way is answered; go on with the next, or end."""
+        self.forwarding = None
+        self.served = True
+        if self.closing or self.runtime.draining:
+            self._end()
+            return
+        self.arm(self.runtime.settings.keepalive_timeout)
+        self.resume()
+        if self.buffer and not self._busy:
+            self.proceed()
+
+    def _end(self) -> None:
+        """Close when what was written is out; a peer that does not take it is cut."""
+        if not self.lost and not self.transport.is_closing():
+            self.transport.close()
+            self.arm(self.runtime.close_wait)
+
+    def _expired(self) -> None:
+        if self.lost:
+            return
+        if self.transport.is_closing():
+            self.transport.abort()
+        elif self.forwarding is not None:
+            self.forwarding.expired()
+        elif self._filtering is not None:
+            self._filtering.cancel()
+            self.transport.abort()
+        elif self.buffer:
+            self.refuse(TIMED_OUT)
+        else:
+            self.transport.close()
+            self.arm(self.runtime.close_wait)
+
+    def drain(self) -> None:
+        """End when the request under way is answered; at once if there is none."""
+        self.closing = True
+        if self.forwarding is None and self._filtering is None and not self.buffer:
+            self._end()
+
+    def abort(self) -> None:
+        """End at once."""
+        if not self.lost:
+            self.transport.abort()
+
+    def fail(self, status: int, request: Request, route: ActiveRoute, service: str) -> None:
+        """Answer a request that no backend answered."""
+        self.forwarding = None
+        self.answer(GATEWAY[status], request, route, service=service)
+        if not self._busy:
+            self.proceed()
+
+    def release(self) -> None:
+        """Let go of the connection: a tunnel has taken it."""
+        self.deadline.at = 0.0
+        self.forwarding = None
+        self.lost = True
+        self.runtime.connections.discard(self)
+
+    def connection_lost(self) -> None:
+        """Take note that the client is gone."""
+        self.lost = True
+        self.deadline.at = 0.0
+        self.runtime.connections.discard(self)
+        self.runtime.stats.connection_closed(self.client.listener)
+        if self._filtering is not None:
+            self._filtering.cancel()
+        if self.forwarding is not None:
+            self.forwarding.client_lost()
+
+    def half_closed(self) -> bool:
+        """Take the client's FIN: a request under way is still answered on a plain connection."""
+        self.closing = True
+        forwarding = self.forwarding
+        if forwarding is None and self._filtering is None:
+            return False
+        if forwarding is not None and forwarding.wants_body:
+            return False
+        return not self.client.secure
+
+
+class ServerProtocol(asyncio.Protocol):
+    """The shell of a client's connection, as asyncio wants it."""
+
+    __slots__ = ("connection", "data_received")
+
+    def __init__(self, runtime: Runtime, client: Client) -> None:
+        self.connection = ServerConnection(runtime, client)
+        self.data_received = self.connection.received  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  streams have duplex transports
+        self.connection.made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        del exc
+        self.connection.connection_lost()
+
+    def eof_received(self) -> bool:
+        """Take the client's FIN."""
+        return self.connection.half_closed()
+
+    def pause_writing(self) -> None:
+        """Stop reading the backend."""
+        if self.connection.forwarding is not None:
+            self.connection.forwarding.client_full()
+
+    def resume_writing(self) -> None:
+        """Read the backend again."""
+        if self.connection.forwarding is not None:
+            self.connection.forwarding.client_ready()

@@ -1,0 +1,290 @@
+"""One worker's state: the current table, its upstreams, what is open. `apply` compiles, swaps and retires; `handle` decides.
+
+Open requests and sockets keep the objects that they started with; a swap touches none of them.
+"""
+
+import asyncio
+import gc
+import ipaddress
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from proxy.accesslog import AccessLog
+from proxy.deadlines import Wheel
+from proxy.exchange import Answer, Request
+from proxy.filters.contract import Filter, Verdict
+from proxy.filters.order import FilterSettings, compile_filters
+from proxy.metrics import RouteStats, WorkerStats
+from proxy.model.config import Certificate, LoadBalancing, Path, Route
+from proxy.model.policy import Timeouts
+from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
+from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
+from proxy.routing.table import Entry as TableEntry
+from proxy.upstream.balance import Shares
+from proxy.upstream.pool import LiveUpstream, make_upstream_context
+from proxy.websocket.tunnel import Tunnel
+
+NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
+UPGRADE_REQUIRED = Answer(
+    426, "This path serves WebSockets only; the request asks for no upgrade.", (("Upgrade", "websocket"), ("Connection", "Upgrade"))
+)
+BAD_PATH = Answer(400, "The request's path can be read in more than one way.")
+MISDIRECTED = Answer(421, "This connection was made for another host; make a new one for this host.")
+FAULT = Answer(500, "The route of this host and path has a fault in its configuration.")
+UNRESOLVED = Answer(500, "The backend of this route cannot be resolved; its owner finds the reason in the route's status.")
+NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),))
+
+
+class OpenConnection(Protocol):
+    """A client's connection, as far as draining is concerned."""
+
+    def drain(self) -> None:
+        """End when the request under way is answered."""
+
+    def abort(self) -> None:
+        """End at once."""
+
+
+class Certificates(Protocol):
+    """The store that TLS handshakes look into."""
+
+    def apply(self, certificates: Mapping[str, Certificate | None], hosts: Mapping[str, str | None], default: str | None) -> None:
+        """Take changes; None removes."""
+
+    def scope(self, host: str) -> str:
+        """Return the key of the certificate that a host gets; empty: the default one."""
+        ...
+
+
+class ActiveTarget:
+    """Where one kind of a route's traffic goes."""
+
+    __slots__ = ("_upstreams", "policy", "shares")
+
+    def __init__(self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream]) -> None:
+        self.shares = shares
+        self.policy = policy
+        self._upstreams = upstreams
+
+    def pick(self) -> LiveUpstream | None:
+        """Choose the upstream of the next request; None: a share that cannot be resolved."""
+        share = self.shares.choose()
+        return self._upstreams.get(share.upstream) if share is not None and share.upstream is not None else None
+
+
+class ActiveRoute:
+    """A route as it runs."""
+
+    __slots__ = ("fault", "filters", "http", "id", "route", "stats", "timeouts", "websocket")
+
+    def __init__(self, route: Route, stats: RouteStats, filters: tuple[Filter, ...], upstreams: Mapping[str, LiveUpstream]) -> None:
+        self.id = route.id
+        self.route = route
+        self.stats = stats
+        self.filters = filters
+        self.fault = bool(route.fault)
+        self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
+        self.http = ActiveTarget(Shares(route.http.shares), route.http.load_balancing, upstreams) if route.http else None
+        self.websocket = (
+            ActiveTarget(Shares(route.websocket.shares), route.websocket.load_balancing, upstreams) if route.websocket else None
+        )
+
+
+class RuntimeSettings(Protocol):
+    """What the runtime needs of the proxy's settings."""
+
+    @property
+    def close_wait(self) -> float:
+        """Seconds that a peer has to answer a close frame."""
+        ...
+
+    @property
+    def trusted_proxies(self) -> tuple[str, ...]:
+        """Networks whose forwarding fields are believed."""
+        ...
+
+    @property
+    def forwarded(self) -> bool:
+        """Add the Forwarded field."""
+        ...
+
+    @property
+    def min_body_rate(self) -> int:
+        """Bytes per second below which a request body is given up; 0: never."""
+        ...
+
+    @property
+    def header_timeout(self) -> float:
+        """Seconds for a request head."""
+        ...
+
+    @property
+    def keepalive_timeout(self) -> float:
+        """Seconds that a kept-alive connection may be silent."""
+        ...
+
+
+class Runtime:
+    """Everything that one worker holds."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: RuntimeSettings,
+        *,
+        accesslog: AccessLog,
+        certificates: Certificates,
+        public_https_port: int,
+    ) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.wheel = Wheel(loop)
+        self.stats = WorkerStats()
+        self.accesslog = accesslog
+        self.certificates = certificates
+        self.close_wait = settings.close_wait
+        self.table: Table[ActiveRoute] = empty_table()
+        self.routes: dict[str, ActiveRoute] = {}
+        self.upstreams: dict[str, LiveUpstream] = {}
+        self.rejected: dict[str, str] = {}
+        """Route id to the reason why it answers 500."""
+        self.draining = False
+        self.connections: set[OpenConnection] = set()
+        self.tunnels: set[Tunnel] = set()
+        self.touched: list[Tunnel] = []
+        self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
+        self._filter_settings = FilterSettings(public_https_port)
+        self._upstream_tls = make_upstream_context()
+        self._trusted = [ipaddress.ip_network(text, strict=False) for text in settings.trusted_proxies]
+        self._id_prefix = os.urandom(8).hex()
+        self._id_count = struct.unpack("<I", os.urandom(4))[0]
+
+    def make_id(self) -> str:
+        """Make a request id: 128 bits in hexadecimal, unique to this worker and request."""
+        self._id_count += 1
+        return f"{self._id_prefix}{self._id_count:016x}"
+
+    def trusts(self, address: str) -> bool:
+        """Tell whether an address is in --trusted-proxies."""
+        if not self._trusted:
+            return False
+        try:
+            parsed = ipaddress.ip_address(address.strip("[]"))
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted)
+
+    def settle_tunnels(self) -> None:
+        """Bring the counts of tunnels that had traffic into the metrics."""
+        touched, self.touched[:] = self.touched[:], []
+        for tunnel in touched:
+            tunnel.settle()
+
+    def handle(self, request: Request) -> "tuple[ActiveRoute, Verdict] | Answer":
+        """Find the route of a request and ask its filters; an answer alone: no route serves it."""
+        client = request.client
+        if client.sni is not None and self.certificates.scope(request.host) != client.tls_scope:
+            return MISDIRECTED
+        found = self.table.match(request.host, request.path, request.upgrade, request)
+        if isinstance(found, NoMatch):
+            if found is NoMatch.NOT_FOUND:
+                return NOT_FOUND
+            return UPGRADE_REQUIRED if found is NoMatch.UPGRADE_REQUIRED else BAD_PATH
+        if found.fault:
+            return found, FAULT
+        for one in found.filters:
+            verdict = one(request)
+            if verdict is not None:
+                return found, verdict
+        return found, None
+
+    def apply(self, changed: Mapping[str, Entry], removed: Iterable[str]) -> None:
+        """Take a change of configuration: entries under their wire keys, and keys that are gone. Synchronous and whole."""
+        certificates: dict[str, Certificate | None] = {}
+        hosts: dict[str, str | None] = {}
+        default: str | None = None
+        routes: dict[str, Route | None] = {}
+        gone_upstreams: list[str] = []
+        for key in removed:
+            kind, name = key[:2], key[2:]
+            if kind == "r/":
+                routes[name] = None
+            elif kind == "u/":
+                gone_upstreams.append(name)
+            elif kind == "c/":
+                certificates[name] = None
+            elif kind == "h/":
+                hosts[name] = None
+            else:
+                default = ""
+        for key, entry in changed.items():
+            name = key[2:]
+            match entry:
+                case RouteEntry(route):
+                    routes[name] = route
+                case UpstreamEntry(upstream):
+                    live = self.upstreams.get(name)
+                    if live is None:
+                        live = self.upstreams[name] = LiveUpstream(name, self.stats.service(name), self.wheel, self.loop)
+                    live.update(upstream, self._upstream_tls)
+                    self.stats.set_endpoints(name, len(live.ready), len(live.draining))
+                case CertificateEntry(certificate):
+                    certificates[name] = certificate
+                case TlsHostEntry(certificate_key):
+                    hosts[name] = certificate_key
+                case DefaultEntry(certificate_key):
+                    default = certificate_key
+        if certificates or hosts or default is not None:
+            self.certificates.apply(certificates, hosts, default)
+        self._apply_routes(routes)
+        for name in gone_upstreams:
+            self.upstreams.pop(name).retire()
+            self.stats.drop_service(name)
+        gc.freeze()
+
+    def _apply_routes(self, routes: Mapping[str, Route | None]) -> None:
+        touched: set[str] = set()
+        for route_id, route in routes.items():
+            old = self.routes.get(route_id)
+            if old is not None:
+                for host in hosts_of(old.route):
+                    touched.add(host)
+                    del self._by_host[host][route_id]
+            self.rejected.pop(route_id, None)
+            if route is None:
+                if old is not None:
+                    del self.routes[route_id]
+                    self.stats.drop_route(route_id)
+                continue
+            active = self._compile(route)
+            self.routes[route_id] = active
+            for host in hosts_of(active.route):
+                touched.add(host)
+                self._by_host.setdefault(host, {})[route_id] = TableEntry(active.route, active)
+        if touched:
+            entries = {host: list(self._by_host.get(host, {}).values()) for host in touched}
+            for host in touched:
+                if not entries[host]:
+                    self._by_host.pop(host, None)
+            self.table = self.table.with_changes(touched, entries)
+
+    def _compile(self, route: Route) -> ActiveRoute:
+        if route.path.kind == "regex":
+            try:
+                compile_pattern(route.path.value)
+            except BadPatternError as error:
+                # What the pattern would match cannot be known: the whole host answers 500 where nothing more specific does,
+                # so that no request falls through to a less protected route.
+                self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"
+                route = _rejected(route)
+        return ActiveRoute(
+            route, self.stats.route(route.id), compile_filters(route.policies, self._filter_settings), self.upstreams
+        )
+
+
+def _rejected(route: Route) -> Route:
+    return msgspec.structs.replace(route, path=Path("prefix", "/"), fault="the path's pattern does not compile")

@@ -1,0 +1,74 @@
+"""The choice among endpoints and among the shares of a target. Pure but for its own counters."""
+
+import random
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from proxy.model.config import LoadBalancing, Share
+
+
+class Loaded(Protocol):
+    """An endpoint as far as its load is concerned."""
+
+    @property
+    def load(self) -> int:
+        """Requests in flight and open sockets."""
+        ...
+
+
+E = TypeVar("E", bound=Loaded)
+
+
+class Chooser:
+    """The state of one upstream's load balancing: where the round has come."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self) -> None:
+        self._turn = -1
+
+    def choose(self, policy: LoadBalancing, endpoints: Sequence[E]) -> E:
+        """Choose one of `endpoints`, which is not empty."""
+        count = len(endpoints)
+        if count == 1:
+            return endpoints[0]
+        if policy == "random2":
+            first, second = random.sample(endpoints, 2)
+            return first if first.load <= second.load else second
+        self._turn += 1
+        if policy == "round-robin":
+            return endpoints[self._turn % count]
+        # Ties go round, so that idle endpoints share what comes.
+        start = self._turn % count
+        best = endpoints[start]
+        for step in range(1, count):
+            candidate = endpoints[(start + step) % count]
+            if candidate.load < best.load:
+                best = candidate
+        return best
+
+
+class Shares:
+    """Smooth weighted round robin over the shares of a target: every stretch of traffic is split as the whole is."""
+
+    __slots__ = ("_credits", "_shares", "_total", "single")
+
+    def __init__(self, shares: Sequence[Share]) -> None:
+        self._shares = [share for share in shares if share.weight > 0]
+        self._credits = [0] * len(self._shares)
+        self._total = sum(share.weight for share in self._shares)
+        self.single = len(self._shares) == 1
+
+    def choose(self) -> Share | None:
+        """Return the next share; None: no share has a weight."""
+        if self.single:
+            return self._shares[0]
+        best = -1
+        for number, share in enumerate(self._shares):
+            self._credits[number] += share.weight
+            if best < 0 or self._credits[number] > self._credits[best]:
+                best = number
+        if best < 0:
+            return None
+        self._credits[best] -= self._total
+        return self._shares[best]
