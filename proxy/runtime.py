@@ -19,7 +19,7 @@ from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.metrics import RouteStats, WorkerStats
-from proxy.model.config import Certificate, LoadBalancing, Path, Route
+from proxy.model.config import Certificate, LoadBalancing, Path, Route, Upstream
 from proxy.model.policy import Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
@@ -52,10 +52,10 @@ class OpenConnection(Protocol):
 class Certificates(Protocol):
     """The store that TLS handshakes look into."""
 
-    def apply(self, certificates: Mapping[str, Certificate | None], hosts: Mapping[str, str | None], default: str | None) -> None:
-        """Take changes; None removes."""
+    def apply(self, certificates: Mapping[str, Certificate], hosts: Mapping[str, str], default: str | None) -> None:
+        """Hold these and no others."""
 
-    def scope(self, host: str) -> str:
+    def scope(self, host: str | None) -> str:
         """Return the key of the certificate that a host gets; empty: the default one."""
         ...
 
@@ -103,7 +103,7 @@ class RuntimeSettings(Protocol):
         ...
 
     @property
-    def trusted_proxies(self) -> tuple[str, ...]:
+    def trusted_proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """Networks whose forwarding fields are believed."""
         ...
 
@@ -159,7 +159,10 @@ class Runtime:
         self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
         self._filter_settings = FilterSettings(public_https_port)
         self._upstream_tls = make_upstream_context()
-        self._trusted = [ipaddress.ip_network(text, strict=False) for text in settings.trusted_proxies]
+        self._trusted = settings.trusted_proxies
+        self._certificates: dict[str, Certificate] = {}
+        self._tls_hosts: dict[str, str] = {}
+        self._default_certificate: str | None = None
         self._id_prefix = os.urandom(8).hex()
         self._id_count = struct.unpack("<I", os.urandom(4))[0]
 
@@ -204,47 +207,53 @@ class Runtime:
 
     def apply(self, changed: Mapping[str, Entry], removed: Iterable[str]) -> None:
         """Take a change of configuration: entries under their wire keys, and keys that are gone. Synchronous and whole."""
-        certificates: dict[str, Certificate | None] = {}
-        hosts: dict[str, str | None] = {}
-        default: str | None = None
         routes: dict[str, Route | None] = {}
         gone_upstreams: list[str] = []
+        tls = False
         for key in removed:
             kind, name = key[:2], key[2:]
             if kind == "r/":
                 routes[name] = None
             elif kind == "u/":
                 gone_upstreams.append(name)
-            elif kind == "c/":
-                certificates[name] = None
-            elif kind == "h/":
-                hosts[name] = None
             else:
-                default = ""
+                tls = True
+                if kind == "c/":
+                    self._certificates.pop(name, None)
+                elif kind == "h/":
+                    self._tls_hosts.pop(name, None)
+                else:
+                    self._default_certificate = None
         for key, entry in changed.items():
             name = key[2:]
             match entry:
                 case RouteEntry(route):
                     routes[name] = route
                 case UpstreamEntry(upstream):
-                    live = self.upstreams.get(name)
-                    if live is None:
-                        live = self.upstreams[name] = LiveUpstream(name, self.stats.service(name), self.wheel, self.loop)
-                    live.update(upstream, self._upstream_tls)
-                    self.stats.set_endpoints(name, len(live.ready), len(live.draining))
+                    self._apply_upstream(name, upstream)
                 case CertificateEntry(certificate):
-                    certificates[name] = certificate
+                    tls = True
+                    self._certificates[name] = certificate
                 case TlsHostEntry(certificate_key):
-                    hosts[name] = certificate_key
+                    tls = True
+                    self._tls_hosts[name] = certificate_key
                 case DefaultEntry(certificate_key):
-                    default = certificate_key
-        if certificates or hosts or default is not None:
-            self.certificates.apply(certificates, hosts, default)
+                    tls = True
+                    self._default_certificate = certificate_key
+        if tls:
+            self.certificates.apply(self._certificates, self._tls_hosts, self._default_certificate)
         self._apply_routes(routes)
         for name in gone_upstreams:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
         gc.freeze()
+
+    def _apply_upstream(self, name: str, upstream: Upstream) -> None:
+        live = self.upstreams.get(name)
+        if live is None:
+            live = self.upstreams[name] = LiveUpstream(name, self.stats.service(name), self.wheel, self.loop)
+        live.update(upstream, self._upstream_tls)
+        self.stats.set_endpoints(name, len(live.ready), len(live.draining))
 
     def _apply_routes(self, routes: Mapping[str, Route | None]) -> None:
         touched: set[str] = set()

@@ -153,7 +153,7 @@ class ServerConnection:
 
     def _begin(self, method: str, target: str, version: int, block: str) -> None:
         runtime = self.runtime
-        facts: Facts | Answer | None = self._memo_facts
+        facts = self._memo_facts
         # What a block says depends on the method only where it is judged as a handshake.
         if (
             facts is None
@@ -161,10 +161,11 @@ class ServerConnection:
             or self._memo_key[1] != version
             or (facts.attempt and self._memo_key[0] != method)
         ):
-            facts = read_request(block, method, version, self.client, trusts=runtime.trusts, forwarded=runtime.settings.forwarded)
-            if isinstance(facts, Answer):
-                self.refuse(facts)
+            read = read_request(block, method, version, self.client, trusts=runtime.trusts, forwarded=runtime.settings.forwarded)
+            if isinstance(read, Answer):
+                self.refuse(read)
                 return
+            facts = read
             self._memo_block, self._memo_key, self._memo_facts = block, (method, version), facts
         request = Request(
             self.client, method, target, version, facts.host, facts.authority, block, upgrade=facts.attempt and facts.wrong is None
