@@ -1,0 +1,1 @@
+"""The control plane: turns Kubernetes objects into the proxy's configuration, and verdicts on them."""

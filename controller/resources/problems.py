@@ -1,0 +1,38 @@
+"""What is wrong with a user's object: values that are collected, never exceptions and never only a log line."""
+
+import enum
+from dataclasses import dataclass
+
+from controller.resources.refs import ObjectRef
+
+
+class Reason(enum.StrEnum):
+    """Why an object is not served as written (spec/wsroute.md, 'Conditions and reasons')."""
+
+    HOST_CONFLICT = "HostConflict"
+    ROUTE_CONFLICT = "RouteConflict"
+    INVALID_SPEC = "InvalidSpec"
+    UNSUPPORTED_VALUE = "UnsupportedValue"
+    BACKEND_NOT_FOUND = "BackendNotFound"
+    PORT_NOT_FOUND = "PortNotFound"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  a reason, not a secret
+    SECRET_INVALID = "SecretInvalid"  # noqa: S105  a reason, not a secret
+    REF_NOT_PERMITTED = "RefNotPermitted"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong. The message is a sentence: the field, what was found, what would be accepted."""
+
+    ref: ObjectRef
+    reason: Reason
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An object that could not be read, with everything that is wrong with it."""
+
+    ref: ObjectRef
+    problems: tuple[Problem, ...]

@@ -1,0 +1,109 @@
+"""Services and the endpoints behind them."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.resources.fields import Reader, metadata_ref, shown
+from controller.resources.problems import Malformed
+from controller.resources.refs import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One port of a Service."""
+
+    name: str
+    port: int
+    app_protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A v1 Service, as far as routing needs it."""
+
+    ref: ObjectRef
+    ports: tuple[ServicePort, ...]
+    external_name: str = ""
+    """Not empty: type ExternalName."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEndpoint:
+    """One endpoint of a slice, with all its addresses."""
+
+    addresses: tuple[str, ...]
+    ready: bool
+    serving: bool
+    terminating: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """A discovery.k8s.io/v1 EndpointSlice of one Service."""
+
+    ref: ObjectRef
+    service: str
+    ports: tuple[tuple[str, int], ...]
+    """Name (empty for the unnamed one) and number."""
+    endpoints: tuple[SliceEndpoint, ...]
+
+
+def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:
+    """Read a Service."""
+    ref = metadata_ref(raw, "Service")
+    reader = Reader(ref)
+    spec = reader.mapping(raw, "spec", "spec")
+    ports = []
+    for path, item in reader.objects(spec, "ports", "spec.ports"):
+        number = reader.number(item, "port", f"{path}.port")
+        if number is None or not 1 <= number <= 65535:
+            reader.wrong(f"{path}.port", f"{shown(item.get('port'))} was found, a number from 1 to 65535 would be accepted.")
+            continue
+        name, protocol = reader.text(item, "name", f"{path}.name"), reader.text(item, "appProtocol", f"{path}.appProtocol")
+        ports.append(ServicePort(name, number, protocol))
+    external = ""
+    if reader.text(spec, "type", "spec.type") == "ExternalName":
+        external = reader.text(spec, "externalName", "spec.externalName", required=True)
+    return Malformed(ref, tuple(reader.problems)) if reader.problems else Service(ref, tuple(ports), external)
+
+
+def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | None:
+    """Read an EndpointSlice; None: it is of no Service, or of names instead of addresses."""
+    ref = metadata_ref(raw, "EndpointSlice")
+    reader = Reader(ref)
+    labels = reader.mapping(reader.mapping(raw, "metadata", "metadata"), "labels", "metadata.labels")
+    service = labels.get("kubernetes.io/service-name")
+    if not isinstance(service, str) or raw.get("addressType") == "FQDN":
+        return None
+    ports = []
+    for path, item in reader.objects(raw, "ports", "ports"):
+        number = reader.number(item, "port", f"{path}.port")
+        if number is not None:
+            ports.append((reader.text(item, "name", f"{path}.name"), number))
+    endpoints = []
+    for path, item in reader.objects(raw, "endpoints", "endpoints"):
+        conditions = reader.mapping(item, "conditions", f"{path}.conditions")
+        addresses = []
+        for number, address in enumerate(reader.items(item, "addresses", f"{path}.addresses")):
+            if _is_address(address):
+                addresses.append(address)
+            else:
+                reader.wrong(f"{path}.addresses[{number}]", f"{shown(address)} was found, an IP address would be accepted.")
+        terminating = conditions.get("terminating") is True
+        # A condition that is not given counts as ready (discovery.k8s.io/v1, EndpointConditions).
+        ready = conditions.get("ready") is not False
+        serving = conditions.get("serving")
+        endpoints.append(SliceEndpoint(tuple(addresses), ready and not terminating, ready if serving is None else serving is True, terminating))
+    if reader.problems:
+        return Malformed(ref, tuple(reader.problems))
+    return EndpointSlice(ref, service, tuple(ports), tuple(endpoints))
+
+
+def _is_address(text: object) -> bool:
+    try:
+        ipaddress.ip_address(text if isinstance(text, str) else "")
+    except ValueError:
+        return False
+    return True
