@@ -53,7 +53,9 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
     try:
         chain = x509.load_pem_x509_certificates(found["tls.crt"])
     except (ValueError, UnsupportedAlgorithm):
-        return refuse("data[tls.crt]", "no certificate could be read, a chain of certificates in PEM, the leaf first, would be accepted.")
+        return refuse(
+            "data[tls.crt]", "no certificate could be read, a chain of certificates in PEM, the leaf first, would be accepted."
+        )
     try:
         key = serialization.load_pem_private_key(found["tls.key"], password=None)
     except TypeError:
@@ -62,7 +64,9 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
         return refuse("data[tls.key]", "no private key could be read, a key in PEM would be accepted.")
     public = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     if key.public_key().public_bytes(*public) != chain[0].public_key().public_bytes(*public):
-        return refuse("data[tls.key]", "the key is not that of the first certificate in tls.crt, the leaf's own key would be accepted.")
+        return refuse(
+            "data[tls.key]", "the key is not that of the first certificate in tls.crt, the leaf's own key would be accepted."
+        )
     return Secret(ref, found["tls.crt"], Sensitive(found["tls.key"]), chain[0].not_valid_after_utc.timestamp())
 
 

@@ -95,7 +95,9 @@ def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | 
         # A condition that is not given counts as ready (discovery.k8s.io/v1, EndpointConditions).
         ready = conditions.get("ready") is not False
         serving = conditions.get("serving")
-        endpoints.append(SliceEndpoint(tuple(addresses), ready and not terminating, ready if serving is None else serving is True, terminating))
+        endpoints.append(
+            SliceEndpoint(tuple(addresses), ready and not terminating, ready if serving is None else serving is True, terminating)
+        )
     if reader.problems:
         return Malformed(ref, tuple(reader.problems))
     return EndpointSlice(ref, service, tuple(ports), tuple(endpoints))

@@ -128,8 +128,6 @@ class Forwarding:
         tail = f"X-Request-ID: {request.id}\r\n"
         if facts.length == CHUNKED:
             tail += "Transfer-Encoding: chunked\r\n"
-        if facts.expect:
-            tail += "Expect: 100-continue\r\n"
         if request.upgrade:
             tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
         host = "" if facts.authority else "Host: \r\n"

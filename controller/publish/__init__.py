@@ -1,0 +1,1 @@
+"""What the proxy may ask for, and what it acknowledged."""

@@ -1,0 +1,136 @@
+"""Annotations of Ingresses and IngressClasses. The only reader of annotations.
+
+Three kinds of keys: ours (`sluice.dev/`), ingress-nginx's that we understand, and ingress-nginx's that we do not: each of those is
+reported by name with what to do instead, because an annotation that is silently ignored is a security policy that evaporated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.resources.fields import Reader, parse_duration, shown
+from controller.resources.problems import Reason
+
+OURS = "sluice.dev/"
+NGINX = "nginx.ingress.kubernetes.io/"
+CLASS = "kubernetes.io/ingress.class"
+DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
+
+TIMEOUTS = ("connect", "handshake", "response", "idle")
+_LATER = "is not supported yet; remove it, or keep this Ingress where it is until it is."
+_SNIPPET = "is refused: text pasted into a proxy's configuration can read every Secret; remove it."
+_NEVER = "never existed in ingress-nginx; remove it: upgrades work on every path without it."
+_NOT_NEEDED = "is not needed: answers and bodies are streamed; remove it."
+
+_KNOWN = """
+    rewrite-target use-regex affinity affinity-mode affinity-canary-behavior session-cookie-name
+    session-cookie-path session-cookie-domain session-cookie-samesite session-cookie-secure session-cookie-expires
+    session-cookie-max-age session-cookie-change-on-failure session-cookie-conditional-samesite-none
+    upstream-hash-by upstream-hash-by-subset upstream-hash-by-subset-size load-balance auth-url auth-signin
+    auth-method auth-response-headers auth-always-set-cookie auth-cache-key auth-cache-duration auth-type
+    auth-secret auth-secret-type auth-realm enable-cors cors-allow-origin cors-allow-methods cors-allow-headers
+    cors-expose-headers cors-allow-credentials cors-max-age whitelist-source-range allowlist-source-range
+    denylist-source-range limit-rps limit-rpm limit-burst-multiplier limit-connections limit-rate limit-rate-after
+    limit-whitelist limit-allowlist canary canary-by-header canary-by-header-value canary-by-header-pattern
+    canary-by-cookie canary-weight canary-weight-total app-root permanent-redirect permanent-redirect-code
+    temporal-redirect temporal-redirect-code from-to-www-redirect custom-http-errors default-backend
+    upstream-vhost x-forwarded-prefix connection-proxy-header custom-headers proxy-next-upstream
+    proxy-next-upstream-tries proxy-next-upstream-timeout auth-tls-secret auth-tls-verify-client
+    auth-tls-verify-depth auth-tls-pass-certificate-to-upstream auth-tls-match-cn auth-tls-error-page
+    proxy-ssl-secret proxy-ssl-verify proxy-ssl-name proxy-ssl-server-name proxy-ssl-verify-depth
+    proxy-ssl-protocols proxy-ssl-ciphers ssl-passthrough server-alias service-upstream satisfy mirror-target
+    mirror-request-body mirror-host enable-access-log enable-opentelemetry enable-modsecurity
+    enable-owasp-core-rules http2-push-preload ssl-ciphers ssl-prefer-server-ciphers
+"""
+
+_INSTEAD: Mapping[str, str] = (
+    dict.fromkeys(("configuration-snippet", "server-snippet", "auth-snippet", "modsecurity-snippet", "stream-snippet"), _SNIPPET)
+    | dict.fromkeys(("websocket-services", "rate-limit", "limit-req", "websocket"), _NEVER)
+    | dict.fromkeys(
+        (
+            "proxy-buffering",
+            "proxy-request-buffering",
+            "proxy-buffer-size",
+            "proxy-buffers-number",
+            "proxy-busy-buffers-size",
+            "proxy-max-temp-file-size",
+            "client-body-buffer-size",
+            "proxy-http-version",
+        ),
+        _NOT_NEEDED,
+    )
+    | dict.fromkeys(
+        ("proxy-read-timeout", "proxy-send-timeout"),
+        "is not read: sockets may idle 1h; write sluice.dev/timeouts-idle, or sluice.dev/timeouts-response for slow answers.",
+    )
+    | {
+        "proxy-connect-timeout": "is not read; write sluice.dev/timeouts-connect.",
+        "backend-protocol": "is not read; set appProtocol of the Service's port to https or kubernetes.io/wss.",
+        "proxy-body-size": "is not needed: bodies are streamed and not limited; remove it.",
+    }
+    | dict.fromkeys(_KNOWN.split(), _LATER)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IngressPolicy:
+    """What the annotations of an Ingress ask for."""
+
+    ssl_redirect: bool = True
+    """Redirect to https where the host has a certificate."""
+    force_ssl_redirect: bool = False
+    """Redirect in any case."""
+    timeouts: tuple[tuple[str, float], ...] = ()
+    """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
+
+
+def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
+    """Return the annotations of an object, strings only."""
+    found = reader.mapping(reader.mapping(raw, "metadata", "metadata"), "annotations", "metadata.annotations")
+    return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}
+
+
+def is_default_class(raw: Mapping[str, Any]) -> bool:
+    """Tell whether an IngressClass is the cluster's default."""
+    metadata = raw.get("metadata")
+    found = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    return isinstance(found, Mapping) and found.get(DEFAULT_CLASS) == "true"
+
+
+def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
+    """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
+    ssl_redirect, force, timeouts = True, False, dict[str, float]()
+    for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
+        value = annotations[key]
+        field = f"metadata.annotations[{key}]"
+        if key in (OURS + "ssl-redirect", NGINX + "ssl-redirect"):
+            ssl_redirect = _read_flag(reader, field, value, default=ssl_redirect)
+        elif key == NGINX + "force-ssl-redirect":
+            force = _read_flag(reader, field, value, default=force)
+        elif key.startswith(OURS + "timeouts-") and key.removeprefix(OURS + "timeouts-") in TIMEOUTS:
+            seconds = parse_duration(value)
+            if seconds is None or seconds <= 0:
+                reader.wrong(
+                    field,
+                    f"{shown(value)} was found, a duration above zero such as 30s or 1h would be accepted.",
+                    Reason.UNSUPPORTED_VALUE,
+                )
+            else:
+                timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
+        elif key.startswith(OURS):
+            known = ", ".join(["sluice.dev/ssl-redirect", *(f"sluice.dev/timeouts-{name}" for name in TIMEOUTS)])
+            reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
+        elif key.startswith(NGINX):
+            name = key.removeprefix(NGINX)
+            sentence = _INSTEAD.get(name, "is no annotation of ingress-nginx that is known here; remove it.")
+            reader.wrong(field, f"{name} {sentence}", Reason.UNSUPPORTED_VALUE)
+    if OURS + "ssl-redirect" in annotations and not ssl_redirect:
+        force = False
+    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())))
+
+
+def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:
+    if value in ("true", "false"):
+        return value == "true"
+    reader.wrong(field, f'{shown(value)} was found, "true" or "false" would be accepted.', Reason.UNSUPPORTED_VALUE)
+    return default

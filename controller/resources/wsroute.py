@@ -1,0 +1,154 @@
+"""WsRoute v1alpha1 as typed records: the schema first, then what the CRD's CEL rules decide, then the record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import re2
+
+from controller.resources.fields import Reader, metadata_ref, parse_duration, read_created, read_generation, shown
+from controller.resources.ingress import BackendRef
+from controller.resources.problems import Malformed, Reason
+from controller.resources.refs import ObjectRef
+from controller.resources.schema import validate, with_defaults
+
+Policy = Literal["RoundRobin", "LeastConnections", "Random2"]
+GUARDS = ("auth", "limits", "origins", "allowCIDRs", "denyCIDRs")
+"""In the schema from the first day, refused until they work: without them a route would be less protected than written."""
+TIMEOUTS = ("connect", "handshake", "response", "idle")
+
+
+@dataclass(frozen=True, slots=True)
+class WsRule:
+    """One rule of a WsRoute."""
+
+    name: str
+    """Its own, or its index."""
+    kind: Literal["Prefix", "Exact", "Regex"]
+    path: str
+    subprotocols: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...]
+    query: tuple[tuple[str, str], ...]
+    websocket: tuple[BackendRef, ...] | None
+    http: tuple[BackendRef, ...] | None
+    load_balancing: Policy | None
+    timeouts: tuple[tuple[str, float], ...]
+    """Timeouts that were written: name and seconds."""
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class WsRoute:
+    """A sluice.dev/v1alpha1 WsRoute."""
+
+    ref: ObjectRef
+    created: str
+    generation: int
+    class_name: str | None
+    hosts: tuple[str, ...]
+    """Empty: any host."""
+    secret: str
+    """Name of the TLS Secret; empty: no TLS of its own."""
+    redirect: bool
+    rules: tuple[WsRule, ...] = field(default=())
+
+
+def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
+    """Read a WsRoute."""
+    ref = metadata_ref(raw, "WsRoute")
+    reader = Reader(ref)
+    spec = raw.get("spec")
+    if not isinstance(spec, Mapping):
+        reader.wrong("spec", f"{shown(spec)} was found, an object with rules would be accepted.")
+        return Malformed(ref, tuple(reader.problems))
+    validate(reader, spec)
+    if reader.problems:
+        return Malformed(ref, tuple(reader.problems))
+    spec = with_defaults(spec)
+    rules = tuple(_parse_rule(reader, number, rule) for number, rule in enumerate(spec["rules"]))
+    names: dict[str, int] = {}
+    for number, rule in enumerate(rules):
+        first = names.setdefault(rule.name, number)
+        if first != number:
+            reader.wrong(
+                f"spec.rules[{number}].name",
+                f"{shown(rule.name)} names spec.rules[{first}] already, a name of its own would be accepted.",
+            )
+    if reader.problems:
+        return Malformed(ref, tuple(reader.problems))
+    tls = spec.get("tls") or {}
+    return WsRoute(
+        ref,
+        read_created(raw),
+        read_generation(raw),
+        spec.get("ingressClassName"),
+        tuple(spec.get("hosts") or ()),
+        tls.get("secretName", ""),
+        bool(tls.get("redirect", False)),
+        rules,
+    )
+
+
+def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
+    place = f"spec.rules[{number}]"
+    for guard in GUARDS:
+        if guard in raw:
+            reader.wrong(
+                f"{place}.{guard}",
+                "is not supported yet, and a route is not served without it; remove it to be served.",
+                Reason.UNSUPPORTED_VALUE,
+            )
+    if "websocket" not in raw and "http" not in raw:
+        reader.wrong(place, "neither websocket nor http was found, at least one of them would be accepted.")
+    path = raw["path"]
+    kind, value = path["type"], path["value"]
+    if kind == "Regex":
+        _check_pattern(reader, f"{place}.path.value", value)
+    elif not value.startswith("/"):
+        reader.wrong(f"{place}.path.value", f"{shown(value)} was found, a path that begins with / would be accepted.")
+    match = raw.get("match") or {}
+    timeouts = []
+    for name in TIMEOUTS:
+        text = (raw.get("timeouts") or {}).get(name)
+        if text is not None:
+            seconds = parse_duration(text)
+            if seconds is None or seconds <= 0:
+                reader.wrong(
+                    f"{place}.timeouts.{name}",
+                    f"{shown(text)} was found, a duration above zero such as 30s or 1h would be accepted.",
+                )
+            else:
+                timeouts.append((name, seconds))
+    return WsRule(
+        raw.get("name", str(number)),
+        kind,
+        value,
+        tuple(match.get("subprotocols") or ()),
+        tuple((item["name"].lower(), item["value"]) for item in match.get("headers") or ()),
+        tuple((item["name"], item["value"]) for item in match.get("query") or ()),
+        _parse_backends(raw, "websocket", place),
+        _parse_backends(raw, "http", place),
+        (raw.get("loadBalancing") or {}).get("policy"),
+        tuple(timeouts),
+        place,
+    )
+
+
+def _parse_backends(rule: Mapping[str, Any], kind: str, place: str) -> tuple[BackendRef, ...] | None:
+    if kind not in rule:
+        return None
+    return tuple(
+        BackendRef(item["service"], item["port"], item["weight"], f"{place}.{kind}.backends[{number}]")
+        for number, item in enumerate(rule[kind]["backends"])
+    )
+
+
+def _check_pattern(reader: Reader, field: str, pattern: str) -> None:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        text = error.args[0] if error.args else error
+        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        reader.wrong(field, f"{shown(pattern)} was found ({text}), a regular expression of RE2 would be accepted.")

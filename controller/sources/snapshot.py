@@ -1,0 +1,93 @@
+"""What a source knows at one moment, and the store that keeps it: the last good version of every object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
+
+from controller.resources import Ingress, IngressClass, Record, Secret, Service, WsRoute
+from controller.resources.problems import Malformed
+from controller.resources.refs import ObjectRef
+from controller.resources.service import EndpointSlice
+
+R = TypeVar("R")
+
+
+def _none() -> Mapping[ObjectRef, R]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSnapshot:
+    """Every object that is known, by kind."""
+
+    ingress_classes: Mapping[ObjectRef, IngressClass] = field(default_factory=_none)
+    ingresses: Mapping[ObjectRef, Ingress] = field(default_factory=_none)
+    services: Mapping[ObjectRef, Service] = field(default_factory=_none)
+    endpoint_slices: Mapping[ObjectRef, EndpointSlice] = field(default_factory=_none)
+    secrets: Mapping[ObjectRef, Secret] = field(default_factory=_none)
+    ws_routes: Mapping[ObjectRef, WsRoute] = field(default_factory=_none)
+    malformed: Mapping[ObjectRef, Malformed] = field(default_factory=_none)
+    """What could not be read. An object may stand here and above: then its last good version is served."""
+
+    @property
+    def objects(self) -> int:
+        """How many objects are known."""
+        known = (self.ingress_classes, self.ingresses, self.services, self.endpoint_slices, self.secrets, self.ws_routes)
+        return sum(map(len, known))
+
+
+_KINDS = {
+    "IngressClass": "ingress_classes",
+    "Ingress": "ingresses",
+    "Service": "services",
+    "EndpointSlice": "endpoint_slices",
+    "Secret": "secrets",
+    "WsRoute": "ws_routes",
+}
+
+
+class Store:
+    """The objects of one source. Changed by one owner; a snapshot of it never changes."""
+
+    __slots__ = ("_changed", "_kinds", "_last")
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, dict[ObjectRef, object]] = {name: {} for name in (*_KINDS.values(), "malformed")}
+        self._changed: set[str] = set()
+        self._last = SourceSnapshot()
+
+    def apply(self, found: Record | Malformed) -> bool:
+        """Take a new version of an object; one that cannot be read leaves the last good one in place. True: something changed."""
+        if isinstance(found, Malformed):
+            return self._put("malformed", found.ref, found)
+        return self._put(_KINDS[found.ref.kind], found.ref, found) | self._drop("malformed", found.ref)
+
+    def remove(self, ref: ObjectRef) -> bool:
+        """Forget an object. True: it was known."""
+        return self._drop(_KINDS[ref.kind], ref) | self._drop("malformed", ref)
+
+    def _put(self, kind: str, ref: ObjectRef, found: object) -> bool:
+        known = self._kinds[kind]
+        if known.get(ref) == found:
+            return False
+        known[ref] = found
+        self._changed.add(kind)
+        return True
+
+    def _drop(self, kind: str, ref: ObjectRef) -> bool:
+        if self._kinds[kind].pop(ref, None) is None:
+            return False
+        self._changed.add(kind)
+        return True
+
+    def snapshot(self) -> SourceSnapshot:
+        """Return what is known now; kinds that did not change are the same mappings as before."""
+        if self._changed:
+            parts = {
+                kind: MappingProxyType(dict(known)) if kind in self._changed else getattr(self._last, kind)
+                for kind, known in self._kinds.items()
+            }
+            self._last = SourceSnapshot(**parts)  # type: ignore[arg-type]  # the names are the fields
+            self._changed.clear()
+        return self._last

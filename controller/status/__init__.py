@@ -1,0 +1,1 @@
+"""What the owners of objects are told."""
