@@ -1,0 +1,107 @@
+"""Rules as routes. Each function looks at one object and what it refers to, and at nothing else."""
+
+from collections.abc import Callable, Collection
+
+from controller.resources import Ingress, WsRoute
+from controller.resources.ingress import BackendRef
+from controller.resources.problems import Problem
+from controller.translate.policies.https_redirect import translate_redirect
+from controller.translate.policies.load_balancing import translate_load_balancing
+from controller.translate.policies.timeouts import translate_timeouts
+from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
+from proxy.model.policy import HttpsRedirect, Policy
+
+Resolve = Callable[[BackendRef], str | Problem]
+"""Gives the key of a backend's upstream, or why there is none."""
+_KINDS: dict[str, PathKind] = {"Prefix": "prefix", "Exact": "exact", "Regex": "regex"}
+
+
+def _target(backends: tuple[BackendRef, ...], balancing: LoadBalancing, resolve: Resolve, problems: list[Problem]) -> Target:
+    shares = []
+    for backend in backends:
+        found = resolve(backend)
+        if isinstance(found, Problem):
+            problems.append(found)
+            found = None
+        shares.append(Share(found, backend.weight))
+    return Target(tuple(shares), balancing)
+
+
+def _path(kind: PathKind, value: str) -> Path:
+    return Path(kind, (value.rstrip("/") or "/") if kind == "prefix" else value)
+
+
+def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
+    """Make the routes of a WsRoute, one for each rule."""
+    problems: list[Problem] = []
+    routes = []
+    for index, rule in enumerate(item.rules):
+        policies: list[Policy] = []
+        if item.secret and item.redirect:
+            policies.append(HttpsRedirect())
+        timeouts = translate_timeouts(rule.timeouts)
+        if timeouts is not None:
+            policies.append(timeouts)
+        targets = [
+            None
+            if backends is None
+            else _target(backends, translate_load_balancing(rule.load_balancing, websocket=websocket), resolve, problems)
+            for backends, websocket in ((rule.websocket, True), (rule.http, False))
+        ]
+        routes.append(
+            Route(
+                id=f"wsroute/{item.ref.path}/{rule.name}",
+                origin="wsroute",
+                namespace=item.ref.namespace,
+                name=item.ref.name,
+                created=item.created,
+                index=index,
+                hosts=item.hosts or ("",),
+                path=_path(_KINDS[rule.kind], rule.path),
+                conditions=Conditions(
+                    rule.subprotocols,
+                    tuple(Pair(name, value) for name, value in rule.headers),
+                    tuple(Pair(name, value) for name, value in rule.query),
+                ),
+                websocket=targets[0],
+                http=targets[1],
+                policies=tuple(policies),
+            )
+        )
+    return tuple(routes), tuple(problems)
+
+
+def translate_ingress(item: Ingress, tls_hosts: Collection[str], resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
+    """Make the routes of an Ingress: one for each path, which serves upgrades and requests alike, and its default backend."""
+    problems: list[Problem] = []
+    routes: list[Route] = []
+
+    def add(label: str, index: int, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
+        wanted = (translate_redirect(item.policy, host, tls_hosts), translate_timeouts(item.policy.timeouts))
+        http = _target((backend,), translate_load_balancing(None, websocket=False), resolve, problems)
+        routes.append(
+            Route(
+                id=f"ingress/{item.ref.path}/{label}",
+                origin="ingress",
+                namespace=item.ref.namespace,
+                name=item.ref.name,
+                created=item.created,
+                index=index,
+                hosts=(host,),
+                path=path,
+                websocket=Target(http.shares, translate_load_balancing(None, websocket=True)),
+                http=http,
+                policies=tuple(policy for policy in wanted if policy is not None),
+                fallback=fallback,
+            )
+        )
+
+    for index, path in enumerate(item.paths):
+        add(str(index), index, path.host, _path(path.kind, path.path), path.backend)
+    if item.default_backend is not None:
+        count = len(item.paths)
+        for offset, host in enumerate(item.bare_hosts):
+            label = f"default-{host or 'any'}"
+            add(label, count + offset, host, Path("prefix", "/"), item.default_backend)
+        add("default", count + len(item.bare_hosts), "", Path("prefix", "/"), item.default_backend, fallback=True)
+    return tuple(routes), tuple(dict.fromkeys(problems))
