@@ -1,0 +1,147 @@
+"""Read a ClientHello from peeked bytes, before OpenSSL sees them (RFC 8446 4.1.2 and 5.1, RFC 6066 3, RFC 7301). No I/O.
+
+It reads only what decides how the handshake goes; everything else is OpenSSL's to judge.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+MAX_BYTES = 16 * 1024
+"""A hello with post-quantum key shares has about 2 KiB; nothing honest comes near this."""
+
+ALERT_DECODE_ERROR = 50
+ALERT_UNRECOGNIZED_NAME = 112
+ALERT_NO_APPLICATION_PROTOCOL = 120
+
+_EXTENSION_SERVER_NAME = 0
+_EXTENSION_ALPN = 16
+
+
+class Peek(Enum):
+    """Why there is no ClientHello."""
+
+    MORE = "more bytes are needed"
+    NOT_TLS = "this is not TLS"
+    MALFORMED = "this is TLS, but no ClientHello that we read"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """What a client says that it wants."""
+
+    sni: str | None
+    """Server name in lower case, without a trailing dot; None: none was sent."""
+    alpn: tuple[bytes, ...]
+    """Application protocols in the client's order; empty: it does not say."""
+
+
+class _TruncatedError(Exception):
+    """A length points past its end."""
+
+
+def alert(description: int) -> bytes:
+    """Return a fatal alert as it is sent before any handshake (RFC 8446 6)."""
+    return bytes((0x15, 0x03, 0x03, 0x00, 0x02, 0x02, description))
+
+
+def parse_client_hello(data: bytes) -> ClientHello | Peek:
+    """Read the hello at the start of `data`; it may come in several records and several segments."""
+    if not data:
+        return Peek.MORE
+    if data[0] != 0x16:
+        return Peek.NOT_TLS
+    if len(data) > 1 and data[1] != 3:
+        return Peek.MALFORMED
+    message = _handshake_message(data)
+    if isinstance(message, Peek):
+        return message
+    try:
+        return _read_hello(message)
+    except _TruncatedError:
+        return Peek.MALFORMED
+
+
+def _handshake_message(data: bytes) -> bytes | Peek:
+    """Join the records' fragments of the first handshake message (RFC 8446 5.1)."""
+    message = b""
+    at = 0
+    while True:
+        if len(message) >= 4:
+            if message[0] != 1:
+                return Peek.MALFORMED
+            size = 4 + int.from_bytes(message[1:4], "big")
+            if size > MAX_BYTES - 5:
+                return Peek.MALFORMED
+            if len(message) >= size:
+                return message[4:size]
+        if at + 5 > len(data):
+            break
+        length = int.from_bytes(data[at + 3 : at + 5], "big")
+        # RFC 8446 5.1: handshake fragments are not empty, and nothing may come between them.
+        if data[at] != 0x16 or not 0 < length <= 16384:
+            return Peek.MALFORMED
+        message += data[at + 5 : at + 5 + length]
+        at += 5 + length
+    return Peek.MORE if len(data) < MAX_BYTES else Peek.MALFORMED
+
+
+class _Reader:
+    """Length-prefixed vectors of the TLS presentation language."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes not read yet."""
+        return len(self._data) - self._at
+
+    def take(self, count: int) -> bytes:
+        """Read `count` bytes."""
+        if count > self.left:
+            raise _TruncatedError
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def number(self, width: int) -> int:
+        """Read an integer of `width` bytes."""
+        return int.from_bytes(self.take(width), "big")
+
+    def vector(self, width: int) -> bytes:
+        """Read a vector whose length has `width` bytes."""
+        return self.take(self.number(width))
+
+
+def _read_hello(message: bytes) -> ClientHello:
+    hello = _Reader(message)
+    hello.take(2 + 32)  # legacy_version, random
+    hello.vector(1)  # legacy_session_id
+    hello.vector(2)  # cipher_suites
+    hello.vector(1)  # legacy_compression_methods
+    sni: str | None = None
+    alpn: tuple[bytes, ...] = ()
+    extensions = _Reader(hello.vector(2) if hello.left else b"")
+    while extensions.left:
+        kind = extensions.number(2)
+        body = _Reader(extensions.vector(2))
+        if kind == _EXTENSION_SERVER_NAME:
+            sni = _server_name(_Reader(body.vector(2)))
+        elif kind == _EXTENSION_ALPN:
+            protocols = _Reader(body.vector(2))
+            found = []
+            while protocols.left:
+                found.append(protocols.vector(1))
+            alpn = tuple(found)
+    return ClientHello(sni, alpn)
+
+
+def _server_name(names: _Reader) -> str | None:
+    while names.left:
+        kind = names.number(1)
+        value = names.vector(2)
+        if kind == 0:  # host_name, the only kind there is
+            return value.decode("latin-1").lower().rstrip(".")
+    return None
