@@ -123,8 +123,11 @@ def metadata_ref(raw: Mapping[str, Any], kind: str, *, namespaced: bool = True) 
 
 def read_created(raw: Mapping[str, Any]) -> str:
     """Return the creationTimestamp, comparable as text; empty: none."""
-    value = raw["metadata"].get("creationTimestamp") if isinstance(raw.get("metadata"), Mapping) else None
-    return str(value) if isinstance(value, str) else value.strftime("%Y-%m-%dT%H:%M:%SZ") if hasattr(value, "strftime") else ""
+    value: Any = raw["metadata"].get("creationTimestamp") if isinstance(raw.get("metadata"), Mapping) else None
+    if isinstance(value, str):
+        return value
+    # YAML reads an unquoted timestamp as a date.
+    return str(value.strftime("%Y-%m-%dT%H:%M:%SZ")) if hasattr(value, "strftime") else ""
 
 
 def read_generation(raw: Mapping[str, Any]) -> int:

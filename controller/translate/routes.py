@@ -22,8 +22,9 @@ def _target(backends: tuple[BackendRef, ...], balancing: LoadBalancing, resolve:
         found = resolve(backend)
         if isinstance(found, Problem):
             problems.append(found)
-            found = None
-        shares.append(Share(found, backend.weight))
+            shares.append(Share(None, backend.weight))
+        else:
+            shares.append(Share(found, backend.weight))
     return Target(tuple(shares), balancing)
 
 

@@ -38,7 +38,10 @@ def resolve_backend(
             f'{field}: Service "{ref.path}" was not found; a Service of this namespace would be accepted.',
         )
     if service.external_name and not rules.allow_external_name:
-        message = f'{field}: Service "{ref.path}" is of type ExternalName, which needs --allow-external-name; a Service with endpoints would be accepted.'
+        message = (
+            f'{field}: Service "{ref.path}" is of type ExternalName, which needs --allow-external-name; '
+            "a Service with endpoints would be accepted."
+        )
         return Problem(owner, Reason.REF_NOT_PERMITTED, field, message)
     for port in service.ports:
         if backend.port in (port.port, port.name):
