@@ -107,7 +107,7 @@ def translate(snapshot: SourceSnapshot, settings: TranslateSettings, memo: Memo)
         tls_hosts={host: secret for host, secret in hosts.items() if secret in certificates},
         default_certificate=default,
     )
-    served = {(route.origin, route.namespace, route.name) for route, _ in routes if route.id not in dead}
+    served = {(str(route.origin), route.namespace, route.name) for route, _ in routes if route.id not in dead}
     verdicts = _verdicts(memo, problems, served)
     said = [problem for verdict in verdicts.values() for problem in verdict.problems]
     said += [problem for ref, found in problems.items() if ref not in verdicts for problem in found]
@@ -179,7 +179,7 @@ def _certificates(
         if ref in snapshot.secrets:
             wanted.add(default)
         else:
-            message = f'--default-certificate: Secret "{default}" of type kubernetes.io/tls was not found; the one made at start is served.'
+            message = f'--default-certificate: Secret "{default}" was not found or is no TLS Secret; one made at start is served.'
             problems.setdefault(ref, []).append(Problem(ref, Reason.SECRET_NOT_FOUND, "--default-certificate", message))
             default = None
     found: dict[str, tuple[Secret, Certificate]] = {}
@@ -202,8 +202,8 @@ def _upstreams(memo: Memo, slices: Mapping[ObjectRef, EndpointSlice], rules: Ups
         memo.slices = (slices, by_service)
     index = memo.slices[1]
     found: dict[str, tuple[Service, ServicePort, tuple[EndpointSlice, ...], Upstream]] = {}
-    for one in memo.objects.values():
-        for key, (service, port) in one.used.items():
+    for translated in memo.objects.values():
+        for key, (service, port) in translated.used.items():
             if key in found:
                 continue
             behind = tuple(index.get(service.ref, ()))

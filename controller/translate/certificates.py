@@ -67,8 +67,8 @@ def settle_claims(claims: Iterable[Claim]) -> tuple[dict[str, str], list[Problem
         winner = winners.setdefault(claim.host, claim)
         if winner.secret != claim.secret:
             message = (
-                f'{claim.field}: host "{claim.host}" has the certificate of Secret "{winner.secret}" already, named by {winner.owner}; '
-                "the same Secret would be accepted."
+                f'{claim.field}: host "{claim.host}" has the certificate of Secret "{winner.secret}" already, '
+                f"named by {winner.owner}; the same Secret would be accepted."
             )
             problems.append(Problem(claim.owner, Reason.HOST_CONFLICT, claim.field, message))
     return {host: claim.secret for host, claim in winners.items()}, problems

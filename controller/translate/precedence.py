@@ -61,7 +61,10 @@ def _conflict(loser: Route, winner: Route, place: Place) -> Problem:
     what = "WebSocket upgrades" if upgrade else "requests"
     where = "of any host that nothing else serves" if host == "*" else f'of host "{host}"' if host else "of any host"
     some = " under the same conditions" if conditions.count else ""
-    message = f'{field}: {what} {where} with {path.kind} path "{path.value}"{some} are served by {by} already; another host or path would be accepted.'
+    message = (
+        f'{field}: {what} {where} with {path.kind} path "{path.value}"{some} are served by {by} already; '
+        "another host or path would be accepted."
+    )
     return Problem(owner_of(loser), Reason.ROUTE_CONFLICT, field, message)
 
 

@@ -1,0 +1,296 @@
+"""The supervisor's totals of what the workers counted, and their exposition for Prometheus (spec/metrics.md).
+
+A worker that dies takes its gauges with it and nothing else. Series of a route or a Service go away with it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.utils import floatToGoString
+
+from proxy.metrics import LATENCY, LIFETIME, HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A histogram that adds up deltas."""
+
+    bounds: tuple[float, ...] = LATENCY
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def add(self, delta: HistogramDelta | None) -> None:
+        if delta is None:
+            return
+        if not self.counts:
+            self.counts = [0] * (len(self.bounds) + 1)
+        for number, count in enumerate(delta.counts):
+            self.counts[number] += count
+        self.total += delta.total
+
+    def buckets(self) -> list[tuple[str, float]]:
+        running, found = 0, []
+        for bound, count in zip((*self.bounds, float("inf")), self.counts or [0] * (len(self.bounds) + 1), strict=True):
+            running += count
+            found.append((floatToGoString(bound), float(running)))
+        return found
+
+
+@dataclass(slots=True)
+class _Route:
+    requests: dict[str, int] = field(default_factory=dict)
+    duration: _Sum = field(default_factory=_Sum)
+    first_byte: dict[str, _Sum] = field(default_factory=dict)
+    request_bytes: int = 0
+    response_bytes: int = 0
+    handshakes: dict[str, int] = field(default_factory=dict)
+    handshake_duration: _Sum = field(default_factory=_Sum)
+    socket_duration: _Sum = field(default_factory=lambda: _Sum(LIFETIME))
+    messages: list[int] = field(default_factory=lambda: [0, 0])
+    bytes: list[int] = field(default_factory=lambda: [0, 0])
+    closes: dict[str, int] = field(default_factory=dict)
+    in_flight: dict[int, int] = field(default_factory=dict)
+    """Per worker."""
+    sockets: dict[int, Mapping[str, int]] = field(default_factory=dict)
+    """Per worker, per Service."""
+
+    def add(self, worker: int, delta: RouteDelta) -> None:
+        _add(self.requests, delta.requests)
+        self.duration.add(delta.duration)
+        for service, histogram in delta.first_byte.items():
+            self.first_byte.setdefault(service, _Sum()).add(histogram)
+        self.request_bytes += delta.request_bytes
+        self.response_bytes += delta.response_bytes
+        _add(self.handshakes, delta.handshakes)
+        self.handshake_duration.add(delta.handshake_duration)
+        self.socket_duration.add(delta.socket_duration)
+        self.messages[0] += delta.messages_in
+        self.messages[1] += delta.messages_out
+        self.bytes[0] += delta.bytes_in
+        self.bytes[1] += delta.bytes_out
+        _add(self.closes, delta.closes)
+        self.in_flight[worker] = delta.in_flight
+        self.sockets[worker] = delta.sockets
+
+    def open_sockets(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for sockets in self.sockets.values():
+            _add(found, sockets)
+        return found
+
+
+@dataclass(slots=True)
+class _Service:
+    connect: _Sum = field(default_factory=_Sum)
+    failures: int = 0
+    connections: dict[int, int] = field(default_factory=dict)
+    endpoints: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, worker: int, delta: ServiceDelta) -> None:
+        self.connect.add(delta.connect_duration)
+        self.failures += delta.connect_failures
+        self.connections[worker] = delta.connections
+        self.endpoints[worker] = (delta.ready, delta.draining)
+
+
+def _add(totals: dict[str, int], added: Mapping[str, int]) -> None:
+    for key, count in added.items():
+        totals[key] = totals.get(key, 0) + count
+
+
+class Totals:
+    """Everything that was counted since the supervisor started."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, _Route] = {}
+        self._services: dict[str, _Service] = {}
+        self._connections: dict[int, Mapping[str, int]] = {}
+        self._connections_total: dict[str, int] = {}
+        self._tls: dict[str, int] = {}
+        self._tls_duration = _Sum()
+        self._lag = _Sum()
+        self._log_dropped = 0
+        self._propagation = _Sum()
+        self.applied_at = 0.0
+        """Unix time at which every worker had applied the configuration; 0: never."""
+        self.rejected_routes = 0
+        self.problems: Mapping[str, int] = {}
+        """Reason to number."""
+        self.workers = 0
+        self.restarts = 0
+        self.certificates: Mapping[tuple[str, str], float] = {}
+        """Host and Secret to the certificate's expiry in Unix time."""
+        self.registry = CollectorRegistry()
+        self.registry.register(_Exposition(self))
+
+    def add(self, worker: int, delta: StatsDelta) -> None:
+        """Add what a worker counted. Late counts of routes that are gone are dropped by `keep`."""
+        for route_id, route in delta.routes.items():
+            self._routes.setdefault(route_id, _Route()).add(worker, route)
+        for key, service in delta.services.items():
+            self._services.setdefault(key, _Service()).add(worker, service)
+        self._connections[worker] = delta.connections
+        _add(self._connections_total, delta.connections_total)
+        _add(self._tls, delta.tls_handshakes)
+        self._tls_duration.add(delta.tls_duration)
+        self._lag.add(delta.loop_lag)
+        self._log_dropped += delta.log_dropped
+
+    def worker_gone(self, worker: int) -> None:
+        """Drop the gauges of a worker that ended."""
+        self._connections.pop(worker, None)
+        for route in self._routes.values():
+            route.in_flight.pop(worker, None)
+            route.sockets.pop(worker, None)
+        for service in self._services.values():
+            service.connections.pop(worker, None)
+            service.endpoints.pop(worker, None)
+
+    def keep(self, routes: Iterable[str], services: Iterable[str]) -> None:
+        """Remove the series of every route and Service but these."""
+        kept_routes, kept_services = {*routes, "-"}, set(services)
+        self._routes = {key: route for key, route in self._routes.items() if key in kept_routes}
+        self._services = {key: service for key, service in self._services.items() if key in kept_services}
+
+    def propagated(self, seconds: float) -> None:
+        """Count the time from the newest object event to applied by all workers."""
+        self._propagation.add(_one(seconds))
+
+    def open_sockets(self) -> Mapping[str, int]:
+        """Return how many sockets each route has."""
+        return {key: sum(route.open_sockets().values()) for key, route in self._routes.items()}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family."""
+        yield from self._http()
+        yield from self._websocket()
+        yield from self._upstream()
+        yield from self._process()
+
+    def _http(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "sluice_http_requests",
+            "Answered requests; upgrades that became sockets are not among them.",
+            labels=["route", "service", "method", "code"],
+        )
+        duration = HistogramMetricFamily(
+            "sluice_http_request_duration_seconds", "First byte of the request to last byte of the answer.", labels=["route"]
+        )
+        first = HistogramMetricFamily(
+            "sluice_http_time_to_first_byte_seconds", "Request to the backend's head.", labels=["route", "service"]
+        )
+        incoming = CounterMetricFamily("sluice_http_request_bytes", "Bytes of request bodies.", labels=["route"])
+        outgoing = CounterMetricFamily("sluice_http_response_bytes", "Bytes of answers' bodies.", labels=["route"])
+        flying = GaugeMetricFamily("sluice_http_requests_in_flight", "Requests being answered.", labels=["route"])
+        for route_id, route in self._routes.items():
+            for key, count in route.requests.items():
+                requests.add_metric([route_id, *key.split(" ")], count)
+            duration.add_metric([route_id], route.duration.buckets(), route.duration.total)
+            for service, histogram in route.first_byte.items():
+                first.add_metric([route_id, service], histogram.buckets(), histogram.total)
+            incoming.add_metric([route_id], route.request_bytes)
+            outgoing.add_metric([route_id], route.response_bytes)
+            flying.add_metric([route_id], sum(route.in_flight.values()))
+        yield from (requests, duration, first, incoming, outgoing, flying)
+
+    def _websocket(self) -> Iterator[Metric]:
+        sockets = GaugeMetricFamily("sluice_ws_connections", "Open WebSockets.", labels=["route", "service"])
+        handshakes = CounterMetricFamily("sluice_ws_handshakes", "Upgrades by answer.", labels=["route", "code"])
+        shaking = HistogramMetricFamily("sluice_ws_handshake_duration_seconds", "Upgrade request to 101.", labels=["route"])
+        lifetime = HistogramMetricFamily(
+            "sluice_ws_connection_duration_seconds", "Lifetime of WebSockets, at their close.", labels=["route"]
+        )
+        messages = CounterMetricFamily("sluice_ws_messages", "Whole messages; in: from the client.", labels=["route", "direction"])
+        payload = CounterMetricFamily("sluice_ws_bytes", "Payload bytes; in: from the client.", labels=["route", "direction"])
+        closes = CounterMetricFamily("sluice_ws_closes", "Closed WebSockets by code and initiator.", labels=["route", "code", "by"])
+        for route_id, route in self._routes.items():
+            for service, count in route.open_sockets().items():
+                sockets.add_metric([route_id, service], count)
+            for code, count in route.handshakes.items():
+                handshakes.add_metric([route_id, code], count)
+            if route.handshakes:
+                shaking.add_metric([route_id], route.handshake_duration.buckets(), route.handshake_duration.total)
+                lifetime.add_metric([route_id], route.socket_duration.buckets(), route.socket_duration.total)
+                for number, direction in enumerate(("in", "out")):
+                    messages.add_metric([route_id, direction], route.messages[number])
+                    payload.add_metric([route_id, direction], route.bytes[number])
+            for key, count in route.closes.items():
+                closes.add_metric([route_id, *key.split(" ", 1)], count)
+        yield from (sockets, handshakes, shaking, lifetime, messages, payload, closes)
+
+    def _upstream(self) -> Iterator[Metric]:
+        connect = HistogramMetricFamily("sluice_upstream_connect_duration_seconds", "Connecting to endpoints.", labels=["service"])
+        failures = CounterMetricFamily("sluice_upstream_connect_failures", "Attempts to connect that failed.", labels=["service"])
+        connections = GaugeMetricFamily("sluice_upstream_connections", "Open connections to endpoints.", labels=["service"])
+        endpoints = GaugeMetricFamily("sluice_endpoints", "Endpoints by state.", labels=["service", "state"])
+        for key, service in self._services.items():
+            connect.add_metric([key], service.connect.buckets(), service.connect.total)
+            failures.add_metric([key], service.failures)
+            connections.add_metric([key], sum(service.connections.values()))
+            for number, state in enumerate(("ready", "draining")):
+                endpoints.add_metric([key, state], max((found[number] for found in service.endpoints.values()), default=0))
+        yield from (connect, failures, connections, endpoints)
+
+    def _process(self) -> Iterator[Metric]:
+        current: dict[str, int] = {}
+        for found in self._connections.values():
+            _add(current, found)
+        yield _labelled(GaugeMetricFamily("sluice_connections", "Open client connections.", labels=["listener"]), current)
+        yield _labelled(
+            CounterMetricFamily("sluice_connections", "Accepted client connections.", labels=["listener"]), self._connections_total
+        )
+        yield _labelled(CounterMetricFamily("sluice_tls_handshakes", "TLS handshakes by result.", labels=["result"]), self._tls)
+        for name, text, histogram in (
+            ("sluice_tls_handshake_duration_seconds", "TLS handshakes that succeeded.", self._tls_duration),
+            ("sluice_worker_loop_lag_seconds", "How late a worker's loop was, looked at each second.", self._lag),
+            ("sluice_config_propagation_seconds", "Newest object event to applied by all workers.", self._propagation),
+        ):
+            family = HistogramMetricFamily(name, text)
+            family.add_metric([], histogram.buckets(), histogram.total)
+            yield family
+        expiry = GaugeMetricFamily(
+            "sluice_tls_certificate_expiry_timestamp_seconds", "When a certificate ends, in Unix time.", labels=["host", "secret"]
+        )
+        for (host, secret), not_after in self.certificates.items():
+            expiry.add_metric([host, secret], not_after)
+        yield expiry
+        yield _labelled(GaugeMetricFamily("sluice_problems", "Problems with objects by reason.", labels=["reason"]), self.problems)
+        for name, text, value in (
+            (
+                "sluice_config_generation_applied_timestamp_seconds",
+                "When all workers had the configuration, in Unix time.",
+                self.applied_at,
+            ),
+            ("sluice_config_rejected_routes", "Routes that could not be compiled and answer 500.", self.rejected_routes),
+            ("sluice_workers", "Workers that are running.", self.workers),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+        yield CounterMetricFamily("sluice_worker_restarts", "Workers that ended and were replaced.", value=self.restarts)
+        yield CounterMetricFamily("sluice_access_log_dropped", "Lines of the access log that were lost.", value=self._log_dropped)
+
+
+def _one(seconds: float) -> HistogramDelta:
+    counts = [0] * (len(LATENCY) + 1)
+    counts[next((number for number, bound in enumerate(LATENCY) if seconds <= bound), len(LATENCY))] = 1
+    return HistogramDelta(counts, seconds)
+
+
+def _labelled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]) -> Metric:
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family
+
+
+class _Exposition(Collector):
+    """What prometheus_client asks."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        return self._totals.collect()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
