@@ -1,0 +1,145 @@
+"""The long poll on the controller: each request says what the pod holds, each answer says what changed.
+
+The last configuration is kept whatever happens to the controller; what cannot be read or applied changes nothing.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import aiohttp
+
+from proxy.model.wire import (
+    MAX_MESSAGE_BYTES,
+    Encoded,
+    Entry,
+    Report,
+    SyncReply,
+    SyncRequest,
+    WireError,
+    apply_reply,
+    decode_entry,
+    decode_reply,
+    encode_message,
+)
+
+ENDPOINT = "http://controller/v1/sync"
+CONTENT_TYPE = "application/msgpack"
+BACKOFF_FIRST = 0.05
+BACKOFF_MOST = 2.0
+"""Seconds between attempts, doubling from the first to this."""
+SILENCE = 75.0
+"""Seconds without a byte after which the controller is taken for dead; it answers after 30 s at the latest."""
+
+_log = logging.getLogger("sluice.sync")
+
+
+class SyncError(Exception):
+    """This round brought nothing; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A complete configuration: its entries as they travel, and decoded, under the same keys."""
+
+    encoded: Encoded
+    entries: Mapping[str, Entry]
+
+
+NOTHING = Held(Encoded({}), {})
+
+
+def advance(held: Held | None, reply: SyncReply) -> Held:
+    """Return what is held after `reply`; raises `WireError` and changes nothing if an entry cannot be read or the root differs."""
+    encoded = apply_reply(held.encoded if held is not None else None, reply)
+    entries = dict(held.entries) if held is not None and reply.base else {}
+    for key in reply.remove:
+        entries.pop(key, None)
+    entries.update((key, decode_entry(key, data)) for key, data in reply.upsert.items())
+    return Held(encoded, entries)
+
+
+class Sync:
+    """The one client of the controller."""
+
+    def __init__(
+        self, path: str, apply: Callable[[Held, Report], Awaitable[Mapping[str, str]]], reported: Callable[[Report], None]
+    ) -> None:
+        self._path = path
+        self._apply = apply
+        """Put a configuration in place in every worker and return the rejected routes; raises `SyncError`."""
+        self._reported = reported
+        """Takes what the controller says about the configuration that is in place."""
+        self._held: Held | None = None
+        self._rejected: Mapping[str, str] = {}
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        backoff = BACKOFF_FIRST
+        failing = ""
+        while True:
+            try:
+                async with aiohttp.ClientSession(
+                    connector=aiohttp.UnixConnector(path=self._path),
+                    timeout=aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=SILENCE),
+                    auto_decompress=False,
+                ) as session:
+                    while True:
+                        await self._round(session)
+                        if failing:
+                            _log.info("socket=%s the controller answers again", self._path)
+                        backoff, failing = BACKOFF_FIRST, ""
+            except (aiohttp.ClientError, OSError, TimeoutError, WireError, SyncError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                if reason != failing:
+                    _log.warning("socket=%s error=%r what is held stays; trying again", self._path, reason)
+                failing = reason
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, BACKOFF_MOST)
+
+    async def _round(self, session: aiohttp.ClientSession) -> None:
+        self._check_owner()
+        digest = self._held.encoded.root if self._held is not None else ""
+        request = encode_message(SyncRequest(digest=digest, rejected=self._rejected))
+        async with session.post(ENDPOINT, data=request, headers={"Content-Type": CONTENT_TYPE}) as response:
+            if response.status != HTTPStatus.OK:
+                raise SyncError(f"the controller answers {response.status}")
+            data = await _read(response)
+        reply = decode_reply(data)
+        if self._held is None or reply.digest != digest:
+            started = time.monotonic()
+            held = advance(self._held, reply)
+            self._rejected = await self._apply(held, reply.report)
+            self._held = held
+            _log.info(
+                "digest=%s entries=%d changed=%d removed=%d rejected=%d ms=%.1f",
+                reply.digest,
+                len(held.entries),
+                len(reply.upsert),
+                len(reply.remove),
+                len(self._rejected),
+                1000 * (time.monotonic() - started),
+            )
+        self._reported(reply.report)
+
+    def _check_owner(self) -> None:
+        # Whoever can replace the socket could hand us certificates and routes.
+        owner = Path(self._path).stat().st_uid
+        if owner not in {0, os.geteuid()}:
+            raise SyncError(f"the socket belongs to user {owner}; root or user {os.geteuid()} would be accepted")
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    parts = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_MESSAGE_BYTES:
+            raise SyncError(f"the controller's answer is over {MAX_MESSAGE_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)

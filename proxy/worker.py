@@ -1,0 +1,226 @@
+"""One worker: builds its objects, does what the supervisor says, counts, drains, ends.
+
+It runs in a process that the supervisor forked, on a loop of its own, and never leaves `run_worker`.
+"""
+
+import asyncio
+import collections
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from proxy.accesslog import AccessLog
+from proxy.channel import Applied, Ask, Configure, Counted, Drain, Refused, Release, Serve, ToWorker, worker_end
+from proxy.http1.parsing import assert_c_parser
+from proxy.listener import Listener, Termination, Turns
+from proxy.model.wire import SyncReply, WireError, decode_entry, decode_reply
+from proxy.runtime import Runtime
+from proxy.settings import Settings
+from proxy.tls.store import CertificateStore
+
+COUNT_SECONDS = 1.0
+"""How often counts go to the supervisor: what a killed worker loses at most."""
+DRAIN_TICK = 0.05
+"""How often a draining worker closes the next sockets and looks whether it can end."""
+
+_PR_SET_PDEATHSIG = 1
+_M_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD = 128 * 1024
+
+_log = logging.getLogger("sluice.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The listening sockets of one worker; its successors inherit them."""
+
+    http: socket.socket
+    https: socket.socket
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What a worker gets by fork."""
+
+    settings: Settings
+    base: ssl.SSLContext
+    """The context that all workers share with their predecessors, for its ticket keys."""
+    slots: tuple[Slot, ...]
+    http_port: int
+    """The ports that clients see."""
+    https_port: int
+
+
+class Worker:
+    """The state of this process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, inheritance: Inheritance) -> None:
+        settings = inheritance.settings
+        self._loop = loop
+        self._settings = settings
+        self._root = ""
+        self._ended: asyncio.Future[int] = loop.create_future()
+        self._drain: asyncio.Task[None] | None = None
+        self._log = AccessLog(settings.access_log, loop)
+        self._store = CertificateStore(strict_sni=settings.strict_sni)
+        inheritance.base.sni_callback = self._store.choose
+        self._runtime = Runtime(
+            loop, settings, accesslog=self._log, certificates=self._store, public_https_port=inheritance.https_port
+        )
+        self._channel = worker_end(self.received, self.lost)
+        turns = Turns(loop)
+        tls = Termination(inheritance.base, self._store, settings.tls_handshake_timeout)
+        self._listeners = [
+            (
+                Listener(self._runtime, slot.http, "http", inheritance.http_port, turns, None),
+                Listener(self._runtime, slot.https, "https", inheritance.https_port, turns, tls),
+            )
+            for slot in inheritance.slots
+        ]
+        self._next_count = loop.time() + COUNT_SECONDS
+
+    async def run(self, line: socket.socket) -> int:
+        """Work until the supervisor says that it is over, or is gone; return the exit status."""
+        await self._loop.create_unix_connection(lambda: self._channel, sock=line)
+        self._loop.call_at(self._next_count, self._tick)
+        return await self._ended
+
+    def received(self, message: ToWorker) -> None:
+        """Do what the supervisor says."""
+        match message:
+            case Configure(reply):
+                self._configure(reply)
+            case Serve(slot):
+                if not self._runtime.draining:
+                    for listener in self._listeners[slot]:
+                        listener.start()
+            case Release(slot):
+                for listener in self._listeners[slot]:
+                    listener.pause()
+            case Ask(number):
+                self._count(number)
+            case Drain(within) if self._drain is None:
+                self._drain = self._loop.create_task(self._drain_within(within))
+            case Drain():
+                pass
+
+    def lost(self) -> None:
+        """End: without the supervisor nobody would ever configure or drain this worker."""
+        if not self._ended.done():
+            self._ended.set_result(0 if self._runtime.draining else 1)
+
+    def _configure(self, data: bytes) -> None:
+        digest = ""
+        try:
+            reply = decode_reply(data)
+            digest = reply.digest
+            self._apply(reply)
+        except Exception as error:  # noqa: BLE001  a worker that ended over a configuration would end again in its next life
+            _log.exception("digest=%s the configuration is refused", digest)
+            self._channel.send(Refused(digest, f"{type(error).__name__}: {error}"))
+            return
+        self._channel.send(Applied(digest, dict(self._runtime.rejected)))
+
+    def _apply(self, reply: SyncReply) -> None:
+        if reply.base != self._root:
+            raise WireError(f"the change is relative to {reply.base!r}, this worker holds {self._root!r}")
+        changed = {key: decode_entry(key, entry) for key, entry in reply.upsert.items()}
+        self._runtime.apply(changed, reply.remove)
+        self._root = reply.digest
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._runtime.stats.loop_lag.observe(max(0.0, now - self._next_count))
+        self._next_count = now + COUNT_SECONDS
+        self._loop.call_at(self._next_count, self._tick)
+        self._count(0)
+
+    def _count(self, number: int) -> None:
+        runtime = self._runtime
+        runtime.settle_tunnels()
+        runtime.stats.log_dropped += self._log.dropped
+        self._log.dropped = 0
+        sockets: Mapping[str, int] = {}
+        if number:
+            sockets = collections.Counter(tunnel.route_id for tunnel in runtime.tunnels)
+        self._channel.send(Counted(number, runtime.stats.delta(), sockets))
+
+    async def _drain_within(self, within: float) -> None:
+        runtime = self._runtime
+        started = self._loop.time()
+        deadline = started + within
+        runtime.draining = True
+        for connection in list(runtime.connections):
+            connection.drain()
+        for pair in self._listeners:
+            for listener in pair:
+                listener.stop()
+        # What is closed last still needs its time to answer.
+        spread = max(0.0, min(self._settings.drain_time, within - self._settings.close_wait - 1.0))
+        waiting = collections.deque(sorted(runtime.tunnels, key=lambda tunnel: tunnel.opened))
+        count = len(waiting)
+        while self._loop.time() < deadline and self._busy():
+            elapsed = self._loop.time() - started
+            due = count if elapsed >= spread else int(count * elapsed / spread) + 1
+            while waiting and count - len(waiting) < due:
+                waiting.popleft().close(1001, b"", "sigterm")
+            if not waiting:  # upgrades that were under way
+                for tunnel in list(runtime.tunnels):
+                    tunnel.close(1001, b"", "sigterm")
+            await asyncio.sleep(DRAIN_TICK)
+        if self._busy():
+            _log.warning("connections=%d sockets=%d cut off at the end of --grace", len(runtime.connections), len(runtime.tunnels))
+        for connection in list(runtime.connections):
+            connection.abort()
+        self._count(0)
+        self._log.close()
+        self._channel.close()
+
+    def _busy(self) -> bool:
+        runtime = self._runtime
+        return bool(runtime.connections or runtime.tunnels or any(one.pending for pair in self._listeners for one in pair))
+
+
+def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int) -> int:
+    """Be a worker, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+    # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
+    gc.freeze()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # A terminal's Ctrl-C and a container's end reach the whole group; the supervisor's word counts.
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    listening = [sock.fileno() for slot in inheritance.slots for sock in (slot.http, slot.https)]
+    _close_all_but({0, 1, 2, line.fileno(), *listening})
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        return 1  # it ended before the line above
+    with contextlib.suppress(AttributeError):  # musl has no mallopt
+        # A TLS connection costs 24 KB instead of 46 when its read buffer is mapped by itself.
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+    assert_c_parser()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(inheritance, line))
+
+
+async def _run(inheritance: Inheritance, line: socket.socket) -> int:
+    return await Worker(asyncio.get_running_loop(), inheritance).run(line)
+
+
+def _close_all_but(kept: Collection[int]) -> None:
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        if int(entry.name) not in kept:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(int(entry.name))
