@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
 
 from proxy.metrics import LATENCY, LIFETIME, HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
 
@@ -34,7 +33,7 @@ class _Sum:
         running, found = 0, []
         for bound, count in zip((*self.bounds, float("inf")), self.counts or [0] * (len(self.bounds) + 1), strict=True):
             running += count
-            found.append((floatToGoString(bound), float(running)))
+            found.append(("+Inf" if bound == float("inf") else str(bound), float(running)))
         return found
 
 

@@ -81,7 +81,8 @@ def translate(snapshot: SourceSnapshot, settings: TranslateSettings, memo: Memo)
     if memo.settings != settings:
         memo.objects, memo.upstreams, memo.verdicts, memo.settings = {}, {}, {}, settings
     classes = find_classes(snapshot.ingress_classes, implicit=settings.implicit_class)
-    ours = [item for item in (*snapshot.ws_routes.values(), *snapshot.ingresses.values()) if classes.serves(item)]
+    known: list[Ingress | WsRoute] = [*snapshot.ws_routes.values(), *snapshot.ingresses.values()]
+    ours = [item for item in known if classes.serves(item)]
     claims = [claim for item in ours for claim in _claims(item, memo)]
     hosts, told = settle_claims(claims)
     listed = {claim.host for claim in claims}

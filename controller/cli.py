@@ -1,0 +1,132 @@
+"""`sluice`: the commands of the controller."""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import yaml
+
+from controller.settings import Settings, settings_options, translate_settings
+from controller.sources.folder import FolderError, FolderSource
+from controller.standalone import run_standalone
+from controller.translate import Memo, Translation, translate
+from proxy.model.sensitive import Sensitive
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(version("sluice"), prog_name="sluice")
+def main() -> None:
+    """Sluice: an ingress controller that treats WebSockets as first-class."""
+
+
+class _WithProxyHelp(click.Command):
+    """A command that hands options on to sluice-proxy, whose help follows its own."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the options of the proxy too; it is asked, not imported."""
+        del ctx
+        told = subprocess.run([sys.executable, "-m", "proxy", "--help"], capture_output=True, text=True, check=False)
+        formatter.write("\nOptions that are handed on to sluice-proxy, after DIR:\n\n")
+        formatter.write(told.stdout)
+
+
+@main.command(cls=_WithProxyHelp, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("proxy_arguments", metavar="[OPTIONS OF SLUICE-PROXY]", nargs=-1, type=click.UNPROCESSED)
+@settings_options
+def standalone(folder: Path, proxy_arguments: tuple[str, ...], **values: Any) -> None:
+    """Serve the objects in DIR, re-read on change, without a cluster. DIR comes first."""
+    settings = Settings(**values)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    if str(folder).startswith("-"):
+        raise click.UsageError(f"DIR comes first, before the options; {folder} was found.")
+    sys.exit(asyncio.run(run_standalone(folder, settings, proxy_arguments)))
+
+
+def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
+    source = FolderSource(folder)
+    asyncio.run(source.refresh())
+    return source, translate(source.snapshot, translate_settings(settings, standalone=True), Memo())
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How problems are printed."
+)
+@settings_options
+def lint(folder: Path, form: str, **values: Any) -> None:
+    """Print one line per problem of the objects in DIR. Exits with 1 if there is any, with 2 if something cannot be read."""
+    try:
+        source, translation = _read(folder, Settings(**values))
+    except FolderError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    problems = (*source.problems, *translation.problems)
+    if form == "json":
+        rows = [
+            {
+                "kind": problem.ref.kind,
+                "namespace": problem.ref.namespace,
+                "name": problem.ref.name,
+                "reason": str(problem.reason),
+                "field": problem.field,
+                "message": problem.message,
+            }
+            for problem in problems
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for problem in problems:
+            click.echo(f"{problem.ref}: {problem.message}")
+    unreadable = any(problem.ref.kind == "File" for problem in problems)
+    sys.exit(2 if unreadable else 1 if problems else 0)
+
+
+@main.command("translate")
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@settings_options
+def translate_command(folder: Path, **values: Any) -> None:
+    """Print the proxy's configuration for the objects in DIR as YAML, key material redacted."""
+    try:
+        _, translation = _read(folder, Settings(**values))
+    except FolderError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    click.echo(show(translation.config), nl=False)
+
+
+def show(config: object) -> str:
+    """Write a configuration as YAML, key material redacted."""
+    return yaml.safe_dump(_plain(config), sort_keys=True, allow_unicode=True)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Sensitive):
+        return repr(value)
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace")
+    if isinstance(value, msgspec.Struct):
+        tag = getattr(value, "__struct_config__").tag  # noqa: B009  msgspec's name for it
+        fields = {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {"type": tag, **fields} if tag else fields
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What the proxy may ask for: the current configuration, the last few before it, and what was acknowledged."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import msgspec
+
+from proxy.model.config import ProxyConfig
+from proxy.model.wire import Encoded, Report, SyncReply, SyncRequest, encode_config, reply_between
+
+KEPT = 4
+"""Configurations against which a change can be told; whoever holds an older one gets everything."""
+
+
+class Hub:
+    """The one place from which configurations are given out."""
+
+    def __init__(self) -> None:
+        self._current: Encoded | None = None
+        self._kept: OrderedDict[str, Encoded] = OrderedDict()
+        self._report = Report()
+        self._said: Report | None = None
+        self._changed = asyncio.Event()
+        self.acknowledged = ""
+        """Root that the proxy has applied."""
+        self.rejected: Mapping[str, str] = {}
+        """Routes that the proxy could not compile, and why."""
+
+    def publish(self, config: ProxyConfig, report: Report) -> bool:
+        """Offer a configuration and what is said of it; False: both are as they were."""
+        encoded = encode_config(config, self._current)
+        before = self._report
+        same_report = msgspec.structs.replace(before, observed_at=0.0) == msgspec.structs.replace(report, observed_at=0.0)
+        if self._current is not None and encoded.root == self._current.root and same_report:
+            return False
+        self._current, self._report = encoded, report
+        self._kept[encoded.root] = encoded
+        self._kept.move_to_end(encoded.root)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        return True
+
+    async def sync(self, request: SyncRequest, wait: float) -> SyncReply | None:
+        """Answer a proxy: what it lacks as soon as it lacks something; None: nothing within `wait` seconds."""
+        self.acknowledged, self.rejected = request.digest, request.rejected
+        try:
+            async with asyncio.timeout(wait):
+                while True:
+                    current, changed = self._current, self._changed
+                    if current is not None and (current.root != request.digest or self._report is not self._said):
+                        self._said = self._report
+                        return reply_between(self._kept.get(request.digest), current, self._report)
+                    await changed.wait()
+        except TimeoutError:
+            return None
+
+    def idle_reply(self, request: SyncRequest) -> SyncReply:
+        """Return the answer that nothing changed."""
+        return SyncReply(
+            version=request.version, base=request.digest, digest=request.digest, upsert={}, remove=(), report=self._report
+        )

@@ -1,0 +1,95 @@
+"""The controller's one loop: something changed, wait until it is quiet, translate, publish, say one line.
+
+The first change after a quiet time is built at once; a burst is taken together, for at most half a second.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from controller.publish.hub import Hub
+from controller.resources.problems import Problem
+from controller.sources.snapshot import SourceSnapshot
+from controller.translate import Memo, TranslateSettings, Translation, translate
+from proxy.model.wire import ProblemReport, Report
+
+_log = logging.getLogger("sluice.reconciler")
+QUIET = 0.1
+"""Seconds without a change that end a burst."""
+LONGEST = 0.5
+"""Seconds that a burst may put a build off."""
+
+
+class Reconciler:
+    """Builds and publishes. `look` gives what the source knows and what is wrong with the source itself."""
+
+    def __init__(
+        self, look: Callable[[], tuple[SourceSnapshot, tuple[Problem, ...]]], settings: TranslateSettings, hub: Hub
+    ) -> None:
+        self._look = look
+        self._settings = settings
+        self._hub = hub
+        self._memo = Memo()
+        self._dirty = asyncio.Event()
+        self._observed = 0.0
+        self.last: Translation | None = None
+        """The last translation."""
+
+    def poke(self) -> None:
+        """Take note that something changed."""
+        self._observed = time.monotonic()
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Build whenever something changed, until cancelled."""
+        quiet_since = 0.0
+        while True:
+            await self._dirty.wait()
+            now = time.monotonic()
+            if now - quiet_since < QUIET:
+                await self._settle(now)
+            self._dirty.clear()
+            self.build()
+            quiet_since = time.monotonic()
+
+    async def _settle(self, start: float) -> None:
+        """Wait until nothing changes for a while, or a burst has lasted long enough."""
+        while time.monotonic() - start < LONGEST:
+            self._dirty.clear()
+            try:
+                async with asyncio.timeout(min(QUIET, LONGEST - (time.monotonic() - start))):
+                    await self._dirty.wait()
+            except TimeoutError:
+                return
+
+    def build(self) -> None:
+        """Translate what is known now and publish it if it differs."""
+        start = time.perf_counter()
+        snapshot, source_problems = self._look()
+        translation = translate(snapshot, self._settings, self._memo)
+        self.last = translation
+        problems = (*source_problems, *translation.problems)
+        report = Report(_reports(problems), snapshot.objects, self._observed)
+        if self._hub.publish(translation.config, report):
+            _log.info(
+                "objects=%d routes=%d problems=%d milliseconds=%.1f%s",
+                snapshot.objects,
+                len(translation.config.routes),
+                len(problems),
+                (time.perf_counter() - start) * 1000,
+                _by_reason(problems),
+            )
+
+
+def _reports(problems: Iterable[Problem]) -> tuple[ProblemReport, ...]:
+    return tuple(
+        ProblemReport(problem.ref.kind, problem.ref.namespace, problem.ref.name, problem.reason, problem.message, problem.field)
+        for problem in problems
+    )
+
+
+def _by_reason(problems: Iterable[Problem]) -> str:
+    counts = Counter(problem.reason for problem in problems)
+    return "".join(f" {reason}={count}" for reason, count in sorted(counts.items()))

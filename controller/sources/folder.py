@@ -1,0 +1,193 @@
+"""A folder of YAML and JSON as the source of objects, re-read on change.
+
+A file that does not parse keeps the objects that it gave before, and so does an object that cannot be read; both are said.
+Names that begin with a dot are skipped, so that a mounted ConfigMap shows each file once.
+"""
+
+import asyncio
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import watchfiles
+import yaml
+
+from controller.resources import parse_object
+from controller.resources.problems import Problem, Reason
+from controller.resources.refs import ObjectRef
+from controller.sources.snapshot import SourceSnapshot, Store
+
+_log = logging.getLogger("sluice.folder")
+SUFFIXES = (".yaml", ".yml", ".json")
+INLINE_BYTES = 64 * 1024
+"""Files above this are parsed in a thread while the loop goes on."""
+
+Stamp = tuple[int, int, int]
+
+
+class FolderError(Exception):
+    """The folder cannot be read; the message is a sentence."""
+
+
+class FileSyntaxError(Exception):
+    """A file is no YAML or JSON; the message says which line is wrong."""
+
+
+@dataclass(slots=True)
+class _File:
+    stamp: Stamp
+    refs: tuple[ObjectRef, ...] = ()
+    problem: Problem | None = None
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def read_objects(path: Path) -> list[Mapping[str, Any]]:
+    """Read every object of a file, Lists taken apart; raises `FileSyntaxError` or OSError."""
+    text = path.read_bytes()
+    try:
+        documents = [json.loads(text)] if path.suffix == ".json" else list(yaml.load_all(text, Loader=yaml.CSafeLoader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}" if mark is not None else "some line"
+        raise FileSyntaxError(f"{line}: {getattr(error, 'problem', None) or error}") from None
+    except json.JSONDecodeError as error:
+        raise FileSyntaxError(f"line {error.lineno}: {error.msg}") from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise FileSyntaxError(f"some line: {error}") from None
+    found: list[Mapping[str, Any]] = []
+    for document in documents:
+        if (
+            isinstance(document, Mapping)
+            and str(document.get("kind", "")).endswith("List")
+            and isinstance(document.get("items"), list)
+        ):
+            found += [item for item in document["items"] if isinstance(item, Mapping)]
+        elif isinstance(document, Mapping):
+            found.append(document)
+        elif document is not None:
+            raise FileSyntaxError(f"line 1: {type(document).__name__} was found where an object would be accepted")
+    return found
+
+
+class FolderSource:
+    """The objects of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._store = Store()
+        self._files: dict[Path, _File] = {}
+        self._owners: dict[ObjectRef, Path] = {}
+        self._told_of_kinds = False
+
+    @property
+    def snapshot(self) -> SourceSnapshot:
+        """What the folder says now."""
+        return self._store.snapshot()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with files, not with objects."""
+        return tuple(file.problem for _, file in sorted(self._files.items()) if file.problem is not None)
+
+    def _list(self) -> dict[Path, Stamp]:
+        if not self.folder.is_dir():
+            raise FolderError(f"{self.folder} is no folder that can be read; a folder with YAML or JSON files would be accepted.")
+        found: dict[Path, Stamp] = {}
+        for place, folders, names in os.walk(self.folder, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in names:
+                if not name.startswith(".") and name.endswith(SUFFIXES):
+                    path = Path(place, name)
+                    try:
+                        stat = path.stat()
+                    except OSError:
+                        continue
+                    found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return found
+
+    async def refresh(self) -> bool:
+        """Read what changed; True: objects or problems differ from before. Raises `FolderError` where there is no folder."""
+        listed = self._list()
+        changed = False
+        for path in [path for path in self._files if path not in listed]:
+            changed |= self._take(path, None)
+        for path in sorted(listed):
+            stamp = listed[path]
+            known = self._files.get(path)
+            if known is not None and known.stamp == stamp:
+                continue
+            large = stamp[1] > INLINE_BYTES
+            try:
+                objects = await asyncio.to_thread(read_objects, path) if large else read_objects(path)
+            except (FileSyntaxError, OSError) as error:
+                changed |= self._keep(path, stamp, error)
+            else:
+                changed |= self._take(path, stamp, objects)
+        self._tell_of_kinds()
+        return changed
+
+    def _keep(self, path: Path, stamp: Stamp, error: Exception) -> bool:
+        """Keep what a file gave before."""
+        ref = ObjectRef("File", "", str(path.relative_to(self.folder)))
+        kept = self._files.get(path)
+        stays = "the objects that it gave before stay" if kept is not None and kept.refs else "it gives no objects"
+        problem = Problem(ref, Reason.INVALID_SPEC, "", f"{ref.name}: {error}; {stays}, YAML or JSON would be accepted.")
+        if kept is None:
+            kept = self._files[path] = _File(stamp)
+        changed = kept.problem != problem
+        kept.stamp, kept.problem = stamp, problem
+        return changed
+
+    def _take(self, path: Path, stamp: Stamp | None, objects: Iterable[Mapping[str, Any]] = ()) -> bool:
+        """Take what a file gives now; without a stamp it is gone."""
+        old = self._files.pop(path, None)
+        changed = old is not None and old.problem is not None
+        file = _File(stamp or (0, 0, 0))
+        refs: dict[ObjectRef, None] = {}
+        for raw in objects:
+            record = parse_object(raw)
+            if record is None:
+                file.skipped[str(raw.get("kind"))] += 1
+                continue
+            owner = self._owners.setdefault(record.ref, path)
+            if owner != path or record.ref in refs:
+                twice = f"{record.ref} is in {owner.relative_to(self.folder)} already; an object of another name would be accepted."
+                file.problem = Problem(record.ref, Reason.INVALID_SPEC, "metadata.name", f"metadata.name: {twice}")
+                changed = True
+                continue
+            refs[record.ref] = None
+            changed |= self._store.apply(record)
+        for ref in old.refs if old is not None else ():
+            if ref not in refs:
+                del self._owners[ref]
+                changed |= self._store.remove(ref)
+        file.refs = tuple(refs)
+        if stamp is not None:
+            self._files[path] = file
+        if changed:
+            self._retry_duplicates(path)
+        return changed
+
+    def _retry_duplicates(self, path: Path) -> None:
+        """Let files that gave way to another be read again: the other may be gone."""
+        for other, file in self._files.items():
+            if other != path and file.problem is not None and file.problem.field == "metadata.name":
+                file.stamp = (0, 0, 0)
+
+    def _tell_of_kinds(self) -> None:
+        skipped = sum((file.skipped for file in self._files.values()), Counter[str]())
+        if skipped and not self._told_of_kinds:
+            self._told_of_kinds = True
+            _log.info("skipped=%d kinds=%s", skipped.total(), ",".join(sorted(skipped)))
+
+    async def changes(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Yield whenever something in the folder may have changed, until `stop` is set."""
+        async for _ in watchfiles.awatch(
+            self.folder, step=1, debounce=5, stop_event=stop, watch_filter=None, recursive=True, ignore_permission_denied=True
+        ):
+            yield

@@ -1,0 +1,82 @@
+"""`sluice standalone`: the controller with a folder as its source, and the proxy as its only child."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from controller.publish.hub import Hub
+from controller.publish.server import serve
+from controller.reconciler import Reconciler
+from controller.settings import Settings, translate_settings
+from controller.sources.folder import FolderError, FolderSource
+
+_log = logging.getLogger("sluice.standalone")
+
+
+async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequence[str]) -> int:
+    """Serve a folder until SIGTERM or SIGINT; return the exit code, the proxy's own where it ended by itself."""
+    source = FolderSource(folder)
+    try:
+        await source.refresh()
+    except FolderError as error:
+        print(error, file=sys.stderr)  # noqa: T201  a message for whoever typed the command
+        return 2
+    hub = Hub()
+    reconciler = Reconciler(lambda: (source.snapshot, source.problems), translate_settings(settings, standalone=True), hub)
+    reconciler.poke()
+    reconciler.build()
+    stop = asyncio.Event()
+    with tempfile.TemporaryDirectory(prefix="sluice-") as private:
+        path = Path(private) / "control.sock"
+        runner = await serve(hub, path)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "proxy", "--drain-delay", "0s", *proxy_arguments, "--control-socket", str(path)
+            )
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(_watch(source, reconciler, stop)),
+                    group.create_task(reconciler.run()),
+                ]
+                code = await _wait_for(child)
+                stop.set()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await runner.cleanup()
+    return code
+
+
+async def _wait_for(child: asyncio.subprocess.Process) -> int:
+    """Hand signals on to the proxy and wait for it; it drains before it ends."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def hand_on(number: signal.Signals) -> None:
+        nonlocal asked
+        asked = True
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, hand_on, number)
+    code = await child.wait()
+    if not asked and code not in (1, 2):
+        print(f"The proxy ended by itself with code {code}; its own lines say why.", file=sys.stderr)  # noqa: T201  as above
+    return code if code >= 0 else 128 - code
+
+
+async def _watch(source: FolderSource, reconciler: Reconciler, stop: asyncio.Event) -> None:
+    async for _ in source.changes(stop):
+        try:
+            if await source.refresh():
+                reconciler.poke()
+        except FolderError as error:
+            # Nothing that was served is lost because the folder is away for a moment, as it is while a mount is replaced.
+            _log.warning("folder=%s %s", os.fspath(source.folder), error)
