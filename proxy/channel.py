@@ -60,12 +60,11 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
-    """What was counted since the last time, and the sockets that are open per route."""
+    """What was counted since the last time."""
 
     number: int
     """Of the `Ask`; 0: unasked."""
     delta: StatsDelta
-    sockets: Mapping[str, int]
 
 
 ToWorker = Configure | Serve | Release | Ask | Drain

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,10 +150,7 @@ class Worker:
         runtime.settle_tunnels()
         runtime.stats.log_dropped += self._log.dropped
         self._log.dropped = 0
-        sockets: Mapping[str, int] = {}
-        if number:
-            sockets = collections.Counter(tunnel.route_id for tunnel in runtime.tunnels)
-        self._channel.send(Counted(number, runtime.stats.delta(), sockets))
+        self._channel.send(Counted(number, runtime.stats.delta()))
 
     async def _drain_within(self, within: float) -> None:
         runtime = self._runtime

@@ -1,0 +1,275 @@
+"""The supervisor's workers: forked, given the configuration before they accept, replaced when they die.
+
+A worker's listening sockets stay open here, so what waits in their queues waits for its successor.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+
+from proxy.binding import BACKLOG
+from proxy.channel import Applied, Ask, Channel, Configure, Counted, Drain, Refused, Release, Serve, ToSupervisor, supervisor_end
+from proxy.model.wire import Encoded, Report, encode_message, reply_between
+from proxy.sync import SyncError
+from proxy.totals import Totals
+from proxy.worker import Inheritance, run_worker
+
+QUICK_DEATH = 10.0
+"""A worker that lived for less seconds counts as crashing in a loop from its second death on."""
+BACKOFF_FIRST = 0.25
+BACKOFF_MOST = 15.0
+"""Seconds until a worker that crashes in a loop is started again, doubling from the first to this."""
+APPLY_SECONDS = 30.0
+"""How long a worker may take over a configuration."""
+GATHER_SECONDS = 1.0
+"""How long a scrape waits for a worker's counts."""
+
+_log = logging.getLogger("sluice.crew")
+
+
+class _Worker:
+    """One process."""
+
+    def __init__(self, slot: int, pid: int, now: float) -> None:
+        self.slot = slot
+        self.pid = pid
+        self.started = now
+        self.channel: Channel[ToSupervisor]
+        self.connected = False
+        self.sent: Encoded | None = None
+        """What it will hold when it has read everything that was sent."""
+        self.holds: Encoded | None = None
+        self.rejected: Mapping[str, str] = {}
+        self.refused = ""
+        """Why it did not take what was sent last."""
+        self.answered = 0
+        """Number of the last `Ask` that it answered."""
+
+
+class Crew:
+    """All workers."""
+
+    def __init__(self, inheritance: Inheritance, totals: Totals) -> None:
+        self._inheritance = inheritance
+        self._totals = totals
+        self._loop = asyncio.get_running_loop()
+        self._workers: dict[int, _Worker] = {}
+        """By slot."""
+        self._starts: set[asyncio.Task[None]] = set()
+        self._deaths: dict[int, int] = {}
+        self._neighbours: dict[int, int] = {}
+        """Slot without a worker to the slot whose worker accepts there."""
+        self._changed = asyncio.Event()
+        self._target: Encoded | None = None
+        self._serving = False
+        self._ending = False
+        self._asked = 0
+
+    @property
+    def alive(self) -> int:
+        """Number of workers that run."""
+        return len(self._workers)
+
+    def start(self) -> None:
+        """Fork all workers; they wait for a configuration."""
+        for slot in range(len(self._inheritance.slots)):
+            self._fork(slot)
+
+    @property
+    def serving(self) -> bool:
+        """Every worker has had a first complete configuration, and somebody accepts."""
+        return self._serving and bool(self._workers)
+
+    async def configure(self, target: Encoded) -> Mapping[str, str]:
+        """Put a configuration in place in every worker, then serve; returns the rejected routes, raises `SyncError`."""
+        before, self._target = self._target, target
+        for worker in self._workers.values():
+            worker.refused = ""
+            self._give(worker)
+        try:
+            async with asyncio.timeout(APPLY_SECONDS):
+                await self._until_applied()
+        except TimeoutError:
+            self._target = before
+            raise SyncError(f"a worker did not apply the configuration within {APPLY_SECONDS:g} s") from None
+        except SyncError:
+            self._target = before
+            raise
+        self._serve()
+        rejected: dict[str, str] = {}
+        for worker in self._workers.values():
+            rejected.update(worker.rejected)
+        return rejected
+
+    async def gather(self) -> None:
+        """Have every worker send what it counted."""
+        self._asked += 1
+        asked = self._asked
+        for worker in self._workers.values():
+            worker.channel.send(Ask(asked))
+        try:
+            async with asyncio.timeout(GATHER_SECONDS):
+                while any(worker.connected and worker.answered < asked for worker in self._workers.values()):
+                    await self._change()
+        except TimeoutError:
+            _log.warning("a worker did not send its counts within %g s", GATHER_SECONDS)
+
+    async def drain(self, within: float) -> None:
+        """Have every worker end; what is left after `within` seconds and a moment is killed."""
+        self._ending = True
+        for worker in self._workers.values():
+            worker.channel.send(Drain(within))
+        try:
+            async with asyncio.timeout(within + 0.5):
+                while self._workers:
+                    await self._change()
+        except TimeoutError:
+            self.kill()
+
+    def kill(self) -> None:
+        """End every worker at once."""
+        self._ending = True
+        for worker in self._workers.values():
+            os.kill(worker.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Take note of children that ended; SIGCHLD calls this."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for worker in list(self._workers.values()):
+                if worker.pid == pid:
+                    self._died(worker, os.waitstatus_to_exitcode(status))
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _until_applied(self) -> None:
+        while not self._workers or any(worker.holds is not self._target for worker in self._workers.values()):
+            for worker in self._workers.values():
+                if worker.refused:
+                    raise SyncError(f"worker {worker.slot} refused the configuration: {worker.refused}")
+            await self._change()
+
+    def _give(self, worker: _Worker) -> None:
+        target = self._target
+        if target is not None and worker.connected and worker.sent is not target:
+            worker.channel.send(Configure(encode_message(reply_between(worker.sent, target, Report()))))
+            worker.sent = target
+
+    def _serve(self) -> None:
+        if self._serving:
+            return
+        self._serving = True
+        for slot in self._inheritance.slots:
+            slot.http.listen(BACKLOG)
+            slot.https.listen(BACKLOG)
+        for worker in self._workers.values():
+            worker.channel.send(Serve(worker.slot))
+
+    def _fork(self, slot: int) -> None:
+        ours, theirs = socket.socketpair()
+        supervisor = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A signal between fork and the child's own handlers would be written to the parent's wakeup descriptor.
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        pid = os.fork()
+        if pid == 0:
+            status = 70
+            try:
+                status = run_worker(self._inheritance, theirs, supervisor)
+            except BaseException:  # noqa: BLE001  nothing may climb into the parent's copy of the loop
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        theirs.close()
+        ours.setblocking(False)
+        worker = _Worker(slot, pid, self._loop.time())
+        worker.channel = supervisor_end(lambda message: self._received(worker, message), lambda: self._lost(worker))
+        self._workers[slot] = worker
+        self._totals.workers = len(self._workers)
+        task = self._loop.create_task(self._connect(worker, ours))
+        self._starts.add(task)
+        task.add_done_callback(self._starts.discard)
+
+    async def _connect(self, worker: _Worker, line: socket.socket) -> None:
+        await self._loop.create_unix_connection(lambda: worker.channel, sock=line)
+        worker.connected = True
+        self._give(worker)
+        if self._serving and not self._ending:
+            worker.channel.send(Serve(worker.slot))
+            neighbour = self._workers.get(self._neighbours.pop(worker.slot, -1))
+            if neighbour is not None:
+                neighbour.channel.send(Release(worker.slot))
+        if self._ending:
+            worker.channel.send(Drain(0.0))
+
+    def _received(self, worker: _Worker, message: ToSupervisor) -> None:
+        match message:
+            case Applied(digest, rejected):
+                if worker.sent is not None and worker.sent.root == digest:
+                    worker.holds, worker.rejected = worker.sent, rejected
+            case Refused(_, reason):
+                worker.sent, worker.refused = worker.holds, reason
+            case Counted(number, delta):
+                self._totals.add(worker.pid, delta)
+                if self._workers.get(worker.slot) is not worker:
+                    self._totals.worker_gone(worker.pid)  # its last words came behind the news of its end
+                worker.answered = max(worker.answered, number)
+        self._changed.set()
+
+    def _lost(self, worker: _Worker) -> None:
+        """End a worker whose line is gone, if it has not ended: it cannot be configured any more."""
+        if worker.connected and self._workers.get(worker.slot) is worker and not self._ending:
+            os.kill(worker.pid, signal.SIGKILL)
+        worker.connected = False
+
+    def _died(self, worker: _Worker, status: int) -> None:
+        slot = worker.slot
+        del self._workers[slot]
+        self._totals.worker_gone(worker.pid)
+        self._totals.workers = len(self._workers)
+        self._changed.set()
+        if self._ending:
+            return
+        self._totals.restarts += 1
+        lived = self._loop.time() - worker.started
+        deaths = self._deaths[slot] = self._deaths.get(slot, 0) + 1 if lived < QUICK_DEATH else 1
+        delay = 0.0 if deaths == 1 else min(BACKOFF_FIRST * 2.0 ** (deaths - 2), BACKOFF_MOST)
+        _log.error("worker=%d pid=%d status=%d lived=%.1fs replaced in %g s", slot, worker.pid, status, lived, delay)
+        for absent in [absent for absent, neighbour in self._neighbours.items() if neighbour == slot]:
+            del self._neighbours[absent]
+            self._lend(absent)
+        if delay:
+            self._lend(slot)
+            self._loop.call_later(delay, self._revive, slot)
+        else:
+            self._fork(slot)
+
+    def _revive(self, slot: int) -> None:
+        if not self._ending:
+            self._fork(slot)
+
+    def _lend(self, slot: int) -> None:
+        """Let a neighbour accept for a slot whose worker is away for a while."""
+        if self._serving:
+            count = len(self._inheritance.slots)
+            for distance in range(1, count):
+                neighbour = self._workers.get((slot + distance) % count)
+                if neighbour is not None and neighbour.holds is not None:
+                    self._neighbours[slot] = neighbour.slot
+                    neighbour.channel.send(Serve(slot))
+                    return

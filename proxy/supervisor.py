@@ -1,0 +1,193 @@
+"""The supervisor: binds, forks, keeps the last configuration, owns the totals, answers on the admin port, drains on SIGTERM.
+
+It handles no client's byte. Its loop is the standard library's: workers are forked in its callbacks and run loops of their own.
+"""
+
+import asyncio
+import collections
+import logging
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from aiohttp import web
+
+from proxy.admin import make_app
+from proxy.binding import bind_all, spoken
+from proxy.crew import Crew
+from proxy.model.config import Route, Target
+from proxy.model.wire import CertificateEntry, Report, RouteEntry, TlsHostEntry, UpstreamEntry
+from proxy.settings import Settings
+from proxy.sync import NOTHING, Held, Sync
+from proxy.tls.contexts import make_context, self_signed
+from proxy.totals import Totals
+from proxy.worker import Inheritance, Slot
+
+GRACE_MARGIN = 1.0
+"""The proxy ends this many seconds before --grace, which is when somebody else may kill it."""
+SYNC_RESTART = 2.0
+
+_log = logging.getLogger("sluice.supervisor")
+
+
+class Supervisor:
+    """The state of the pod's proxy; also what the admin port shows (`AdminView`)."""
+
+    def __init__(self, settings: Settings, crew: Crew, totals: Totals) -> None:
+        self.registry = totals.registry
+        self._settings = settings
+        self._crew = crew
+        self._totals = totals
+        self._held: Held = NOTHING
+        self._report = Report()
+        self._ending = asyncio.Event()
+        self._hurried = asyncio.Event()
+
+    def alive(self) -> bool:
+        """Tell whether at least one worker runs."""
+        return self._crew.alive > 0
+
+    def ready(self) -> bool:
+        """Tell whether every worker has the first configuration, and nobody is draining."""
+        return self._crew.serving and not self._ending.is_set()
+
+    async def gather(self) -> None:
+        """Bring the workers' counts up to date."""
+        await self._crew.gather()
+
+    def routes(self) -> Sequence[Mapping[str, object]]:
+        """Return every route with what it matches, its upstreams and endpoints, and its open sockets."""
+        sockets = self._totals.open_sockets()
+        return [
+            self._describe(entry.value, sockets.get(entry.value.id, 0))
+            for _, entry in sorted(self._held.entries.items())
+            if isinstance(entry, RouteEntry)
+        ]
+
+    def problems(self) -> Sequence[Mapping[str, object]]:
+        """Return every problem with a user's object."""
+        return [msgspec.structs.asdict(problem) for problem in self._report.problems]
+
+    async def run(self, admin: socket.socket, announcement: str) -> int:
+        """Supervise until a signal ends it; return the exit status."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._crew.reap)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        self._crew.start()
+        runner = web.AppRunner(make_app(self, details_open=self._settings.admin_details), access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        await web.SockSite(runner, admin).start()
+        print(announcement, flush=True)  # noqa: T201  the one line that programs read to learn the ports
+        sync = loop.create_task(self._sync())
+        try:
+            await self._ending.wait()
+            await self._drain()
+        finally:
+            sync.cancel()
+            self._crew.kill()
+            await asyncio.gather(sync, return_exceptions=True)
+            await runner.cleanup()
+        return 1 if self._hurried.is_set() else 0
+
+    def _signalled(self) -> None:
+        if self._ending.is_set():
+            _log.warning("second signal: ending at once")
+            self._hurried.set()
+            self._crew.kill()
+        self._ending.set()
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.grace - GRACE_MARGIN
+        if self._crew.serving and self._settings.drain_delay:
+            _log.info("ending: not ready any more, accepting for %g s", self._settings.drain_delay)
+            try:
+                async with asyncio.timeout(self._settings.drain_delay):
+                    await self._hurried.wait()
+            except TimeoutError:
+                pass
+            else:
+                return
+        _log.info("ending: requests finish, WebSockets are closed over %g s", self._settings.drain_time)
+        await self._crew.drain(max(0.0, deadline - loop.time()))
+
+    async def _sync(self) -> None:
+        while True:
+            try:
+                await Sync(self._settings.control_socket, self._apply, self._reported).run()
+            except Exception:  # noqa: BLE001  whatever it is, what is held is served on
+                _log.exception("what is held stays; asking the controller again in %g s", SYNC_RESTART)
+            await asyncio.sleep(SYNC_RESTART)
+
+    async def _apply(self, held: Held, report: Report) -> Mapping[str, str]:
+        rejected = await self._crew.configure(held.encoded)
+        self._held = held
+        totals = self._totals
+        totals.applied_at = time.time()
+        if report.observed_at:
+            totals.propagated(max(0.0, time.monotonic() - report.observed_at))
+        totals.rejected_routes = len(rejected)
+        entries = held.entries
+        totals.keep((key[2:] for key in entries if key.startswith("r/")), (key[2:] for key in entries if key.startswith("u/")))
+        totals.certificates = {
+            (key[2:], entry.value): certificate.value.not_after
+            for key, entry in entries.items()
+            if isinstance(entry, TlsHostEntry) and isinstance(certificate := entries.get("c/" + entry.value), CertificateEntry)
+        }
+        for route_id, reason in rejected.items():
+            _log.error("route=%s error=%r it answers 500", route_id, reason)
+        return rejected
+
+    def _reported(self, report: Report) -> None:
+        self._report = report
+        self._totals.problems = collections.Counter(problem.reason for problem in report.problems)
+
+    def _describe(self, route: Route, sockets: int) -> Mapping[str, object]:
+        return {
+            "id": route.id,
+            "hosts": [host or "*" for host in route.hosts],
+            "path": msgspec.to_builtins(route.path),
+            "conditions": msgspec.to_builtins(route.conditions),
+            "websocket": self._backends(route.websocket),
+            "http": self._backends(route.http),
+            "policies": msgspec.to_builtins(route.policies),
+            "fallback": route.fallback,
+            "fault": route.fault,
+            "open_sockets": sockets,
+        }
+
+    def _backends(self, target: Target | None) -> object:
+        if target is None:
+            return None
+        backends = []
+        for share in target.shares:
+            entry = self._held.entries.get(f"u/{share.upstream}")
+            endpoints = entry.value.endpoints if isinstance(entry, UpstreamEntry) else ()
+            backends.append(
+                {"service": share.upstream, "weight": share.weight, "endpoints": [msgspec.structs.asdict(one) for one in endpoints]}
+            )
+        return {"load_balancing": target.load_balancing, "backends": backends}
+
+
+def supervise(settings: Settings) -> int:
+    """Run the proxy; return the exit status. Raises `BindError` if an address cannot be had."""
+    https = bind_all(settings.https, "--https", settings.workers)
+    http = bind_all(settings.http, "--http", settings.workers)
+    (admin,) = bind_all(settings.admin, "--admin", 1)
+    inheritance = Inheritance(
+        settings=settings,
+        base=make_context(self_signed(time.time())),
+        slots=tuple(Slot(*pair) for pair in zip(http, https, strict=True)),
+        http_port=settings.public_http_port or spoken(http[0]).port,
+        https_port=settings.public_https_port or spoken(https[0]).port,
+    )
+    announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
+    return asyncio.run(_run(settings, inheritance, admin, announcement))
+
+
+async def _run(settings: Settings, inheritance: Inheritance, admin: socket.socket, announcement: str) -> int:
+    totals = Totals()
+    return await Supervisor(settings, Crew(inheritance, totals), totals).run(admin, announcement)
