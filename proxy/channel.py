@@ -5,7 +5,7 @@ Frames keep their order: a worker that is told to serve has applied every config
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
@@ -86,8 +86,8 @@ class Channel(asyncio.Protocol, Generic[_In]):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; asyncio calls this."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  create_unix_connection makes no other
-        self._transport = transport
+        # uvloop does not register its unix transport as what it is.
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Say that the other end is gone; asyncio calls this."""

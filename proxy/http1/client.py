@@ -5,7 +5,7 @@ anything unexpected closes it.
 """
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 from proxy.http1.headers import ResponseFacts
 
@@ -86,9 +86,9 @@ class UpstreamProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  streams have duplex transports
-        self.connection.transport = transport
-        self.connection.write = transport.write
+        # uvloop does not register its transports as what they are.
+        self.connection.transport = stream = cast("asyncio.Transport", transport)
+        self.connection.write = stream.write
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange, or the pool."""

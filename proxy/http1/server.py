@@ -7,6 +7,7 @@ time; what the client pipelines behind it waits in a bounded buffer while its co
 import asyncio
 import contextlib
 from collections.abc import Awaitable
+from typing import cast
 
 from proxy.deadlines import Deadline
 from proxy.exchange import Answer, Client, Request
@@ -341,8 +342,8 @@ class ServerProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  streams have duplex transports
-        self.connection.made(transport)
+        # uvloop does not register its transports as what they are.
+        self.connection.made(cast("asyncio.Transport", transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
