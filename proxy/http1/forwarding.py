@@ -359,8 +359,6 @@ class Forwarding:
         if close_delimited:
             side.closing = True
         head = facts.forward
-        if facts.length >= 0 and facts.status != 204:
-            head += b"Content-Length: %d\r\n" % facts.length
         if self._mode in (DECHUNK, UNTIL_CLOSE) and not close_delimited:
             head += b"Transfer-Encoding: chunked\r\n"
         if side.closing:
