@@ -1,0 +1,401 @@
+"""Real `sluice-proxy` processes: workers that die, configurations that come and go, TLS across workers, signals."""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+from e2e.harness import HOST, Hub, backend, config, get, issue, proxy, running, until
+
+from proxy.model.wire import ProblemReport, Report
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    hub = Hub(tmp_path / "control.sock")
+    await hub.start()
+    yield hub
+    await hub.stop()
+
+
+def ok(answer: bytes) -> bool:
+    return answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nhello")
+
+
+async def test_start_without_configuration_refuses_connections_and_is_not_ready(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "2") as one:
+        before, _ = await one.ask("/readyz")
+        with pytest.raises(ConnectionRefusedError):
+            await get(one.http)
+        hub.publish(config(port))
+        acknowledged = await hub.acknowledged()
+        after, _ = await one.ask("/readyz")
+        answer = await get(one.http)
+
+    assert (before, after, acknowledged.rejected) == (503, 200, {})
+    assert ok(answer)
+
+
+async def test_worker_killed_loses_no_waiting_connection_and_is_replaced_within_a_second(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port))
+        await one.ready()
+        (worker,) = one.workers()
+        os.kill(worker, signal.SIGSTOP)
+        waiting = [asyncio.create_task(get(one.http)) for _ in range(30)]
+        await until(lambda: _queued(one.http) == 30)
+        os.kill(worker, signal.SIGKILL)
+        async with asyncio.timeout(1):
+            answers = await asyncio.gather(*waiting)
+        (successor,) = one.workers()
+        _, metrics = await one.ask("/metrics")
+
+    assert all(ok(answer) for answer in answers)
+    assert successor != worker
+    assert "sluice_worker_restarts_total 1.0" in metrics
+    assert "sluice_workers 1.0" in metrics
+
+
+async def test_worker_killed_while_the_controller_is_away_comes_back_with_its_configuration(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "2") as one:
+        hub.publish(config(port))
+        await one.ready()
+        await hub.stop()
+        before = one.workers()
+        for worker in before:
+            os.kill(worker, signal.SIGKILL)
+        await until(lambda: len(set(one.workers()) - set(before)) == 2)
+        answers = await asyncio.gather(*(get(one.http) for _ in range(10)))
+        await hub.start()
+        hub.publish(config(port, host="other.example.com"))
+        await hub.acknowledged()
+        moved = await get(one.http, host="other.example.com")
+
+    assert all(ok(answer) for answer in answers)
+    assert ok(moved)
+
+
+async def test_worker_killed_resets_no_counter_and_drops_its_gauges(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port))
+        await one.ready()
+        for _ in range(3):
+            await get(one.http)
+        await one.ask("/metrics")
+        (worker,) = one.workers()
+        os.kill(worker, signal.SIGKILL)
+        await until(lambda: one.workers() not in ([], [worker]))
+        await get(one.http)
+        _, metrics = await one.ask("/metrics")
+
+    line = 'sluice_http_requests_total{code="200",method="GET",route="wsroute/default/shop/all",service="default/shop:80"} 4.0'
+    assert line in metrics
+
+
+async def test_crashing_worker_has_its_queue_served_by_a_neighbour(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "2") as one:
+        hub.publish(config(port))
+        await one.ready()
+        steady, victim = one.workers()
+        for _ in range(4):  # the fourth successor is one second away
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda gone=victim: gone not in one.workers())
+            await until(lambda: len(one.workers()) == 2)
+            (victim,) = set(one.workers()) - {steady}
+        os.kill(victim, signal.SIGKILL)
+        async with asyncio.timeout(1.5):
+            answers = await asyncio.gather(*(get(one.http) for _ in range(20)))
+        alone = one.workers()
+
+    assert all(ok(answer) for answer in answers)
+    assert alone == [steady]
+
+
+async def test_supervisor_killed_takes_its_workers_along(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "3") as one:
+        hub.publish(config(port))
+        await one.ready()
+        workers = one.workers()
+        one.process.kill()
+        await until(lambda: not running(workers), 5)
+
+    assert len(workers) == 3
+
+
+async def test_descriptors_run_out_pauses_accepting_and_ends_no_worker(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port))
+        await one.ready()
+        (worker,) = one.workers()
+        used = _descriptors(worker)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 8, used + 8))
+        silent = [await asyncio.open_connection("127.0.0.1", one.http) for _ in range(30)]
+        await until(lambda: _descriptors(worker) >= used + 8)
+        for _, writer in silent:
+            writer.close()
+        answer = await get(one.http)
+        after = one.workers()
+
+    assert ok(answer)
+    assert after == [worker]
+
+
+async def test_problems_and_routes_are_shown_on_the_admin_port(hub: Hub) -> None:
+    problem = ProblemReport("Ingress", "default", "shop", "PortNotFound", "spec: a sentence.", "spec")
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port), Report(problems=(problem,), objects=3))
+        await hub.acknowledged()
+        _, problems = await one.ask("/problems")
+        _, routes = await one.ask("/routes")
+        _, metrics = await one.ask("/metrics")
+
+    assert "a sentence." in problems
+    assert f'"port": {port}' in routes
+    assert 'sluice_problems{reason="PortNotFound"} 1.0' in metrics
+
+
+class Tls:
+    """Clients that trust one authority, and remember their sessions."""
+
+    def __init__(self, authority: trustme.CA, port: int) -> None:
+        self.context = ssl.create_default_context()
+        authority.configure_trust(self.context)
+        self.port = port
+
+    def visit(self, session: ssl.SSLSession | None = None, name: str = HOST) -> tuple[bool, ssl.SSLSession | None, int]:
+        """Make a request; tell whether the session was resumed, and give its successor and the certificate's serial number."""
+        with (
+            socket.create_connection(("127.0.0.1", self.port), 10) as plain,
+            self.context.wrap_socket(plain, server_hostname=name, session=session) as secure,
+        ):
+            secure.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+            answer = b""
+            while data := secure.recv(65536):
+                answer += data
+            assert ok(answer)
+            reused = bool(secure.session_reused)
+            serial = 0 if reused else int(str(secure.getpeercert()["serialNumber"]), 16)  # type: ignore[index]
+            return reused, secure.session, serial
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_session_resumes_in_another_worker_and_after_a_new_certificate(hub: Hub, version: ssl.TLSVersion) -> None:
+    authority = trustme.CA()
+    async with backend() as port, proxy(hub, "--workers", "2") as one:
+        client = Tls(authority, one.https)
+        client.context.maximum_version = version
+        hub.publish(config(port, issue(authority, HOST)))
+        await one.ready()
+        _, session, first = await asyncio.to_thread(client.visit)
+        resumed = [(await asyncio.to_thread(client.visit, session))[0] for _ in range(10)]
+        before = one.workers()
+        for worker in before:
+            os.kill(worker, signal.SIGKILL)
+        await until(lambda: len(set(one.workers()) - set(before)) == 2)
+        elsewhere, _, _ = await asyncio.to_thread(client.visit, session)
+        hub.publish(config(port, issue(authority, HOST)))
+        await hub.acknowledged()
+        afterwards, _, _ = await asyncio.to_thread(client.visit, session)
+        _, _, second = await asyncio.to_thread(client.visit)
+
+    assert resumed == [True] * 10
+    assert (elsewhere, afterwards) == (True, True)
+    assert first != second
+
+
+async def test_tls_certificate_that_does_not_load_keeps_the_one_before(hub: Hub) -> None:
+    authority = trustme.CA()
+    good, other = issue(authority, HOST), issue(authority, HOST)
+    broken = type(good)(good.chain, other.key, good.not_after)
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        client = Tls(authority, one.https)
+        hub.publish(config(port, good))
+        await one.ready()
+        _, _, first = await asyncio.to_thread(client.visit)
+        hub.publish(config(port, broken))
+        await hub.acknowledged()
+        _, _, second = await asyncio.to_thread(client.visit)
+
+    assert first == second
+
+
+async def _raw(port: int, data: bytes, seconds: float = 5) -> bytes:
+    async with asyncio.timeout(seconds):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if data:
+            writer.write(data)
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""  # closed on bytes that nobody read
+        finally:
+            writer.close()
+
+
+async def test_tls_port_refuses_plain_http_h2_only_and_silence_each_in_its_way(hub: Hub) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    async with backend() as port, proxy(hub, "--workers", "1", "--tls-handshake-timeout", "300ms") as one:
+        hub.publish(config(port))
+        await one.ready()
+        plain = await _raw(one.https, b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+        silence = await _raw(one.https, b"")
+        partial = await _raw(one.https, b"\x16\x03\x01\x02\x00\x01")
+        garbage = await _raw(one.https, b"\x16\x03\x01\x00\x05\x02aaaa")
+        with pytest.raises(ssl.SSLError, match="NO_APPLICATION_PROTOCOL"):
+            async with asyncio.timeout(5):
+                await asyncio.open_connection("127.0.0.1", one.https, ssl=context, server_hostname=HOST)
+        _, metrics = await one.ask("/metrics")
+
+    assert plain.startswith(b"HTTP/1.1 400 ")
+    assert b"text/plain" in plain
+    assert (silence, partial, garbage) == (b"", b"", bytes.fromhex("15030300020232"))
+    assert 'sluice_tls_handshakes_total{result="refused"} 3.0' in metrics
+    assert 'sluice_tls_handshakes_total{result="timeout"} 2.0' in metrics
+
+
+async def test_tls_hello_in_pieces_is_served(hub: Hub) -> None:
+    """Post-quantum key shares spread a ClientHello over segments."""
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname=HOST)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = outgoing.read()
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port, issue(authority, HOST)))
+        await one.ready()
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", one.https)
+            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in (hello[:1], hello[1:7], hello[7:100], hello[100:]):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.02)  # so that each piece is a segment; the outcome does not depend on it
+            answer = await reader.read(5)
+            writer.close()
+
+    assert answer[:2] == b"\x16\x03"
+
+
+@pytest.mark.parametrize("strict", [True, False])
+async def test_tls_unknown_name_gets_the_default_or_is_refused_under_strict_sni(hub: Hub, *, strict: bool) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with backend() as port, proxy(hub, "--workers", "1", "--strict-sni" if strict else "--no-strict-sni") as one:
+        hub.publish(config(port, issue(trustme.CA(), HOST)))
+        await one.ready()
+        refusal = ""
+        try:
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_connection("127.0.0.1", one.https, ssl=context, server_hostname="nobody.example")
+            writer.close()
+        except ssl.SSLError as error:
+            refusal = error.reason
+
+    assert ("UNRECOGNIZED_NAME" in refusal) == strict
+
+
+async def test_sigterm_finishes_requests_closes_sockets_and_ends_before_the_grace(hub: Hub) -> None:
+    hold = asyncio.Event()
+    async with (
+        backend(hold=hold) as port,
+        proxy(hub, "--workers", "2", "--drain-delay", "500ms", "--drain-time", "500ms", "--grace", "20s") as one,
+        aiohttp.ClientSession() as session,
+    ):
+        hub.publish(config(port))
+        await one.ready()
+        sockets = [await session.ws_connect(f"http://127.0.0.1:{one.http}/ws", headers={"Host": HOST}) for _ in range(6)]
+        for number, one_socket in enumerate(sockets):
+            await one_socket.send_str(str(number))
+            assert await one_socket.receive_str(timeout=5) == str(number)
+        slow = asyncio.create_task(get(one.http, "/slow"))
+        await until(lambda: _established(port) >= 7)
+        one.process.send_signal(signal.SIGTERM)
+        await one.ready(503)
+        late = await get(one.http)
+        closes = [await one_socket.receive(timeout=10) for one_socket in sockets]
+        hold.set()
+        finished = await slow
+        async with asyncio.timeout(10):
+            status = await one.process.wait()
+
+    assert ok(late)
+    assert [(close.type, close.data) for close in closes] == [(aiohttp.WSMsgType.CLOSE, 1001)] * 6
+    assert ok(finished)
+    assert status == 0
+
+
+async def test_sigterm_twice_ends_at_once(hub: Hub) -> None:
+    hold = asyncio.Event()
+    async with backend(hold=hold) as port, proxy(hub, "--workers", "2", "--drain-delay", "30s") as one:
+        hub.publish(config(port))
+        await one.ready()
+        workers = one.workers()
+        one.process.send_signal(signal.SIGTERM)
+        await one.ready(503)
+        one.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            status = await one.process.wait()
+        await until(lambda: not running(workers))
+
+    assert status == 1
+
+
+async def test_grace_cuts_a_request_that_never_ends(hub: Hub) -> None:
+    async with backend(hold=asyncio.Event()) as port, proxy(hub, "--workers", "1", "--grace", "3s", "--close-wait", "1s") as one:
+        hub.publish(config(port))
+        await one.ready()
+        slow = asyncio.create_task(get(one.http, "/slow"))
+        await until(lambda: _established(port) > 0)
+        one.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(3):
+            status = await one.process.wait()
+        answers = await asyncio.gather(slow, return_exceptions=True)
+
+    assert status == 0
+    assert not ok(answers[0] if isinstance(answers[0], bytes) else b"")
+
+
+async def test_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "proxy", "--control-socket", str(tmp_path / "none"), "--https", f"127.0.0.1:{port}"),
+            *("--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(20):
+            _, errors = await process.communicate()
+
+    assert process.returncode == 1
+    assert errors.decode() == f"sluice-proxy: Port {port} is in use; --https or SLUICE_HTTPS moves it.\n"
+
+
+def _descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _rows(port: int, column: int, state: str) -> list[list[str]]:
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row for row in rows if row[column].endswith(f":{port:04X}") and row[3] == state]
+
+
+def _queued(port: int) -> int:
+    """Connections in the accept queues of a port: a listening socket's receive queue (proc(5))."""
+    return sum(int(row[4].split(":")[1], 16) for row in _rows(port, 1, "0A"))
+
+
+def _established(port: int) -> int:
+    return len(_rows(port, 1, "01"))
