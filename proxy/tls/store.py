@@ -115,6 +115,7 @@ def _last_good(old: _Slot | None) -> _Slot | None:
         return None
     if old.tried and old.context is None:
         return old.previous
-    if old.previous is not None and old.previous.context is None:
-        old.previous = None  # certificates that no handshake ever asked for do not pile up
+    # Certificates that no handshake ever asked for do not pile up; the one that was served last is kept behind them.
+    while old.previous is not None and old.previous.context is None:
+        old.previous = old.previous.previous
     return old
