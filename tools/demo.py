@@ -31,7 +31,9 @@ class DemoError(Exception):
 def make_certificate() -> tuple[bytes, bytes]:
     """Make a self-signed certificate for *.localhost and localhost; return chain and key as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sluice demo")])
+    serial = x509.random_serial_number()
+    # A name of its own: a client that trusts several of them looks the issuer up by name.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Sluice demo {serial:x}"[:64])])
     hosts = [x509.DNSName(host) for host in ("chat.localhost", "*.localhost", "localhost")]
     now = dt.datetime.now(dt.UTC)
     certificate = (
@@ -39,7 +41,7 @@ def make_certificate() -> tuple[bytes, bytes]:
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(now - dt.timedelta(minutes=5))
         .not_valid_after(now + dt.timedelta(days=30))
         .add_extension(x509.SubjectAlternativeName(hosts), False)
