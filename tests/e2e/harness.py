@@ -91,7 +91,7 @@ class Proxy:
     async def ready(self, status: int = 200) -> None:
         """Wait until /readyz says so."""
         async with asyncio.timeout(15):
-            while (await self.ask("/readyz"))[0] != status:  # noqa: ASYNC110  another process announces it nowhere else
+            while (await self.ask("/readyz"))[0] != status:
                 await asyncio.sleep(0.02)
 
 
@@ -187,7 +187,7 @@ async def get(port: int, path: str = "/", host: str = HOST, *, seconds: float = 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for something that another process does and that nothing else announces."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  as above
+        while not condition():
             await asyncio.sleep(0.01)
 
 

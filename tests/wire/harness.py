@@ -182,7 +182,7 @@ def config_for(port: int, *policies: Policy, path: str = "/") -> ProxyConfig:
 
 @contextlib.asynccontextmanager
 async def proxying(
-    settings: Settings | None = None, policies: tuple[Policy, ...] = (Timeouts(connect=1.0),), trusted: bool = False
+    settings: Settings | None = None, policies: tuple[Policy, ...] = (Timeouts(connect=1.0),), *, trusted: bool = False
 ) -> AsyncIterator[Proxy]:
     """Run the proxy in this loop; at the end, everything that it opened must be closed."""
     loop = asyncio.get_running_loop()

@@ -168,7 +168,8 @@ async def test_c1_fields_named_in_connection_go_and_ours_stay() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(
-            b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close, X-Forwarded-For, Cookie, X-Secret\r\nX-Forwarded-For: 1.1.1.1\r\n"
+            b"GET / HTTP/1.1\r\nHost: a.test\r\n"
+            b"Connection: close, X-Forwarded-For, Cookie, X-Secret\r\nX-Forwarded-For: 1.1.1.1\r\n"
             b"X_Forwarded_For: 2.2.2.2\r\nCookie: a\r\nX-Secret: b\r\nTE: trailers\r\nKeep-Alive: 5\r\nX-Kept: c\xe9\r\n\r\n"
         )
         backend = await proxy.backend.accepts()
