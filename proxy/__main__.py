@@ -19,7 +19,7 @@ def main(**values: object) -> None:
     settings = settings_from(values)
     if not settings.control_socket:
         raise click.UsageError("--control-socket is missing; the path of the controller's unix socket would be accepted.")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s")
     try:
         status = supervise(settings)
     except BindError as error:
