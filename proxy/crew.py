@@ -24,7 +24,7 @@ QUICK_DEATH = 10.0
 BACKOFF_FIRST = 0.25
 BACKOFF_MOST = 15.0
 """Seconds until a worker that crashes in a loop is started again, doubling from the first to this."""
-APPLY_SECONDS = 15.0
+APPLY_SECONDS = 10.0
 """How long a worker may take over a configuration; 5,000 routes take less than one."""
 GATHER_SECONDS = 1.0
 """How long a scrape waits for a worker's counts."""
@@ -92,14 +92,7 @@ class Crew:
             worker.refused = ""
             self._give(worker)
         try:
-            if not await self._applied_in_time():
-                # A worker that hangs serves nobody; its successor begins with the new configuration.
-                for worker in self._workers.values():
-                    if worker.holds is not target:
-                        _log.error("worker=%d pid=%d hangs and is replaced", worker.slot, worker.pid)
-                        os.kill(worker.pid, signal.SIGKILL)
-                if not await self._applied_in_time():
-                    raise SyncError(f"no worker applied the configuration within {APPLY_SECONDS:g} s")
+            await self._until_applied()
         except SyncError:
             self._target = before
             raise
@@ -156,6 +149,17 @@ class Crew:
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
+
+    async def _until_applied(self) -> None:
+        if await self._applied_in_time():
+            return
+        # A worker that hangs serves nobody; its successor begins with the new configuration.
+        for worker in self._workers.values():
+            if worker.holds is not self._target:
+                _log.error("worker=%d pid=%d hangs and is replaced", worker.slot, worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+        if not await self._applied_in_time():
+            raise SyncError(f"not every worker applied the configuration within {APPLY_SECONDS:g} s")
 
     async def _applied_in_time(self) -> bool:
         try:

@@ -83,6 +83,22 @@ async def test_worker_killed_while_the_controller_is_away_comes_back_with_its_co
     assert ok(moved)
 
 
+async def test_worker_that_hangs_over_a_configuration_is_replaced(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "2") as one:
+        hub.publish(config(port))
+        await one.ready()
+        hanging, steady = one.workers()
+        os.kill(hanging, signal.SIGSTOP)
+        hub.publish(config(port, host="other.example.com"))
+        await hub.acknowledged(20)
+        after = one.workers()
+        answers = await asyncio.gather(*(get(one.http, host="other.example.com") for _ in range(10)))
+
+    assert steady in after
+    assert hanging not in after
+    assert all(ok(answer) for answer in answers)
+
+
 async def test_worker_killed_resets_no_counter_and_drops_its_gauges(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port))
@@ -251,7 +267,7 @@ async def test_tls_port_refuses_plain_http_h2_only_and_silence_each_in_its_way(h
         silence = await _raw(one.https, b"")
         partial = await _raw(one.https, b"\x16\x03\x01\x02\x00\x01")
         garbage = await _raw(one.https, b"\x16\x03\x01\x00\x05\x02aaaa")
-        with pytest.raises(ssl.SSLError, match="(?i)no.application.protocol"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
             async with asyncio.timeout(5):
                 await asyncio.open_connection("127.0.0.1", one.https, ssl=context, server_hostname=HOST)
         _, metrics = await one.ask("/metrics")
