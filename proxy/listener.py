@@ -96,6 +96,8 @@ class Listener:
         self._port = port
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting = False
+        self._exhausted = False
+        """Said already; once until something is accepted again."""
         self._pause: asyncio.TimerHandle | None = None
 
     @property
@@ -143,13 +145,16 @@ class Listener:
                     self._rest(error)
                     return False
                 continue  # accept(2): the connection died in the queue; the next one may be well
+            self._exhausted = False
             sock.setblocking(False)
             self._take(sock, _plain_address(address[0]))
         return True
 
     def _rest(self, error: OSError) -> None:
         if self._accepting and self._pause is None:
-            _log.error("listener=%s error=%r accepting rests for %g s", self._name, str(error), PAUSE_SECONDS)
+            if not self._exhausted:
+                self._exhausted = True
+                _log.error("listener=%s error=%r accepting rests %g s at a time", self._name, str(error), PAUSE_SECONDS)
             self._loop.remove_reader(self._sock)
             self._pause = self._loop.call_later(PAUSE_SECONDS, self._resume)
 
