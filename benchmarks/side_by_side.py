@@ -138,7 +138,7 @@ def peer(name: str, command: list[str], folder: Path, template: str, backend: in
 
 def http_load(url: str, seconds: float, *, browser: Path | None) -> int:
     """Run wrk over 64 connections; return how many requests were answered."""
-    command = ["taskset", "-c", LOAD_CORES, "wrk", "-t1", "-c64", f"-d{seconds:g}s"]
+    command = ["taskset", "-c", LOAD_CORES, "wrk", "-t1", "-c64", f"-d{max(1, round(seconds))}s"]
     command += ["-s", str(browser), url] if browser else ["-H", "Host: bench.localhost", url]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in output or "Socket errors" in output:

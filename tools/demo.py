@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from cryptography.x509.oid import NameOID
 
 TOOLS = Path(__file__).resolve().parent
 EXAMPLE = TOOLS.parent / "manifests" / "examples" / "chat"
+
+READY_SECONDS = 20.0
 
 
 class DemoError(Exception):
@@ -136,6 +140,16 @@ def backends() -> Iterator[dict[str, int]]:
         yield {"chat-0": replicas[0][1], "chat-1": replicas[1][1], "web": web}
 
 
+def await_ready(process: subprocess.Popen[str], admin: str) -> None:
+    """Wait until the first configuration is applied by every worker."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{admin}/readyz", timeout=1):  # noqa: S310  our own port
+            return
+        time.sleep(0.02)
+    raise DemoError("Sluice was not ready in time; its messages stand above.")
+
+
 @contextlib.contextmanager
 def sluice(folder: Path, arguments: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """Run `sluice standalone` on a folder; give the process and the addresses that it listens on."""
@@ -149,7 +163,9 @@ def sluice(folder: Path, arguments: Sequence[str] = ()) -> Iterator[tuple[subpro
         assert process.stdout is not None  # noqa: S101  a pipe was asked for
         for line in process.stdout:
             if line.startswith("listening "):
-                yield process, dict(part.split("=", 1) for part in line.split()[1:])
+                listening = dict(part.split("=", 1) for part in line.split()[1:])
+                await_ready(process, listening["admin"])
+                yield process, listening
                 return
         raise DemoError("Sluice did not start; its message stands above.")
     finally:

@@ -70,6 +70,7 @@ class Forwarding:
         "_held",
         "_interim",
         "_mode",
+        "_over",
         "_policy",
         "_pool",
         "_remaining",
@@ -120,6 +121,8 @@ class Forwarding:
         self._answer = False
         """Bytes of the final answer are out."""
         self._stalled = False
+        self._over = False
+        """Answered for the backend already; nothing more is sent to it."""
         self._started = side.runtime.loop.time()
         self._head = self._request_head()
 
@@ -145,6 +148,8 @@ class Forwarding:
         if self.wants_body:
             self._side.arm(min(BODY_GRACE, self._timeouts.response))
             self._early = self._take_body(early)
+            if self._over:
+                return
         self._take_pool(pool)
         connection = pool.take()
         if connection is not None:
@@ -190,6 +195,8 @@ class Forwarding:
     def body_data(self, data: bytes) -> None:
         """Take bytes of the client while the body lasts."""
         encoded = self._take_body(data)
+        if self._over:
+            return
         connection = self._connection
         if connection is None:
             self._early += encoded
@@ -488,6 +495,7 @@ class Forwarding:
 
     def _fail(self, status: int) -> None:
         """Answer for the backend, of which nothing was passed on yet."""
+        self._over = True
         self._drop()
         self.route.stats.in_flight -= 1
         self._take_pool(None)

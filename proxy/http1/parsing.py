@@ -40,7 +40,7 @@ def judge_partial(data: bytes) -> Answer | None:
         return TOO_LONG
     if len(data) > MAX_HEAD or data.count(b"\n") > MAX_FIELDS + 2:
         return TOO_LARGE
-    if _BARE_LF.search(data) or _BARE_CR.search(data[:-1]):
+    if _BARE_LF.search(data) or _BARE_CR.search(data.removesuffix(b"\r")):
         return BAD_REQUEST
     if line_end < 0 and not _METHOD.match(data):
         return BAD_REQUEST

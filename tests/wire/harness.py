@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -77,6 +79,12 @@ class Peer:
         self.writer.close()
 
     def resets(self) -> None:
+        """End at once with a RST, not a FIN."""
+        if self.writer.transport.is_closing():
+            self.writer.transport.abort()
+            return
+        with contextlib.suppress(OSError):
+            self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     async def gone(self) -> None:

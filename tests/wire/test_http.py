@@ -80,8 +80,8 @@ async def test_a10_chunked_body_is_framed_anew_and_its_trailers_are_dropped() ->
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(
-            b"POST /up HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nHost: evil\r\n\r\n"
-            + GET
+            b"POST /up HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nHost: evil\r\n\r\n" + GET
         )
         backend = await proxy.backend.accepts()
         head = await backend.head()
@@ -358,3 +358,31 @@ async def test_kept_alive_connection_that_is_silent_is_closed() -> None:
         await client.answer()
         async with asyncio.timeout(WAIT):
             await client.ends()
+
+
+@pytest.mark.parametrize(
+    ("sent", "forwarded"),
+    [
+        (b"PROPFIND /x HTTP/1.1\r\nHost: a.test\r\n\r\n", b"PROPFIND /x HTTP/1.1\r\n"),
+        (b"GET http://a.test/x?y HTTP/1.1\r\nHost: a.test\r\n\r\n", b"GET /x?y HTTP/1.1\r\n"),
+        (b"GET http://a.test HTTP/1.1\r\nHost: A.test.:80\r\n\r\n", None),
+        (b"\r\nGET /x HTTP/1.1\r\nhost:a.test\r\n\r\n", b"GET /x HTTP/1.1\r\n"),
+        (b"GET /x HTTP/1.1\r\nHost: A.TEST:8080\r\n\r\n", b"GET /x HTTP/1.1\r\n"),
+        (b"GET /x HTTP/1.1\r\nHost: a.test.\r\n\r\n", b"GET /x HTTP/1.1\r\n"),
+        (b"GET /x?a=[]{}|^`\\ HTTP/1.1\r\nHost: a.test\r\n\r\n", b"GET /x?a=[]{}|^`\\ HTTP/1.1\r\n"),
+        (b"DELETE /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n", b"DELETE /x HTTP/1.1\r\n"),
+        (b"GET /x HTTP/1.1\r\nHost: a.test\r\nX-Empty:\r\nCookie: a\r\nCookie: b\r\n\r\n", b"GET /x HTTP/1.1\r\n"),
+        (b"POST /x HTTP/1.1\r\nHost: a.test\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n", b"POST /x HTTP/1.1\r\n"),
+    ],
+)
+async def test_odd_but_legal_request_is_served(sent: bytes, forwarded: bytes | None) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(sent)
+        if forwarded is None:
+            assert (await client.answer())[0] == 400
+            return
+        backend = await proxy.backend.accepts()
+        assert (await backend.head()).startswith(forwarded)
+        await backend.sends(OK)
+        assert (await client.answer())[2] == b"hello"

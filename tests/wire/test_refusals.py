@@ -1,0 +1,205 @@
+"""What is not exactly one request is refused, never repaired; the backend sees nothing of it (spec/wire.md)."""
+
+import pytest
+from wire.harness import proxying
+
+HOST = b"Host: a.test\r\n"
+
+
+def post(*fields: bytes, body: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\n" + HOST + b"".join(field + b"\r\n" for field in fields) + b"\r\n" + body
+
+
+REFUSED = {
+    "a1_cl_te": (400, post(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
+    "a1_te_cl": (400, post(b"Transfer-Encoding: chunked", b"Content-Length: 5", body=b"0\r\n\r\n")),
+    "a2_two_lengths": (400, post(b"Content-Length: 1", b"Content-Length: 2", body=b"a")),
+    "a2_same_lengths": (400, post(b"Content-Length: 1", b"Content-Length: 1", body=b"a")),
+    "a2_list": (400, post(b"Content-Length: 5, 5", body=b"hello")),
+    "a3_plus": (400, post(b"Content-Length: +5", body=b"hello")),
+    "a3_minus": (400, post(b"Content-Length: -1")),
+    "a3_hex": (400, post(b"Content-Length: 0x5", body=b"hello")),
+    "a3_underscore": (400, post(b"Content-Length: 1_0", body=b"0123456789")),
+    "a3_empty": (400, post(b"Content-Length:")),
+    "a3_huge": (400, post(b"Content-Length: 99999999999999999999")),
+    "a3_superscript": (400, post("Content-Length: \u00b2".encode("latin-1"), body=b"aa")),
+    "a4_xchunked": (400, post(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n")),
+    "a4_gzip": (400, post(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n")),
+    "a4_identity": (400, post(b"Transfer-Encoding: identity, chunked", body=b"0\r\n\r\n")),
+    "a4_twice": (400, post(b"Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n")),
+    "a4_two_lines": (400, post(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
+    "a4_parameter": (400, post(b"Transfer-Encoding: chunked;q=1", body=b"0\r\n\r\n")),
+    "a4_vertical_tab": (400, post(b"Transfer-Encoding: \x0bchunked", body=b"0\r\n\r\n")),
+    "a4_space_before_colon": (400, post(b"Transfer-Encoding : chunked", body=b"0\r\n\r\n")),
+    "a5_http10": (400, b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "a6_hex_prefix": (400, post(b"Transfer-Encoding: chunked", body=b"0x5\r\nhello\r\n0\r\n\r\n")),
+    "a6_plus": (400, post(b"Transfer-Encoding: chunked", body=b"+5\r\nhello\r\n0\r\n\r\n")),
+    "a6_space": (400, post(b"Transfer-Encoding: chunked", body=b" 5\r\nhello\r\n0\r\n\r\n")),
+    "a6_empty": (400, post(b"Transfer-Encoding: chunked", body=b"\r\nhello\r\n0\r\n\r\n")),
+    "a6_overflow": (400, post(b"Transfer-Encoding: chunked", body=b"f" * 17 + b"\r\nhello\r\n0\r\n\r\n")),
+    "a7_bare_lf": (400, post(b"Transfer-Encoding: chunked", body=b"5\nhello\r\n0\r\n\r\n")),
+    "a7_spill": (400, post(b"Transfer-Encoding: chunked", body=b"5\r\nhelloXX\r\n0\r\n\r\n")),
+    "a7_lf_in_extension": (400, post(b"Transfer-Encoding: chunked", body=b"5;a\nb\r\nhello\r\n0\r\n\r\n")),
+    "a8_long_extension": (400, post(b"Transfer-Encoding: chunked", body=b"5;" + b"a" * 2000 + b"\r\nhello\r\n0\r\n\r\n")),
+    "a11_bare_lf": (400, b"GET / HTTP/1.1\nHost: a.test\n\n"),
+    "a11_bare_cr": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\rb\r\n\r\n"),
+    "a11_nul": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\0b\r\n\r\n"),
+    "a12_fold": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n"),
+    "a12_first_space": (400, b"GET / HTTP/1.1\r\n Host: a.test\r\n\r\n"),
+    "a12_no_colon": (400, b"GET / HTTP/1.1\r\n" + HOST + b"Xab\r\n\r\n"),
+    "a12_empty_name": (400, b"GET / HTTP/1.1\r\n" + HOST + b": a\r\n\r\n"),
+    "a12_x85": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X\x85: a\r\n\r\n"),
+    "a14_expect": (417, post(b"Expect: y 100-continue", b"Content-Length: 0")),
+    "a18_garbage": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"),
+    "a18_http09": (400, b"GET /\r\n\r\n"),
+    "a18_http12": (505, b"GET / HTTP/1.2\r\n" + HOST + b"\r\n"),
+    "a18_http20": (505, b"GET / HTTP/2.0\r\n" + HOST + b"\r\n"),
+    "a18_preface": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "b1_no_host": (400, b"GET / HTTP/1.1\r\n\r\n"),
+    "b1_two_hosts": (400, b"GET / HTTP/1.1\r\n" + HOST + HOST + b"\r\n"),
+    "b1_empty_host": (400, b"GET / HTTP/1.1\r\nHost:\r\n\r\n"),
+    "b1_userinfo": (400, b"GET / HTTP/1.1\r\nHost: u@a.test\r\n\r\n"),
+    "b1_comma": (400, b"GET / HTTP/1.1\r\nHost: a.test,b.test\r\n\r\n"),
+    "b2_bad_port": (400, b"GET / HTTP/1.1\r\nHost: a.test:98777\r\n\r\n"),
+    "b4_other_authority": (400, b"GET http://b.test/ HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b5_userinfo": (400, b"GET http://u@a.test/ HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b6_star": (400, b"GET * HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b6_authority": (400, b"GET a.test:80 HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b6_no_slash": (400, b"GET admin HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b6_fragment": (400, b"GET /#frag HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b6_eight_bit": (400, b"GET /\xe9 HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b7_connect": (405, b"CONNECT a.test:443 HTTP/1.1\r\n" + HOST + b"\r\nGET /evil HTTP/1.1\r\n\r\n"),
+    "b8_trace": (405, b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "c7_fields": (431, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 128 + b"\r\n"),
+    "c7_head": (431, b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 66_000 + b"\r\n\r\n"),
+    "c7_target": (414, b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
+}
+
+WS = b"GET /ws HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+VERSION = b"Sec-WebSocket-Version: 13\r\n"
+REFUSED |= {
+    "d3_no_key": (400, WS + VERSION + b"\r\n"),
+    "d3_short_key": (400, WS + VERSION + b"Sec-WebSocket-Key: c2hvcnQ=\r\n\r\n"),
+    "d3_two_keys": (400, WS + VERSION + KEY + KEY + b"\r\n"),
+    "d3_post": (400, WS.replace(b"GET", b"POST") + VERSION + KEY + b"\r\n"),
+    "d3_other_protocol": (400, WS.replace(b"Upgrade: websocket", b"Upgrade: proto1, websocket") + VERSION + KEY + b"\r\n"),
+    "d10_body": (400, WS + VERSION + KEY + b"Content-Length: 4\r\n\r\nbody"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_refused_and_closed_and_the_backend_sees_no_request(name: str) -> None:
+    status, data = REFUSED[name]
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(data)
+        found, fields, _ = await client.answer()
+        assert (found, fields.get("connection")) == (status, "close")
+        await client.ends()
+        # A body's coding is found broken after its head went out: the backend's connection ends without the body's end.
+        while not proxy.backend.connections.empty():
+            seen = await (await proxy.backend.accepts()).rest()
+            assert not seen.endswith(b"0\r\n\r\n")
+            assert b"evil" not in seen
+        await proxy.is_innocent()
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name[:2] in ("a1", "a2", "a4", "b1", "d3")])
+async def test_refusal_is_the_same_however_the_bytes_arrive(name: str) -> None:
+    status, data = REFUSED[name]
+    async with proxying() as proxy:
+        client = await proxy.client()
+        client.writer.transport.set_write_buffer_limits(high=0)
+        for place in range(len(data)):
+            await client.sends(data[place : place + 1])
+            if client.reader._buffer:
+                break
+        assert (await client.answer())[0] == status
+
+
+async def test_d4_wrong_version_is_426_and_the_connection_stays_http() -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(WS + KEY + b"Sec-WebSocket-Version: 99\r\n\r\nGET /next HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        status, fields, _ = await client.answer()
+        assert (status, fields["sec-websocket-version"]) == (426, "13")
+        backend = await proxy.backend.accepts()
+        assert (await backend.head()).startswith(b"GET /next ")
+        await backend.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Upgrade: websocketx\r\nConnection: Upgrade\r\n",
+        b"Upgrade: websocket\r\nConnection: notupgrade\r\n",
+        b"Upgrade: websocket\r\n",
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade, HTTP2-Settings\r\n",
+    ],
+)
+async def test_d2_d12_what_is_no_attempt_is_plain_http_without_upgrade(fields: bytes) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET / HTTP/1.1\r\nHost: a.test\r\n" + fields + KEY + VERSION + b"\r\n")
+        backend = await proxy.backend.accepts()
+        head = await backend.head()
+        await backend.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        assert (await client.answer())[0] == 200
+
+    assert b"Upgrade" not in head
+    assert b"HTTP2-Settings" not in head
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n\r\n\r\n",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"X" * 70_000,
+    ],
+)
+async def test_g1_malformed_answer_is_502_and_its_connection_is_not_used_again(answer: bytes) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sends(answer)
+        assert (await client.answer())[0] == 502
+        await backend.ends()
+        await proxy.is_innocent()
+
+
+@pytest.mark.parametrize("path", [b"/a/../b", b"/./a", b"//a", b"/a;x=1", b"/%2e%2e/a", b"/a%2fb", b"/%20"])
+async def test_b9_path_with_several_readings_passes_where_all_lead_to_one_route(path: bytes) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET " + path + b"?x=!%21 HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        backend = await proxy.backend.accepts()
+        assert (await backend.head()).startswith(b"GET " + path + b"?x=!%21 HTTP/1.1\r\n")
+        await backend.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize("path", [b"/a%00", b"/%zz", b"/%"])
+async def test_b9_path_that_cannot_be_read_is_400(path: bytes) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET " + path + b" HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        assert (await client.answer())[0] == 400
+
+
+async def test_options_star_is_answered_here() -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        assert (await client.answer())[0] == 204
+        assert proxy.backend.count == 0
