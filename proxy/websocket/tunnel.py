@@ -2,7 +2,8 @@
 
 A tunnel is open; or broken, when one side sent a malformed header and the other may still finish what it was saying; or closing,
 when our close frame is on its way to both sides, each at the end of the frame that was under way there. After our close frame
-nothing more goes in that direction; the peers' answers are swallowed; whoever does not answer within --close-wait is cut.
+nothing more goes in that direction; the peers' answers are swallowed; whoever does not answer within --close-wait is cut. A
+connection that is lost while the tunnel is open ends the other one, when what is still to be written there is written.
 
 The asyncio protocol is a thin shell: its `data_received` is the leg's bound method, set before the transport looks it up.
 """
@@ -48,7 +49,21 @@ class TunnelEndpoint(Protocol):
 class Leg:
     """One side of a tunnel: what comes from it is scanned and written to the other."""
 
-    __slots__ = ("eof", "lost", "name", "other", "plain", "scanner", "stopped", "transport", "tunnel", "write")
+    __slots__ = (
+        "eof",
+        "eof_passed",
+        "lost",
+        "name",
+        "other",
+        "paused",
+        "plain",
+        "scanner",
+        "stopped",
+        "told",
+        "transport",
+        "tunnel",
+        "write",
+    )
 
     def __init__(self, tunnel: "Tunnel", name: str, transport: asyncio.Transport, scanner: FrameScanner) -> None:
         self.tunnel = tunnel
@@ -62,7 +77,49 @@ class Leg:
         self.stopped = False
         """Nothing of what this side sends is forwarded any more."""
         self.eof = False
+        """A FIN came."""
+        self.eof_passed = False
+        """And it was passed on: nothing can be written to the other side any more."""
+        self.told = False
+        """A close frame was sent here."""
         self.lost = False
+        """The connection is gone."""
+        self.paused = False
+        """Not read, because the other side does not take it."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether nothing that matters can come from this side any more."""
+        return self.scanner.close_seen or self.eof or self.lost or self.scanner.error != ""
+
+    def take_over(self) -> None:
+        """Become the transport's protocol, with our limits."""
+        transport = self.transport
+        transport.set_protocol(LegProtocol(self))
+        if transport.get_write_buffer_size():
+            # Whether the one before us was told to pause cannot be known: a limit of nothing makes it so, and we are told when
+            # what is left is written.
+            transport.set_write_buffer_limits(high=0)
+            self.other.pause()
+        transport.set_write_buffer_limits(high=BUFFER_HIGH)
+
+    def pause(self) -> None:
+        """Stop reading this side, unless what it sends goes nowhere anyway."""
+        if not self.lost and not self.stopped:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read this side again."""
+        self.paused = False
+        if not self.lost:
+            self.transport.resume_reading()
+
+    def stop(self) -> None:
+        """Forward nothing more of this side; read on, for its close frame."""
+        self.stopped = True
+        if self.paused:
+            self.resume()
 
     def received(self, data: bytes) -> None:
         """Forward what this side sent."""
@@ -120,16 +177,11 @@ class LegProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop reading the other side while this one does not take its bytes."""
-        other = self.leg.other
-        if not other.lost:
-            other.transport.pause_reading()
+        self.leg.other.pause()
 
     def resume_writing(self) -> None:
         """Read the other side again."""
-        other = self.leg.other
-        if not other.lost:
-            with contextlib.suppress(RuntimeError):
-                other.transport.resume_reading()
+        self.leg.other.resume()
 
 
 class Tunnel:
@@ -156,6 +208,7 @@ class Tunnel:
         "settled",
         "stats",
         "touched",
+        "unsent",
         "wheel",
     )
 
@@ -192,6 +245,8 @@ class Tunnel:
         self.idle_seconds = idle
         self.idle = Deadline(self._idle)
         self.cut = Deadline(self._cut)
+        self.unsent = 1 << 62
+        """Bytes that were not written yet when the end was last due."""
         self._code = 0
         self._by = ""
         self._frames: tuple[bytes, bytes] = (b"", b"")
@@ -208,14 +263,13 @@ class Tunnel:
         if host.accesslog.enabled:
             host.accesslog.socket_open(self.request, self.route_id, self.service, self._endpoint_name())
         self.wheel.file(self.idle, self.idle_seconds)
-        for leg in (self.client, self.backend):
-            leg.transport.set_write_buffer_limits(high=BUFFER_HIGH)
-            leg.transport.set_protocol(LegProtocol(leg))
+        self.client.take_over()
+        self.backend.take_over()
         good = self.backend.scanner.scan(backend_tail) if backend_tail else b""
         self.client.write(head + good)
         for leg in (self.client, self.backend):
-            with contextlib.suppress(RuntimeError):
-                leg.transport.resume_reading()
+            if not leg.paused:
+                leg.resume()
         if backend_tail:
             self._touch()
             self.look(self.backend)
@@ -253,12 +307,12 @@ class Tunnel:
 
     def _break(self, leg: Leg) -> None:
         self.phase = BROKEN
-        leg.stopped = True
+        leg.stop()
         if not self._by:
             self._code, self._by = 1002, "proxy:protocol_error"
         towards_client, towards_backend = (1002, 1001) if leg is self.client else (1001, 1002)
         self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
-        if leg.other.scanner.close_seen:
+        if leg.other.answered:
             self._begin_closing()
         else:
             self.wheel.file(self.cut, BROKEN_DRAIN)
@@ -278,32 +332,30 @@ class Tunnel:
         for leg in (self.client, self.backend):
             leg.stopped = False
             self.insert_close(leg)
-            # A peer that is not read because the other one is slow could never answer.
-            if not leg.lost:
-                with contextlib.suppress(RuntimeError):
-                    leg.transport.resume_reading()
         self._close_if_answered()
 
     def insert_close(self, leg: Leg) -> None:
         """Put our close frame behind what `leg` sent, if its current frame is whole."""
-        if leg.stopped or not (leg.scanner.at_boundary or leg.scanner.error):
+        if leg.stopped:
             return
-        leg.stopped = True
-        if not leg.scanner.close_seen and not leg.other.lost and not leg.eof:
-            leg.other.write(self._frames[1] if leg is self.client else self._frames[0])
+        if leg.eof_passed or leg.other.lost:
+            leg.stop()
+        elif leg.scanner.at_boundary:
+            leg.stop()
+            leg.other.told = True
+            if not leg.scanner.close_seen:
+                leg.other.write(self._frames[1] if leg is self.client else self._frames[0])
+        elif leg.eof or leg.lost:
+            leg.stop()  # its last frame will never be whole
 
     def _close_if_answered(self) -> None:
         if self.phase != CLOSING:
             return
-        if all(leg.scanner.close_seen or leg.scanner.error or leg.lost for leg in (self.client, self.backend)) and all(
-            leg.stopped or leg.lost for leg in (self.client, self.backend)
-        ):
-            self._close_transports()
-
-    def _close_transports(self) -> None:
-        for leg in (self.client, self.backend):
-            if not leg.lost:
-                leg.transport.close()
+        legs = (self.client, self.backend)
+        if all(leg.stopped and (leg.answered or not leg.told) for leg in legs):
+            for leg in legs:
+                if not leg.lost:
+                    leg.transport.close()
 
     def _idle(self) -> None:
         self.close(1001, b"", "idle")
@@ -312,7 +364,14 @@ class Tunnel:
         if self.phase == BROKEN:
             self._begin_closing()
             return
-        for leg in (self.client, self.backend):
+        legs = (self.client, self.backend)
+        unsent = sum(leg.transport.get_write_buffer_size() for leg in legs if not leg.lost)
+        if self.phase == OPEN and 0 < unsent < self.unsent:
+            # A slow peer that still takes what the other one said at last.
+            self.unsent = unsent
+            self.wheel.file(self.cut, self.host.close_wait)
+            return
+        for leg in legs:
             if not leg.lost:
                 # What is written goes out if the peer takes it at once; a second time there is no waiting.
                 if leg.transport.is_closing() or leg.transport.get_write_buffer_size():
@@ -325,28 +384,44 @@ class Tunnel:
         """Pass on the FIN of `leg`; say whether its connection stays open for the other direction."""
         leg.eof = True
         other = leg.other
-        if self.phase == OPEN and self.client.plain and self.backend.plain and not other.lost and not other.eof:
-            if not self._by:
-                self._note_loss(leg)
+        if self.phase == OPEN:
+            if not (self.client.plain and self.backend.plain) or other.lost or other.eof:
+                return False
+            self._note_end(leg)
+            leg.eof_passed = True
             with contextlib.suppress(OSError, RuntimeError):
                 other.transport.write_eof()
             return True
-        return False
+        self._end_while_ending(leg)
+        return leg.plain
 
-    def _note_loss(self, leg: Leg) -> None:
-        self._code, self._by = ABNORMAL, leg.name
+    def _end_while_ending(self, leg: Leg) -> None:
+        if self.phase == BROKEN:
+            if not leg.scanner.error or leg.lost:
+                self._begin_closing()
+        else:
+            self.insert_close(leg)
+            self.insert_close(leg.other)
+            self._close_if_answered()
+
+    def _note_end(self, leg: Leg) -> None:
+        if not self._by:
+            self._code, self._by = ABNORMAL, leg.name
 
     def lost(self, leg: Leg) -> None:
         """Take note that the connection of `leg` is gone; end the other one, and the tunnel when both are gone."""
         leg.lost = True
-        if not self._by:
-            self._note_loss(leg)
-        if not leg.other.lost:
-            leg.other.transport.close()
+        self._note_end(leg)
+        other = leg.other
+        if other.lost:
+            self._finish()
+            return
+        if self.phase == OPEN:
+            other.transport.close()
             if not self.cut.at:
                 self.wheel.file(self.cut, self.host.close_wait)
             return
-        self._finish()
+        self._end_while_ending(leg)
 
     def _finish(self) -> None:
         self.idle.at = self.cut.at = 0.0
