@@ -20,6 +20,7 @@ TIMEOUTS = ("connect", "handshake", "response", "idle")
 _LATER = "is not supported yet; remove it, or keep this Ingress where it is until it is."
 _SNIPPET = "is refused: text pasted into a proxy's configuration can read every Secret; remove it."
 _NEVER = "never existed in ingress-nginx; remove it: upgrades work on every path without it."
+_GUARD = "is not supported yet, and the routes answer 500 because they are not served without it; remove it to be served."
 _NOT_NEEDED = "is not needed: answers and bodies are streamed; remove it."
 
 _KNOWN = """
@@ -72,6 +73,10 @@ _INSTEAD: Mapping[str, str] = (
 )
 
 
+_GUARDS = ("auth-", "limit-", "whitelist-", "allowlist-", "denylist-", "enable-modsecurity", "enable-owasp", "satisfy")
+"""Beginnings of keys that protect: a route that asks for one of them is not served without it."""
+
+
 @dataclass(frozen=True, slots=True)
 class IngressPolicy:
     """What the annotations of an Ingress ask for."""
@@ -82,6 +87,8 @@ class IngressPolicy:
     """Redirect in any case."""
     timeouts: tuple[tuple[str, float], ...] = ()
     """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
+    fault: str = ""
+    """Not empty: a guard was asked for that we do not have; the routes answer 500."""
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -99,7 +106,7 @@ def is_default_class(raw: Mapping[str, Any]) -> bool:
 
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
-    ssl_redirect, force, timeouts = True, False, dict[str, float]()
+    ssl_redirect, force, timeouts, fault = True, False, dict[str, float](), ""
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
@@ -123,10 +130,13 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
             sentence = _INSTEAD.get(name, "is no annotation of ingress-nginx that is known here; remove it.")
+            if sentence == _LATER and name.startswith(_GUARDS):
+                sentence = _GUARD
+                fault = fault or f"{key} is not supported"
             reader.wrong(field, f"{name} {sentence}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())))
+    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault)
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

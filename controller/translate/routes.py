@@ -94,6 +94,7 @@ def translate_ingress(item: Ingress, tls_hosts: Collection[str], resolve: Resolv
                 http=http,
                 policies=tuple(policy for policy in wanted if policy is not None),
                 fallback=fallback,
+                fault=item.policy.fault,
             )
         )
 
