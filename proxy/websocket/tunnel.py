@@ -17,6 +17,7 @@ from proxy.accesslog import AccessLog
 from proxy.deadlines import Deadline, Wheel
 from proxy.exchange import Request
 from proxy.metrics import RouteStats
+from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
 from proxy.websocket.frames import ABNORMAL, FrameScanner
 
@@ -36,14 +37,6 @@ class TunnelHost(Protocol):
     touched: "list[Tunnel]"
     """Tunnels whose counts are not in the metrics yet."""
     close_wait: float
-
-
-class TunnelEndpoint(Protocol):
-    """The endpoint that a tunnel leads to."""
-
-    address: str
-    port: int
-    sockets: int
 
 
 class Leg:
@@ -191,22 +184,18 @@ class Tunnel:
         "_by",
         "_code",
         "_frames",
+        "account",
         "backend",
         "client",
-        "counted",
         "cut",
-        "ended_hook",
         "endpoint",
         "host",
         "idle",
         "idle_seconds",
         "opened",
         "phase",
-        "request",
         "route_id",
-        "service",
         "settled",
-        "stats",
         "touched",
         "unsent",
         "wheel",
@@ -226,22 +215,16 @@ class Tunnel:
         extensions: bool,
         ended: Callable[[], None],
     ) -> None:
-        self.ended_hook = ended
-        """Called once when both connections are gone."""
         self.host = host
         self.wheel = host.wheel
         self.touched = host.touched
-        self.request = request
-        self.stats = stats
         self.route_id = stats.route_id
-        self.service = service
         self.endpoint = endpoint
         self.opened = opened
         """Loop time of the 101."""
         self.phase = OPEN
         self.settled = True
         """All counts are in the metrics."""
-        self.counted = (0, 0, 0, 0)
         self.idle_seconds = idle
         self.idle = Deadline(self._idle)
         self.cut = Deadline(self._cut)
@@ -253,15 +236,15 @@ class Tunnel:
         self.client = Leg(self, "client", transports[0], FrameScanner(masked=True, extensions=extensions))
         self.backend = Leg(self, "backend", transports[1], FrameScanner(masked=False, extensions=extensions))
         self.client.other, self.backend.other = self.backend, self.client
+        self.account = Account(
+            Facts(request, stats, service, endpoint, opened), host.accesslog, self.client.scanner, self.backend.scanner, ended
+        )
+        """`ended` is called once when both connections are gone."""
 
     def start(self, head: bytes, client_tail: bytes, backend_tail: bytes) -> None:
         """Take both connections over: send the 101 and what the backend sent behind it, then what the client sent early."""
-        host = self.host
-        host.tunnels.add(self)
-        self.endpoint.sockets += 1
-        self.stats.ws_opened(self.service)
-        if host.accesslog.enabled:
-            host.accesslog.socket_open(self.request, self.route_id, self.service, self._endpoint_name())
+        self.host.tunnels.add(self)
+        self.account.open()
         self.wheel.file(self.idle, self.idle_seconds)
         self.client.take_over()
         self.backend.take_over()
@@ -283,13 +266,7 @@ class Tunnel:
 
     def settle(self) -> None:
         """Add what was counted since the last time to the route's metrics."""
-        messages_in, bytes_in, messages_out, bytes_out = self.counted
-        client, backend, stats = self.client.scanner, self.backend.scanner, self.stats
-        stats.ws_messages_in += client.messages - messages_in
-        stats.ws_bytes_in += client.payload_bytes - bytes_in
-        stats.ws_messages_out += backend.messages - messages_out
-        stats.ws_bytes_out += backend.payload_bytes - bytes_out
-        self.counted = (client.messages, client.payload_bytes, backend.messages, backend.payload_bytes)
+        self.account.settle()
         self.settled = True
 
     def look(self, leg: Leg) -> None:
@@ -426,27 +403,4 @@ class Tunnel:
     def _finish(self) -> None:
         self.idle.at = self.cut.at = 0.0
         self.host.tunnels.discard(self)
-        self.endpoint.sockets -= 1
-        self.settle()
-        seconds = asyncio.get_running_loop().time() - self.opened
-        self.stats.ws_closed(self.service, self._code, self._by, seconds)
-        self.ended_hook()
-        log = self.host.accesslog
-        if log.enabled:
-            messages_in, bytes_in, messages_out, bytes_out = self.counted
-            log.socket_close(
-                self.request,
-                self.route_id,
-                self.service,
-                self._endpoint_name(),
-                code=self._code,
-                by=self._by,
-                seconds=seconds,
-                messages_in=messages_in,
-                messages_out=messages_out,
-                bytes_in=bytes_in,
-                bytes_out=bytes_out,
-            )
-
-    def _endpoint_name(self) -> str:
-        return f"{self.endpoint.address}:{self.endpoint.port}"
+        self.account.close(self._code, self._by)

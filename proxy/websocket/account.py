@@ -1,0 +1,92 @@
+"""What is kept of one socket for others to see: its counts in the metrics, its two lines in the access log."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.accesslog import AccessLog
+from proxy.exchange import Request
+from proxy.metrics import RouteStats
+from proxy.websocket.frames import FrameScanner
+
+
+class TunnelEndpoint(Protocol):
+    """The endpoint that a tunnel leads to."""
+
+    address: str
+    port: int
+    sockets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Which socket it is."""
+
+    request: Request
+    stats: RouteStats
+    service: str
+    endpoint: TunnelEndpoint
+    opened: float
+    """Loop time of the 101."""
+
+
+class Account:
+    """The account of one socket, from its 101 to the end of both connections."""
+
+    __slots__ = ("_backend", "_client", "_counted", "_ended", "_facts", "_log")
+
+    def __init__(
+        self, facts: Facts, log: AccessLog, client: FrameScanner, backend: FrameScanner, ended: Callable[[], None]
+    ) -> None:
+        self._facts = facts
+        self._log = log
+        self._client = client
+        self._backend = backend
+        self._ended = ended
+        self._counted = (0, 0, 0, 0)
+
+    def open(self) -> None:
+        """Count the socket as open."""
+        facts = self._facts
+        facts.endpoint.sockets += 1
+        facts.stats.ws_opened(facts.service)
+        if self._log.enabled:
+            self._log.socket_open(facts.request, facts.stats.route_id, facts.service, self._endpoint_name())
+
+    def settle(self) -> None:
+        """Add what was counted since the last time to the route's metrics."""
+        messages_in, bytes_in, messages_out, bytes_out = self._counted
+        client, backend, stats = self._client, self._backend, self._facts.stats
+        stats.ws_messages_in += client.messages - messages_in
+        stats.ws_bytes_in += client.payload_bytes - bytes_in
+        stats.ws_messages_out += backend.messages - messages_out
+        stats.ws_bytes_out += backend.payload_bytes - bytes_out
+        self._counted = (client.messages, client.payload_bytes, backend.messages, backend.payload_bytes)
+
+    def close(self, code: int, by: str) -> None:
+        """Count the socket as gone: its close code, and who closed it (client, backend, proxy:CAUSE)."""
+        facts = self._facts
+        facts.endpoint.sockets -= 1
+        self.settle()
+        seconds = asyncio.get_running_loop().time() - facts.opened
+        facts.stats.ws_closed(facts.service, code, by, seconds)
+        self._ended()
+        if self._log.enabled:
+            messages_in, bytes_in, messages_out, bytes_out = self._counted
+            self._log.socket_close(
+                facts.request,
+                facts.stats.route_id,
+                facts.service,
+                self._endpoint_name(),
+                code=code,
+                by=by,
+                seconds=seconds,
+                messages_in=messages_in,
+                messages_out=messages_out,
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+            )
+
+    def _endpoint_name(self) -> str:
+        return f"{self._facts.endpoint.address}:{self._facts.endpoint.port}"
