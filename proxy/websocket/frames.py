@@ -155,7 +155,8 @@ class FrameScanner:
         if opcode == CLOSE:
             self._close_bytes = b""
             self._mask = data[position + whole - 4 : position + whole] if self._masked else b"\0\0\0\0"
-        elif opcode < CLOSE:
+        elif opcode <= BINARY or (opcode < CLOSE and not self._open):
+            # An extension's opcode inside a message is its own business.
             self._open = not self._fin
         return whole
 

@@ -80,7 +80,7 @@ def check_switch(request: Fields, answer: Fields) -> str | None:
         return "the backend's Sec-WebSocket-Accept does not answer the key"
     chosen = values(answer, "sec-websocket-protocol")
     offered = [token for value in values(request, "sec-websocket-protocol") for token in map(str.strip, value.split(","))]
-    if len(chosen) > 1 or any(name.strip() not in offered for name in chosen):
+    if len(chosen) > 1 or any(not name.strip() or name.strip() not in offered for name in chosen):
         return "the backend chose a subprotocol that was not offered"
     if not extension_names(answer) <= extension_names(request):
         return "the backend chose an extension that was not offered"
