@@ -144,7 +144,7 @@ def await_ready(process: subprocess.Popen[str], admin: str) -> None:
     """Wait until the first configuration is applied by every worker."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{admin}/readyz", timeout=1):  # noqa: S310  our own port
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{admin}/readyz", timeout=1):
             return
         time.sleep(0.02)
     raise DemoError("Sluice was not ready in time; its messages stand above.")
