@@ -61,7 +61,7 @@ http {{ access_log off; keepalive_requests 1000000000;
 
 HAPROXY = """global
   nbthread 1
-  maxconn 20000
+  maxconn 4000
   ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
   mode http

@@ -1,0 +1,78 @@
+"""The commands as a user types them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+from click.testing import CliRunner
+
+from controller.cli import main
+
+EXAMPLE = Path(__file__).parents[3] / "manifests" / "examples" / "chat"
+SECRET_PROBLEM = 'WsRoute default/chat: spec.tls.secretName: Secret "default/chat-tls" of type kubernetes.io/tls was not found'
+
+
+def test_lint_prints_one_line_per_problem_and_exits_with_one() -> None:
+    result = CliRunner().invoke(main, ["lint", str(EXAMPLE)], catch_exceptions=False)
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith(SECRET_PROBLEM)
+
+
+def test_lint_in_json_names_object_field_and_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: sluice.dev/v1alpha1\nkind: WsRoute\nmetadata: {name: a, namespace: n}\nspec: {rules: []}\n"
+    )
+    result = CliRunner().invoke(main, ["lint", str(tmp_path), "--format", "json"], catch_exceptions=False)
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == [
+        {
+            "kind": "WsRoute",
+            "namespace": "n",
+            "name": "a",
+            "reason": "InvalidSpec",
+            "field": "spec.rules",
+            "message": "spec.rules: 0 were found, at least 1 would be accepted.",
+        }
+    ]
+
+
+def test_lint_exits_with_zero_without_problems_and_two_where_nothing_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.yaml").write_text("a: [")
+
+    assert CliRunner().invoke(main, ["lint", str(tmp_path / "empty")]).exit_code == 0
+    assert CliRunner().invoke(main, ["lint", str(tmp_path)]).exit_code == 2
+    assert CliRunner().invoke(main, ["lint", str(tmp_path / "none")]).exit_code == 2
+
+
+def test_translate_prints_yaml_without_key_material(tmp_path: Path) -> None:
+    folder = tmp_path / "chat"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("generated"))
+    from demo import make_certificate, write_secret
+
+    chain, key = make_certificate()
+    write_secret(folder, chain, key)
+    result = CliRunner().invoke(main, ["translate", str(folder)], catch_exceptions=False)
+    config = yaml.safe_load(result.stdout)
+
+    assert result.exit_code == 0
+    assert config["certificates"]["default/chat-tls"]["key"] == f"<redacted {len(key)} bytes>"
+    assert set(config["routes"]) == {f"wsroute/default/chat/{rule}" for rule in ("replica-0", "replica-1", "any", "page")}
+
+
+def test_crd_in_the_package_is_the_one_in_manifests() -> None:
+    root = Path(__file__).parents[3]
+
+    assert (root / "controller/resources/wsroute-crd.yaml").read_text() == (
+        root / "manifests/crds/sluice.dev_wsroutes.yaml"
+    ).read_text()
+
+
+def test_help_of_standalone_prints_the_settings_of_both_programs() -> None:
+    result = CliRunner().invoke(main, ["standalone", "--help"], catch_exceptions=False)
+
+    assert "--default-certificate" in result.stdout
+    assert "SLUICE_DRAIN_TIME" in result.stdout

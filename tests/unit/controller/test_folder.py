@@ -1,0 +1,120 @@
+"""A folder as a source: what changes is read, what cannot be read keeps what it gave."""
+
+from pathlib import Path
+
+import pytest
+
+from controller.resources.refs import ObjectRef
+from controller.sources.folder import FolderError, FolderSource
+
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {0}}}\nspec: {{ports: [{{port: {1}}}]}}\n"
+A, B = ObjectRef("Service", "default", "a"), ObjectRef("Service", "default", "b")
+
+
+def port_of(source: FolderSource, ref: ObjectRef) -> int:
+    return source.snapshot.services[ref].ports[0].port
+
+
+async def test_files_are_read_recursively_and_dot_names_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "deep" / "er" / "a.yml").write_text(SERVICE.format("a", 1) + "---\n" + SERVICE.format("b", 2))
+    (tmp_path / ".hidden" / "c.yaml").write_text(SERVICE.format("c", 3))
+    (tmp_path / ".d.yaml").write_text(SERVICE.format("d", 4))
+    (tmp_path / "notes.txt").write_text("no object")
+    source = FolderSource(tmp_path)
+
+    assert await source.refresh()
+    assert set(source.snapshot.services) == {A, B}
+    assert not await source.refresh()
+
+
+async def test_json_and_lists_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        '{"kind": "List", "apiVersion": "v1", "items": [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},'
+        ' "spec": {"ports": [{"port": 1}]}}]}'
+    )
+    source = FolderSource(tmp_path)
+    await source.refresh()
+
+    assert port_of(source, A) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "line"), [("a.yaml", "kind: Service\n  bad: [", "line 2"), ("a.json", '{\n"a": }', "line 2")]
+)
+async def test_file_that_does_not_parse_keeps_its_objects_and_names_the_line(
+    tmp_path: Path, name: str, broken: str, line: str
+) -> None:
+    path = tmp_path / name
+    path.write_text('{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [{"port": 1}]}}')
+    source = FolderSource(tmp_path)
+    await source.refresh()
+    path.write_text(broken)
+
+    assert await source.refresh()
+    assert port_of(source, A) == 1
+    assert len(source.problems) == 1
+    assert source.problems[0].message.startswith(f"{name}: {line}: ")
+    assert "the objects that it gave before stay" in source.problems[0].message
+
+
+async def test_object_that_became_unreadable_keeps_its_last_good_version(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(SERVICE.format("a", 1))
+    source = FolderSource(tmp_path)
+    await source.refresh()
+    path.write_text(SERVICE.format("a", "no-port"))
+
+    assert await source.refresh()
+    assert port_of(source, A) == 1
+    assert source.snapshot.malformed[A].problems[0].field == "spec.ports[0].port"
+
+
+async def test_removed_file_removes_its_objects(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(SERVICE.format("a", 1))
+    source = FolderSource(tmp_path)
+    await source.refresh()
+    path.unlink()
+
+    assert await source.refresh()
+    assert A not in source.snapshot.services
+
+
+async def test_object_in_two_files_is_the_first_files_until_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "1.yaml").write_text(SERVICE.format("a", 1))
+    (tmp_path / "2.yaml").write_text(SERVICE.format("a", 2))
+    source = FolderSource(tmp_path)
+    await source.refresh()
+    assert port_of(source, A) == 1
+    assert "is in 1.yaml already" in source.problems[0].message
+
+    (tmp_path / "1.yaml").unlink()
+    await source.refresh()
+    await source.refresh()
+
+    assert port_of(source, A) == 2
+    assert source.problems == ()
+
+
+async def test_mounted_configmap_that_is_swapped_is_read_anew(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"..{number}").mkdir()
+        (tmp_path / f"..{number}" / "a.yaml").write_text(SERVICE.format("a", number))
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
+    source = FolderSource(tmp_path)
+    await source.refresh()
+    assert port_of(source, A) == 1
+
+    (tmp_path / "..new").symlink_to("..2")
+    (tmp_path / "..new").rename(tmp_path / "..data")
+
+    assert await source.refresh()
+    assert port_of(source, A) == 2
+
+
+async def test_folder_that_is_not_there_is_an_error_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="would be accepted"):
+        await FolderSource(tmp_path / "none").refresh()
