@@ -1,0 +1,41 @@
+"""Write docs/metrics.md from the families that the proxy exposes; `--check` says whether it is up to date."""
+
+import sys
+from pathlib import Path
+
+from proxy.totals import Totals
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+HEAD = """# Metrics
+
+One scrape of the admin port covers all workers of the proxy. Written by `tools/metrics_page.py` from the code.
+
+`route` is `wsroute/NAMESPACE/NAME/RULE` or `ingress/NAMESPACE/NAME/INDEX`, `-` for requests that no route serves; `service` is
+`NAMESPACE/NAME:PORT`. Series go away with their route or Service. `by` is `client`, `backend` or `proxy:CAUSE`. `direction` is `in`
+from the client, `out` towards it.
+
+| name | type | labels | meaning |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    rows = []
+    for family in Totals().collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = ", ".join(getattr(family, "_labelnames", ()))
+        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
+    return HEAD + "".join(rows)
+
+
+def main() -> int:
+    """Write or check; return the exit code."""
+    if "--check" in sys.argv:
+        return 0 if PAGE.read_text() == page() else 1
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
