@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Client:
     """One accepted connection, as far as its requests need to know it."""
 
-    __slots__ = ("listener", "peer", "port", "secure", "sni", "tls_scope", "trusted")
+    __slots__ = ("began", "listener", "peer", "port", "secure", "sni", "tls_scope", "trusted")
 
     def __init__(
         self,
@@ -21,7 +21,10 @@ class Client:
         trusted: bool = False,
         listener: str = "http",
         tls_scope: str = "",
+        began: float | None = None,
     ) -> None:
+        self.began = began
+        """Loop time of the accept, before any TLS handshake; None: the connection is seen from its first byte."""
         self.peer = peer
         """IP address of the other end."""
         self.secure = secure

@@ -164,7 +164,12 @@ class Listener:
 
     def _take(self, sock: socket.socket, peer: str) -> None:
         client = Client(
-            peer=peer, secure=self.tls is not None, port=self._port, trusted=self.runtime.trusts(peer), listener=self._name
+            peer=peer,
+            secure=self.tls is not None,
+            port=self._port,
+            trusted=self.runtime.trusts(peer),
+            listener=self._name,
+            began=self._loop.time(),
         )
         if self.tls is None:
             self.spawn(self._serve(sock, client))

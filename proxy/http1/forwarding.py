@@ -122,7 +122,7 @@ class Forwarding:
         """Bytes of the final answer are out."""
         self._stalled = False
         self._over = False
-        """Answered for the backend already; nothing more is sent to it."""
+        """Answered, or given up: it is accounted for, and nothing more is sent to the backend."""
         self._started = side.runtime.loop.time()
         self._head = self._request_head()
 
@@ -430,6 +430,7 @@ class Forwarding:
 
     def _answered(self, *, clean: bool) -> None:
         """End: the answer is whole."""
+        self._over = True
         connection = self._connection
         facts = self._response
         assert facts is not None  # noqa: S101  it was read
@@ -489,6 +490,7 @@ class Forwarding:
 
     def _broken(self) -> None:
         """Abort the client: an answer that is not whole must not look whole."""
+        self._over = True
         self._drop()
         self._account(self._response.status if self._response is not None else 502)
         self._side.abort()
@@ -515,7 +517,8 @@ class Forwarding:
 
     def client_lost(self) -> None:
         """End: nobody waits for the answer any more."""
-        if self._connection is not None or self._dialling is not None or self._response is None:
+        if not self._over:
+            self._over = True
             self._drop()
             self.route.stats.in_flight -= 1
             self._take_pool(None)
@@ -529,6 +532,7 @@ class Forwarding:
             rate = side.runtime.settings.min_body_rate
             elapsed = side.runtime.loop.time() - self._started
             if elapsed >= BODY_GRACE and self._body_bytes < rate * elapsed:
+                self._over = True
                 self._drop()
                 self._account(408)
                 side.abort()

@@ -73,7 +73,9 @@ class ServerConnection:
         self.write = transport.write
         self.runtime.connections.add(self)
         self.runtime.stats.connection_opened(self.client.listener)
-        self.arm(self.runtime.settings.header_timeout)
+        # The time of a TLS handshake counts (spec/wire.md).
+        spent = self.runtime.loop.time() - self.client.began if self.client.began is not None else 0.0
+        self.arm(max(0.1, self.runtime.settings.header_timeout - spent))
         if self.runtime.draining:
             self.closing = True
 

@@ -386,3 +386,29 @@ async def test_odd_but_legal_request_is_served(sent: bytes, forwarded: bytes | N
         assert (await backend.head()).startswith(forwarded)
         await backend.sends(OK)
         assert (await client.answer())[2] == b"hello"
+
+
+async def test_f2_body_that_is_too_slow_ends_both_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.http1.forwarding.BODY_GRACE", 0.2)
+    async with proxying(Settings(min_body_rate=1_000_000)) as proxy:
+        client = await proxy.client()
+        await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\nslow")
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sees(b"slow")
+        await backend.ends()
+        await client.ends()
+        assert ("test/backend:80", "POST", 408) in proxy.runtime.stats.route("ingress/test/a/0").requests
+
+
+async def test_client_that_resets_while_an_answer_streams_is_counted_once() -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(GET)
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        await client.head()
+        await client.sees(b"half")
+        client.resets()
+        await backend.ends()
