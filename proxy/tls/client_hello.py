@@ -3,6 +3,7 @@
 It reads only what decides how the handshake goes; everything else is OpenSSL's to judge.
 """
 
+import ipaddress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -143,5 +144,15 @@ def _server_name(names: _Reader) -> str | None:
         kind = names.number(1)
         value = names.vector(2)
         if kind == 0:  # host_name, the only kind there is
-            return value.decode("latin-1").lower().rstrip(".")
+            name = value.decode("latin-1").lower().rstrip(".")
+            return None if _is_address(name) else name
     return None
+
+
+def _is_address(name: str) -> bool:
+    """Tell whether a name is an IP address: those are not permitted here (RFC 6066, 3), so they count as no name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
