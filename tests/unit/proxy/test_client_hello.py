@@ -40,7 +40,7 @@ def test_hello_without_extensions_in_question_gives_nothing() -> None:
 
 
 def test_h3_hello_that_names_an_address_names_nothing() -> None:
-    assert parse_client_hello(hello().replace(b"shop.example.com", b"2001:db8:0:0:0:1")) == ClientHello(None, ())
+    assert parse_client_hello(hello().replace(b"shop.example.com", b"2001:db8::100:10")) == ClientHello(None, ())
 
 
 def test_hello_name_is_lower_case_without_trailing_dot() -> None:
