@@ -6,10 +6,10 @@ A worker that dies takes its gauges with it and nothing else. Series of a route 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from proxy.metrics import LATENCY, LIFETIME, HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
+from proxy.metrics import LATENCY, LIFETIME, HistogramDelta, RouteDelta, ServiceDelta, StatsDelta, code_label
 
 
 @dataclass(slots=True)
@@ -54,6 +54,9 @@ class _Route:
     """Per worker."""
     sockets: dict[int, Mapping[str, int]] = field(default_factory=dict)
     """Per worker, per Service."""
+    led_to: set[str] = field(default_factory=set)
+    """Services that had a socket: they are shown with zero when they have none."""
+    codes: set[int] = field(default_factory=set)
 
     def add(self, worker: int, delta: RouteDelta) -> None:
         _add(self.requests, delta.requests)
@@ -69,14 +72,25 @@ class _Route:
         self.messages[1] += delta.messages_out
         self.bytes[0] += delta.bytes_in
         self.bytes[1] += delta.bytes_out
-        _add(self.closes, delta.closes)
+        for key, count in delta.closes.items():
+            code, _, by = key.partition(" ")
+            # Each worker bounds its codes by itself; all of them together are bounded here.
+            label = code_label(int(code), self.codes) if code != "other" else code
+            _add(self.closes, {f"{label} {by}": count})
         self.in_flight[worker] = delta.in_flight
         self.sockets[worker] = delta.sockets
+        self.led_to.update(delta.sockets)
+
+    def forget(self, services: set[str]) -> None:
+        """Remove the series of Services that are gone; sockets that are still open to one keep theirs."""
+        self.requests = {key: count for key, count in self.requests.items() if key.partition(" ")[0] not in services}
+        self.first_byte = {key: histogram for key, histogram in self.first_byte.items() if key not in services}
+        self.led_to -= services
 
     def open_sockets(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+        found = dict.fromkeys(sorted(self.led_to), 0)
         for sockets in self.sockets.values():
-            _add(found, sockets)
+            _add(found, {service: count for service, count in sockets.items() if count})
         return found
 
 
@@ -151,7 +165,11 @@ class Totals:
         """Remove the series of every route and Service but these."""
         kept_routes, kept_services = {*routes, "-"}, set(services)
         self._routes = {key: route for key, route in self._routes.items() if key in kept_routes}
+        gone = self._services.keys() - kept_services
         self._services = {key: service for key, service in self._services.items() if key in kept_services}
+        if gone:
+            for route in self._routes.values():
+                route.forget(gone)
 
     def propagated(self, seconds: float) -> None:
         """Count the time from the newest object event to applied by all workers."""
@@ -293,3 +311,26 @@ class _Exposition(Collector):
 
     def describe(self) -> Iterable[Metric]:
         return ()
+
+
+class OpenMetrics(Collector):
+    """A registry's families as OpenMetrics can carry them.
+
+    There a counter's family is named without `_total`, so that the counter `sluice_connections_total` and the gauge
+    `sluice_connections` would be one family of two types. The counter is given as an untyped family that has its whole name.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family; none has another's name."""
+        families = list(self._registry.collect())
+        gauges = {family.name for family in families if family.type == "gauge"}
+        for family in families:
+            if family.type == "counter" and family.name in gauges:
+                untyped = UnknownMetricFamily(family.name + "_total", family.documentation)
+                untyped.samples = family.samples
+                yield untyped
+            else:
+                yield family

@@ -36,3 +36,7 @@ class Malformed:
 
     ref: ObjectRef
     problems: tuple[Problem, ...]
+    class_name: str | None = None
+    """Its spec.ingressClassName, as far as it could be read: an object of another class is none of our business."""
+    legacy_class: str | None = None
+    """Its annotation kubernetes.io/ingress.class."""

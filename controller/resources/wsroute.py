@@ -61,9 +61,11 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
     if not isinstance(spec, Mapping):
         reader.wrong("spec", f"{shown(spec)} was found, an object with rules would be accepted.")
         return Malformed(ref, tuple(reader.problems))
+    named = spec.get("ingressClassName")
+    class_name = named if isinstance(named, str) else None
     validate(reader, spec)
     if reader.problems:
-        return Malformed(ref, tuple(reader.problems))
+        return Malformed(ref, tuple(reader.problems), class_name)
     spec = with_defaults(spec)
     rules = tuple(_parse_rule(reader, number, rule) for number, rule in enumerate(spec["rules"]))
     names: dict[str, int] = {}
@@ -75,13 +77,13 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
                 f"{shown(rule.name)} names spec.rules[{first}] already, a name of its own would be accepted.",
             )
     if reader.problems:
-        return Malformed(ref, tuple(reader.problems))
+        return Malformed(ref, tuple(reader.problems), class_name)
     tls = spec.get("tls") or {}
     return WsRoute(
         ref,
         read_created(raw),
         read_generation(raw),
-        spec.get("ingressClassName"),
+        class_name,
         tuple(spec.get("hosts") or ()),
         tls.get("secretName", ""),
         bool(tls.get("redirect", False)),

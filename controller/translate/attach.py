@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.resources import Ingress, IngressClass, WsRoute
+from controller.resources import Ingress, IngressClass, Malformed, WsRoute
 from controller.resources.refs import ObjectRef
 
 CONTROLLER = "sluice.dev/ingress-controller"
@@ -17,17 +17,17 @@ class Classes:
     names: frozenset[str]
     default: bool
 
-    def serves(self, item: Ingress | WsRoute) -> bool:
+    def serves(self, item: Ingress | WsRoute | Malformed) -> bool:
         """Tell whether an object is ours (spec/ingress.md): its class, else the old annotation, else the default class."""
         name = item.class_name
-        if name is None and isinstance(item, Ingress):
-            name = item.legacy_class
+        if name is None and not isinstance(item, WsRoute):
+            name = item.legacy_class or None
         return self.default if name is None else name in self.names
 
 
-def find_classes(classes: Mapping[ObjectRef, IngressClass], *, implicit: bool) -> Classes:
-    """Find our classes. `implicit`: where no IngressClass is ours, one named sluice is assumed and is the default."""
-    ours = [item for item in classes.values() if item.controller == CONTROLLER]
+def find_classes(classes: Mapping[ObjectRef, IngressClass], controller: str, *, implicit: bool) -> Classes:
+    """Find the classes of `controller`. `implicit`: where none is, one named sluice is assumed and is the default."""
+    ours = [item for item in classes.values() if item.controller == controller]
     if not ours and implicit:
         return Classes(frozenset({IMPLICIT_CLASS}), default=True)
     return Classes(frozenset(item.ref.name for item in ours), default=any(item.default for item in ours))

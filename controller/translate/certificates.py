@@ -1,6 +1,10 @@
-"""TLS sections as certificates: which Secret a host gets, and what is wrong with the ones that are named."""
+"""TLS sections as certificates: which Secret a host gets, what is wrong with the ones that are named, who came too late.
 
-from collections.abc import Iterable, Mapping
+A host gets the Secret of the oldest object that names one which can be used; an object whose Secret is missing takes no host
+from another.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.resources import Ingress, Secret, WsRoute
@@ -20,6 +24,17 @@ class Claim:
     """``namespace/name``; empty: the default certificate."""
     field: str
 
+    @property
+    def order(self) -> tuple[str, str, str, str, str]:
+        """Sort key: the oldest object, then by namespace, name, kind, and where in the object."""
+        return (self.created, self.owner.namespace, self.owner.name, self.owner.kind, self.field)
+
+
+def secret_ref(path: str) -> ObjectRef:
+    """Return the Secret that ``namespace/name`` names."""
+    namespace, _, name = path.partition("/")
+    return ObjectRef("Secret", namespace, name)
+
 
 def claims_of(item: Ingress | WsRoute) -> tuple[Claim, ...]:
     """Return what an object wants of TLS. A WsRoute's Secret is for all its hosts; without hosts it is for none."""
@@ -27,7 +42,7 @@ def claims_of(item: Ingress | WsRoute) -> tuple[Claim, ...]:
         if not item.secret:
             return ()
         secret = f"{item.ref.namespace}/{item.secret}"
-        return tuple(Claim(item.created, item.ref, host, secret, "spec.tls.secretName") for host in item.hosts)
+        return tuple(Claim(item.created, item.ref, host, secret, "spec.tls.secretName") for host in dict.fromkeys(item.hosts))
     return tuple(
         Claim(item.created, item.ref, host, f"{item.ref.namespace}/{entry.secret}" if entry.secret else "", entry.field)
         for entry in item.tls
@@ -39,8 +54,7 @@ def check_secret(claim: Claim, secrets: Mapping[ObjectRef, Secret], malformed: M
     """Say what is wrong with the Secret of a claim. One that became unreadable keeps its last good certificate."""
     if not claim.secret:
         return None
-    namespace, _, name = claim.secret.partition("/")
-    ref = ObjectRef("Secret", namespace, name)
+    ref = secret_ref(claim.secret)
     bad = malformed.get(ref)
     if bad is not None:
         kept = "its last good certificate stays" if ref in secrets else "the default certificate is served"
@@ -55,25 +69,87 @@ def check_secret(claim: Claim, secrets: Mapping[ObjectRef, Secret], malformed: M
     return None
 
 
-def settle_claims(claims: Iterable[Claim]) -> tuple[dict[str, str], list[Problem]]:
-    """Give each host the Secret of the oldest object that names one; return host to Secret, and what the others are told."""
-    winners: dict[str, Claim] = {}
-    problems: list[Problem] = []
-    for claim in sorted(
-        claims, key=lambda claim: (claim.created, claim.owner.namespace, claim.owner.name, claim.owner.kind, claim.field)
-    ):
-        if not claim.secret:
-            continue
-        winner = winners.setdefault(claim.host, claim)
-        if winner.secret != claim.secret:
-            message = (
-                f'{claim.field}: host "{claim.host}" has the certificate of Secret "{winner.secret}" already, '
-                f"named by {winner.owner}; the same Secret would be accepted."
-            )
-            problems.append(Problem(claim.owner, Reason.HOST_CONFLICT, claim.field, message))
-    return {host: claim.secret for host, claim in winners.items()}, problems
-
-
 def translate_certificate(secret: Secret) -> Certificate:
     """Make the certificate of a Secret."""
     return Certificate(secret.chain, secret.key, secret.not_after)
+
+
+class TlsHosts:
+    """Stage of the memo: the Secret of every host."""
+
+    __slots__ = ("_claims", "_losers", "_touched", "listed", "secrets")
+
+    def __init__(self) -> None:
+        self._claims: dict[str, dict[ObjectRef, tuple[Claim, ...]]] = {}
+        self._losers: dict[str, dict[ObjectRef, tuple[Problem, ...]]] = {}
+        self._touched: set[str] = set()
+        self.listed: set[str] = set()
+        """Hosts that stand in some tls section, with or without a Secret that can be used."""
+        self.secrets: dict[str, str] = {}
+        """Host to the Secret that it gets."""
+
+    def replace(self, owner: ObjectRef, old: Collection[Claim], new: Collection[Claim]) -> None:
+        """Let an object claim `new` instead of `old`."""
+        for host in {claim.host for claim in old}:
+            known = self._claims.get(host, {})
+            known.pop(owner, None)
+            if not known:
+                self._claims.pop(host, None)
+            self._touched.add(host)
+        for claim in new:
+            known = self._claims.setdefault(claim.host, {})
+            known[owner] = (*known.get(owner, ()), claim)
+            self._touched.add(claim.host)
+
+    def touch(self, hosts: Iterable[str]) -> None:
+        """Take note that the Secrets that are named for some hosts came or went."""
+        self._touched.update(hosts)
+
+    def settle(self, usable: Callable[[str], bool]) -> tuple[set[ObjectRef], set[str]]:
+        """Decide touched hosts anew; return who has to be told, and which hosts came to be listed or ceased to be."""
+        told: set[ObjectRef] = set()
+        listed: set[str] = set()
+        for host in self._touched:
+            claims = [claim for found in self._claims.get(host, {}).values() for claim in found]
+            if bool(claims) != (host in self.listed):
+                listed.add(host)
+                (self.listed.add if claims else self.listed.discard)(host)
+            winner = min((claim for claim in claims if claim.secret and usable(claim.secret)), key=_order, default=None)
+            losers: dict[ObjectRef, tuple[Problem, ...]] = {}
+            if winner is None:
+                self.secrets.pop(host, None)
+            else:
+                self.secrets[host] = winner.secret
+                for claim in claims:
+                    if claim.secret and claim.secret != winner.secret and usable(claim.secret):
+                        losers[claim.owner] = (*losers.get(claim.owner, ()), _late(claim, winner))
+            before = self._losers.get(host, {})
+            told.update(owner for owner in (*before, *losers) if before.get(owner) != losers.get(owner))
+            if losers:
+                self._losers[host] = losers
+            else:
+                self._losers.pop(host, None)
+        self._touched.clear()
+        return told, listed
+
+    def problems(self, claims: Iterable[Claim]) -> list[Problem]:
+        """Return what the owner of `claims` is told of hosts that have another Secret."""
+        return [
+            problem
+            for claim in claims
+            for problem in self._losers.get(claim.host, {}).get(claim.owner, ())
+            if problem.field == claim.field
+        ]
+
+
+def _order(claim: Claim) -> tuple[str, str, str, str, str]:
+    return claim.order
+
+
+def _late(claim: Claim, winner: Claim) -> Problem:
+    by = "by another entry of this object" if winner.owner == claim.owner else f'by {winner.owner.kind} "{winner.owner.path}"'
+    message = (
+        f'{claim.field}: host "{claim.host}" has the certificate of Secret "{winner.secret}" already, which is named {by}; '
+        "the same Secret would be accepted."
+    )
+    return Problem(claim.owner, Reason.ROUTE_CONFLICT, claim.field, message)

@@ -37,17 +37,29 @@ class Verdict:
     problems: tuple[Problem, ...]
 
 
-def make_verdict(problems: Iterable[Problem], *, served: bool) -> Verdict:
-    """Say what became of an object: `served` is whether anything of it is."""
+ACCEPTED = Condition("Accepted", "True", "Accepted", "The object is accepted.")
+RESOLVED = Condition("ResolvedRefs", "True", "ResolvedRefs", "All references are resolved.")
+GOOD = Verdict(ACCEPTED, RESOLVED, ())
+"""The verdict of an object with which nothing is wrong."""
+
+KEPT = "Until then the last version that could be read is served."
+
+
+def make_verdict(problems: Iterable[Problem], *, served: bool, kept: bool = False) -> Verdict:
+    """Say what became of an object. `served`: something of it is, as it is written now; `kept`: as it was written before."""
     found = tuple(sorted(set(problems)))
+    if not found:
+        return GOOD
     own = [problem for problem in found if problem.reason not in RESOLUTION]
     refs = [problem for problem in found if problem.reason in RESOLUTION]
-    if not own:
-        accepted = Condition("Accepted", "True", "Accepted", "The object is accepted.")
-    else:
-        accepted = Condition("Accepted", "True" if served else "False", own[0].reason, " ".join(p.message for p in own))
-    if not refs:
-        resolved = Condition("ResolvedRefs", "True", "ResolvedRefs", "All references are resolved.")
-    else:
-        resolved = Condition("ResolvedRefs", "False", refs[0].reason, " ".join(p.message for p in refs))
+    accepted, resolved = ACCEPTED, RESOLVED
+    if own:
+        message = f"{_text(own)} {KEPT}" if kept else _text(own)
+        accepted = Condition("Accepted", "True" if served else "False", own[0].reason, message)
+    if refs:
+        resolved = Condition("ResolvedRefs", "False", refs[0].reason, _text(refs))
     return Verdict(accepted, resolved, found)
+
+
+def _text(problems: Iterable[Problem]) -> str:
+    return " ".join(problem.message for problem in problems)

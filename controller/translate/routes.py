@@ -1,11 +1,11 @@
 """Rules as routes. Each function looks at one object and what it refers to, and at nothing else."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 
 from controller.resources import Ingress, WsRoute
 from controller.resources.ingress import BackendRef
-from controller.resources.problems import Problem
-from controller.translate.policies.https_redirect import translate_redirect
+from controller.resources.problems import Problem, Reason
+from controller.resources.wsroute import WsRule
 from controller.translate.policies.load_balancing import translate_load_balancing
 from controller.translate.policies.timeouts import translate_timeouts
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
@@ -28,6 +28,15 @@ def _target(backends: tuple[BackendRef, ...], balancing: LoadBalancing, resolve:
     return Target(tuple(shares), balancing)
 
 
+def _conditions(rule: WsRule) -> Conditions:
+    """Write conditions in one way, so that rules that ask for the same are seen to: each once, in order."""
+    return Conditions(tuple(sorted(set(rule.subprotocols))), _pairs(rule.headers), _pairs(rule.query))
+
+
+def _pairs(written: Iterable[tuple[str, str]]) -> tuple[Pair, ...]:
+    return tuple(Pair(name, value) for name, value in sorted(set(written)))
+
+
 def _path(kind: PathKind, value: str) -> Path:
     return Path(kind, (value.rstrip("/") or "/") if kind == "prefix" else value)
 
@@ -36,6 +45,13 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
     """Make the routes of a WsRoute, one for each rule."""
     problems: list[Problem] = []
     routes = []
+    if item.secret and not item.hosts:
+        field = "spec.tls.secretName"
+        message = (
+            f'{field}: Secret "{item.ref.namespace}/{item.secret}" has no host to serve, as spec.hosts is absent; '
+            "spec.hosts, or the controller's --default-certificate for any host, would be accepted."
+        )
+        problems.append(Problem(item.ref, Reason.UNSUPPORTED_VALUE, field, message))
     for index, rule in enumerate(item.rules):
         policies: list[Policy] = []
         if item.secret and item.redirect:
@@ -57,13 +73,9 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
                 name=item.ref.name,
                 created=item.created,
                 index=index,
-                hosts=item.hosts or ("",),
+                hosts=tuple(dict.fromkeys(item.hosts)) or ("",),
                 path=_path(_KINDS[rule.kind], rule.path),
-                conditions=Conditions(
-                    rule.subprotocols,
-                    tuple(Pair(name, value) for name, value in rule.headers),
-                    tuple(Pair(name, value) for name, value in rule.query),
-                ),
+                conditions=_conditions(rule),
                 websocket=targets[0],
                 http=targets[1],
                 policies=tuple(policies),
@@ -72,13 +84,16 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
     return tuple(routes), tuple(problems)
 
 
-def translate_ingress(item: Ingress, tls_hosts: Collection[str], resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
-    """Make the routes of an Ingress: one for each path, which serves upgrades and requests alike, and its default backend."""
+def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
+    """Make the routes of an Ingress: one for each path, which serves upgrades and requests alike, and its default backend.
+
+    Redirects are added later, as they depend on what others say of TLS.
+    """
     problems: list[Problem] = []
     routes: list[Route] = []
+    timeouts = translate_timeouts(item.policy.timeouts)
 
-    def add(label: str, index: int, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
-        wanted = (translate_redirect(item.policy, host, tls_hosts), translate_timeouts(item.policy.timeouts))
+    def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
         http = _target((backend,), translate_load_balancing(None, websocket=False), resolve, problems)
         routes.append(
             Route(
@@ -87,23 +102,22 @@ def translate_ingress(item: Ingress, tls_hosts: Collection[str], resolve: Resolv
                 namespace=item.ref.namespace,
                 name=item.ref.name,
                 created=item.created,
-                index=index,
+                index=len(routes),
                 hosts=(host,),
                 path=path,
                 websocket=Target(http.shares, translate_load_balancing(None, websocket=True)),
                 http=http,
-                policies=tuple(policy for policy in wanted if policy is not None),
+                policies=() if timeouts is None else (timeouts,),
                 fallback=fallback,
                 fault=item.policy.fault,
             )
         )
 
-    for index, path in enumerate(item.paths):
-        add(str(index), index, path.host, _path(path.kind, path.path), path.backend)
+    for number, path in enumerate(item.paths):
+        add(str(number), path.host, _path(path.kind, path.path), path.backend)
     if item.default_backend is not None:
-        count = len(item.paths)
-        for offset, host in enumerate(item.bare_hosts):
-            label = f"default-{host or 'any'}"
-            add(label, count + offset, host, Path("prefix", "/"), item.default_backend)
-        add("default", count + len(item.bare_hosts), "", Path("prefix", "/"), item.default_backend, fallback=True)
+        for host in dict.fromkeys(item.bare_hosts):
+            # No host is named "*", so the label of a rule without host is nobody else's.
+            add(f"default-{host or '*'}", host, Path("prefix", "/"), item.default_backend)
+        add("default", "", Path("prefix", "/"), item.default_backend, fallback=True)
     return tuple(routes), tuple(dict.fromkeys(problems))

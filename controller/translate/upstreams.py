@@ -1,7 +1,7 @@
 """Services and EndpointSlices as upstreams: one for each Service port that a rule names."""
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.resources import EndpointSlice, Service
@@ -9,6 +9,7 @@ from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.service import ServicePort
+from controller.translate.index import Users
 from proxy.model.config import Endpoint, Upstream
 
 TLS_PROTOCOLS = frozenset({"https", "kubernetes.io/wss"})
@@ -23,59 +24,181 @@ class UpstreamRules:
     allow_loopback: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What a backend of a rule came down to: an upstream, and where it was named."""
+
+    key: str
+    service: Service
+    port: ServicePort
+    field: str
+
+
 def resolve_backend(
     owner: ObjectRef, backend: BackendRef, services: Mapping[ObjectRef, Service], rules: UpstreamRules
-) -> tuple[str, Service, ServicePort] | Problem:
-    """Find the Service port that a rule names: the upstream's key, the Service, the port; or why there is none."""
+) -> Backend | Problem:
+    """Find the Service port that a rule names, or say why there is none."""
     field = f"{backend.field}.service" if not backend.field.endswith("service") else f"{backend.field}.name"
     ref = ObjectRef("Service", owner.namespace, backend.service)
     service = services.get(ref)
     if service is None:
-        return Problem(
-            owner,
-            Reason.BACKEND_NOT_FOUND,
-            field,
-            f'{field}: Service "{ref.path}" was not found; a Service of this namespace would be accepted.',
-        )
+        message = f'{field}: Service "{ref.path}" was not found; a Service of this namespace would be accepted.'
+        return Problem(owner, Reason.BACKEND_NOT_FOUND, field, message)
     if service.external_name and not rules.allow_external_name:
         message = (
             f'{field}: Service "{ref.path}" is of type ExternalName, which needs --allow-external-name; '
             "a Service with endpoints would be accepted."
         )
         return Problem(owner, Reason.REF_NOT_PERMITTED, field, message)
-    for port in service.ports:
-        if backend.port in (port.port, port.name):
-            return f"{ref.path}:{port.port}", service, port
-    if service.external_name and isinstance(backend.port, int) and not service.ports:
-        return f"{ref.path}:{backend.port}", service, ServicePort("", backend.port)
+    port = _find_port(service, backend.port)
+    if port is not None:
+        return Backend(f"{ref.path}:{port.port}", service, port, backend.field)
     place = f"{backend.field}.port"
+    message = f'{place}: Service "{ref.path}" has no port {backend.port}; {_ports_of(service)}.'
+    return Problem(owner, Reason.PORT_NOT_FOUND, place, message)
+
+
+def _find_port(service: Service, wanted: int | str) -> ServicePort | None:
+    for port in service.ports:
+        if port.port == wanted or (wanted and port.name == wanted):
+            # The first port of that number stands for all of them, whatever the name by which it was asked for.
+            return next(first for first in service.ports if first.port == port.port)
+    if service.external_name and not service.ports and isinstance(wanted, int) and 1 <= wanted <= 65535:
+        return ServicePort("", wanted)
+    return None
+
+
+def _ports_of(service: Service) -> str:
     known = [f"{port.port} ({port.name})" if port.name else str(port.port) for port in service.ports]
-    text = (
-        "it has no ports"
-        if not known
-        else f"its port is {known[0]}"
-        if len(known) == 1
-        else f"its ports are {', '.join(known[:-1])} and {known[-1]}"
-    )
-    return Problem(owner, Reason.PORT_NOT_FOUND, place, f'{place}: Service "{ref.path}" has no port {backend.port}; {text}.')
+    if len(known) < 2:
+        return f"its port is {known[0]}" if known else "it has no ports"
+    return f"its ports are {', '.join(known[:-1])} and {known[-1]}"
 
 
-def translate_upstream(service: Service, port: ServicePort, slices: Iterable[EndpointSlice], rules: UpstreamRules) -> Upstream:
-    """Collect the endpoints of one Service port: ready ones, and those that still serve while they terminate."""
+def _is_loopback(address: str) -> bool:
+    """Tell whether an address leads to the proxy's own machine; the unspecified address does too, once it is dialled."""
+    if address == "localhost" or address.endswith(".localhost"):
+        return True
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback or (mapped or found).is_unspecified
+
+
+def translate_upstream(
+    service: Service, port: ServicePort, slices: Iterable[EndpointSlice], rules: UpstreamRules
+) -> tuple[Upstream, tuple[str, ...]]:
+    """Collect the endpoints of one Service port: ready ones, and those that still serve while they terminate.
+
+    Also returns the addresses that may not be used.
+    """
     tls = port.app_protocol in TLS_PROTOCOLS
     if service.external_name:
-        return Upstream((Endpoint(service.external_name, port.port),), tls)
+        name = service.external_name.lower().rstrip(".")
+        if not rules.allow_loopback and _is_loopback(name):
+            return Upstream((), tls), (name,)
+        return Upstream((Endpoint(name, port.port),), tls), ()
     found: dict[tuple[str, int], bool] = {}
     for one in slices:
         numbers = [number for name, number in one.ports if name == port.name]
         for endpoint in one.endpoints:
-            if not endpoint.ready and not (endpoint.serving and endpoint.terminating):
-                continue
-            for number in numbers:
-                for address in endpoint.addresses:
-                    if rules.allow_loopback or not ipaddress.ip_address(address).is_loopback:
+            if endpoint.ready or (endpoint.serving and endpoint.terminating):
+                for number in numbers:
+                    for address in endpoint.addresses:
                         found[address, number] = found.get((address, number), False) or endpoint.ready
-    return Upstream(
-        tuple(Endpoint(address, number, "ready" if ready else "draining") for (address, number), ready in sorted(found.items())),
-        tls,
+    refused = set() if rules.allow_loopback else {address for address, _ in found if _is_loopback(address)}
+    endpoints = tuple(
+        Endpoint(address, number, "ready" if ready else "draining")
+        for (address, number), ready in sorted(found.items())
+        if address not in refused
     )
+    return Upstream(endpoints, tls), tuple(sorted(refused))
+
+
+def refused_endpoint(owner: ObjectRef, backend: Backend, address: str) -> Problem:
+    """Tell an object that an endpoint behind it may not be used."""
+    message = (
+        f'{backend.field}: Service "{backend.service.ref.path}" has the endpoint {address}, which is the proxy\'s own machine '
+        "and is not used; addresses of pods would be accepted."
+    )
+    return Problem(owner, Reason.REF_NOT_PERMITTED, backend.field, message)
+
+
+class Upstreams:
+    """Stage of the memo: the endpoints of every Service port that some object uses."""
+
+    __slots__ = ("_keys", "_ports", "_refused", "_rules", "_slices", "_touched", "_users", "values")
+
+    def __init__(self, rules: UpstreamRules) -> None:
+        self._rules = rules
+        self._users = Users[str]()
+        self._ports: dict[str, tuple[Service, ServicePort]] = {}
+        self._keys: dict[ObjectRef, set[str]] = {}
+        self._slices: dict[ObjectRef, dict[ObjectRef, EndpointSlice]] = {}
+        self._refused: dict[str, tuple[str, ...]] = {}
+        """Refused addresses, of upstreams that have any."""
+        self._touched: set[str] = set()
+        self.values: dict[str, Upstream] = {}
+
+    def replace(self, owner: ObjectRef, old: Mapping[str, Backend], new: Mapping[str, Backend]) -> None:
+        """Let an object use `new` instead of `old`."""
+        self._users.replace(owner, old, new)
+        self._touched.update(old, new)
+        for key, backend in new.items():
+            self._ports[key] = (backend.service, backend.port)
+            self._keys.setdefault(backend.service.ref, set()).add(key)
+
+    def replace_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        """Let a slice `new` stand in place of `old`."""
+        for one in (old, new):
+            if one is not None:
+                service = ObjectRef("Service", one.ref.namespace, one.service)
+                self._touched.update(self._keys.get(service, ()))
+                known = self._slices.setdefault(service, {})
+                if one is new:
+                    known[one.ref] = one
+                elif not (known.pop(one.ref, None) and known):
+                    self._slices.pop(service, None)
+
+    def settle(self) -> tuple[set[ObjectRef], bool]:
+        """Make touched upstreams anew; return who has to be told of other refused endpoints, and whether any upstream differs."""
+        told: set[ObjectRef] = set()
+        differs = False
+        for key in self._touched:
+            users = self._users.of(key)
+            before = self.values.get(key)
+            if not users:
+                differs |= self._drop(key)
+                continue
+            service, port = self._ports[key]
+            behind = self._slices.get(service.ref, {})
+            upstream, refused = translate_upstream(service, port, behind.values(), self._rules)
+            if upstream != before:
+                self.values[key] = upstream
+                differs = True
+            if refused != self._refused.get(key, ()):
+                told.update(users)
+                if refused:
+                    self._refused[key] = refused
+                else:
+                    del self._refused[key]
+        self._touched.clear()
+        return told, differs
+
+    def _drop(self, key: str) -> bool:
+        known = self._ports.pop(key, None)
+        if known is not None:
+            keys = self._keys[known[0].ref]
+            keys.discard(key)
+            if not keys:
+                del self._keys[known[0].ref]
+        self._refused.pop(key, None)
+        return self.values.pop(key, None) is not None
+
+    def problems(self, owner: ObjectRef, used: Collection[Backend]) -> list[Problem]:
+        """Return what an object is told of endpoints behind it that may not be used."""
+        if not self._refused:
+            return []
+        return [refused_endpoint(owner, backend, address) for backend in used for address in self._refused.get(backend.key, ())]

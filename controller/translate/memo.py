@@ -1,0 +1,356 @@
+"""The memo of a translation: what makes the next one cost what changed, not what there is.
+
+A translation is a chain of stages, each with a memory of its own and each told only what was touched before it:
+
+    objects      an Ingress or WsRoute is translated anew when its record, or a Service that it looked at, is another value
+    owners       hosts and their namespaces, where hosts are not shared; changed owners touch everybody who names the host
+    contests     places (host, kind, path, conditions) that several routes want; only touched places are decided anew
+    TLS hosts    the Secret of each host, only of touched hosts; a host that comes or goes touches the Ingresses under it
+    routes       what is served: hosts of others taken away, redirects added
+    upstreams    endpoints, only of Service ports whose users, Service or slices changed
+    certificates one for each Secret that a host has
+    verdicts     of everybody whom a stage above named
+
+Change is found by identity: the source's store keeps the very same record as long as an object is the same, and gives the very
+same mapping as long as nothing of a kind changed. Results keep their identity in turn whenever they come out equal, so that
+nobody further on encodes or digests them again. No stage depends on the order in which anything arrived: each is a function of the
+set of its inputs, and tests hold the memo to the result of a translation from the start.
+
+An exception in the middle would leave stages that disagree, so a memo that was not brought to its end starts anew.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from controller.resources import Ingress, Malformed, WsRoute
+from controller.resources.problems import Problem, Reason
+from controller.resources.refs import ObjectRef
+from controller.sources.snapshot import SourceSnapshot
+from controller.translate.attach import Classes, find_classes
+from controller.translate.certificates import Claim, TlsHosts, check_secret, secret_ref, translate_certificate
+from controller.translate.index import Users, changed_refs
+from controller.translate.objects import Translated, keep_identity, translate_object
+from controller.translate.policies.https_redirect import names_covering, with_redirect
+from controller.translate.precedence import Contests, Owners, conflict_problems, foreign_host
+from controller.translate.report import Verdict, make_verdict
+from controller.translate.settings import TranslateSettings
+from controller.translate.upstreams import UpstreamRules, Upstreams
+from proxy.model.config import EMPTY, Certificate, ProxyConfig, Route
+
+_ROUTING = ("Ingress", "WsRoute")
+
+
+class _State:
+    """Everything that is remembered under one setting."""
+
+    def __init__(self, settings: TranslateSettings) -> None:
+        self.settings = settings
+        self.rules = UpstreamRules(settings.allow_external_name, settings.allow_loopback)
+        self.snapshot = SourceSnapshot()
+        self.classes: Classes | None = None
+        self.objects: dict[ObjectRef, Translated] = {}
+        self.kept: dict[ObjectRef, tuple[Route, ...]] = {}
+        """Routes of each object, without the hosts of other namespaces."""
+        self.claims: dict[ObjectRef, tuple[Claim, ...]] = {}
+        """TLS claims that count: of objects that are served, for hosts that are not another namespace's."""
+        self.final: dict[ObjectRef, tuple[Route, ...]] = {}
+        self.service_users = Users[ObjectRef]()
+        self.secret_users = Users[ObjectRef]()
+        self.tls_users = Users[str]()
+        """TLS host to the Ingresses with a path whose redirect depends on it."""
+        self.owners = Owners()
+        self.contests = Contests()
+        self.tls = TlsHosts()
+        self.upstreams = Upstreams(self.rules)
+        self.routes: dict[str, Route] = {}
+        self.verdicts: dict[ObjectRef, Verdict] = {}
+        self.certificates: dict[str, tuple[object, Certificate]] = {}
+
+
+class Memo:
+    """What the last translation found out. Give it to the next one; one memo belongs to one chain of translations."""
+
+    def __init__(self) -> None:
+        self._state: _State | None = None
+        self.config: ProxyConfig = EMPTY
+        self.verdicts: Mapping[ObjectRef, Verdict] = MappingProxyType({})
+        self.problems: tuple[Problem, ...] = ()
+
+    def update(self, snapshot: SourceSnapshot, settings: TranslateSettings) -> None:
+        """Bring everything up to date."""
+        state, self._state = self._state, None
+        if state is None or state.settings != settings:
+            state = _State(settings)
+        elif state.snapshot is snapshot:
+            self._state = state
+            return
+        change = _Change(state, snapshot)
+        change.translate_objects()
+        change.settle_owners()
+        change.settle_contests()
+        change.settle_tls()
+        routes_differ = change.finish_routes()
+        told, upstreams_differ = state.upstreams.settle()
+        change.told.update(told)
+        verdicts_differ = change.make_verdicts()
+        self.config = _config(self.config, state, snapshot, routes_differ=routes_differ, upstreams_differ=upstreams_differ)
+        if verdicts_differ:
+            self.verdicts = MappingProxyType(dict(state.verdicts))
+        if verdicts_differ or change.extra_differs:
+            self.problems = _all_problems(state, snapshot)
+        state.snapshot = snapshot
+        self._state = state
+
+
+class _Change:
+    """One translation under way: what was touched so far."""
+
+    def __init__(self, state: _State, snapshot: SourceSnapshot) -> None:
+        self.state = state
+        self.old, self.new = state.snapshot, snapshot
+        self.touched: set[ObjectRef] = set()
+        """Objects that came, went, or were translated anew."""
+        self.moved: set[ObjectRef] = set()
+        """Objects whose claims or redirects have to be looked at again."""
+        self.told: set[ObjectRef] = set()
+        """Objects whose verdict has to be made again."""
+        self.extra_differs = state.classes is None or snapshot.malformed is not state.snapshot.malformed
+
+    def _item(self, ref: ObjectRef) -> Ingress | WsRoute | None:
+        item = self.new.ws_routes.get(ref) if ref.kind == "WsRoute" else self.new.ingresses.get(ref)
+        return item if item is not None and self._classes.serves(item) else None
+
+    def translate_objects(self) -> None:
+        """Translate what changed, what refers to Services that changed, and everything if our classes changed."""
+        state, old, new = self.state, self.old, self.new
+        classes, touched = state.classes, self.touched
+        if classes is None or old.ingress_classes is not new.ingress_classes:
+            classes = find_classes(new.ingress_classes, state.settings.controller_name, implicit=state.settings.implicit_class)
+        self._classes = classes
+        if classes != state.classes:
+            state.classes = classes
+            for known in (old, new):
+                touched.update(known.ws_routes, known.ingresses)
+                self.told.update(ref for ref in known.malformed if ref.kind in _ROUTING)
+        touched.update(changed_refs(old.ws_routes, new.ws_routes), changed_refs(old.ingresses, new.ingresses))
+        for ref in changed_refs(old.services, new.services):
+            touched.update(state.service_users.of(ref))
+        for ref in changed_refs(old.endpoint_slices, new.endpoint_slices):
+            state.upstreams.replace_slice(old.endpoint_slices.get(ref), new.endpoint_slices.get(ref))
+        for ref in touched:
+            self._translate(ref)
+        self.told |= touched
+        self._note_secrets()
+
+    def _translate(self, ref: ObjectRef) -> None:
+        state, item = self.state, self._item(ref)
+        before = state.objects.pop(ref, None)
+        after = None if item is None else translate_object(item, self.new.services, state.rules, before)
+        if after is not None:
+            state.objects[ref] = after
+        state.service_users.replace(ref, before.services if before else (), after.services if after else ())
+        state.secret_users.replace(ref, _secrets(before), _secrets(after))
+        state.tls_users.replace(ref, _tls_names(before), _tls_names(after))
+        state.upstreams.replace(ref, before.backends if before else {}, after.backends if after else {})
+
+    def _note_secrets(self) -> None:
+        old, new, state = self.old, self.new, self.state
+        bad = changed_refs(old.malformed, new.malformed)
+        self.told.update(ref for ref in bad if ref.kind in _ROUTING)
+        secrets = changed_refs(old.secrets, new.secrets)
+        self.extra_differs |= any(ref.path == state.settings.default_certificate for ref in secrets)
+        for ref in (*secrets, *(ref for ref in bad if ref.kind == "Secret")):
+            users = state.secret_users.of(ref)
+            self.told.update(users)
+            state.tls.touch(claim.host for user in users for claim in state.objects[user].claims if secret_ref(claim.secret) == ref)
+
+    def settle_owners(self) -> None:
+        """Take hosts of other namespaces away from routes, where hosts are not shared."""
+        state, changed = self.state, set(self.touched)
+        if state.settings.host_ownership:
+            hosts: set[str] = set()
+            for ref in self.touched:
+                # The hosts that an object claimed before are those of its routes as they were written.
+                hosts |= state.owners.replace_object(ref, _routes(state.objects.get(ref)))
+            changed.update(state.owners.settle(hosts))
+        for ref in changed:
+            before = state.kept.pop(ref, ())
+            after = _routes(state.objects.get(ref))
+            if state.settings.host_ownership:
+                after = keep_identity(before, tuple(kept for route in after if (kept := state.owners.keep(route)) is not None))
+            if after:
+                state.kept[ref] = after
+            if before != after:
+                state.contests.replace(before, after)
+        self.moved |= changed
+        self.told |= changed
+
+    def settle_contests(self) -> None:
+        """Find out who lost what; whoever is not served at all has no say in TLS."""
+        told = self.state.contests.settle()
+        self.moved |= told
+        self.told |= told
+
+    def settle_tls(self) -> None:
+        """Give hosts their Secrets, and find the Ingresses whose redirects depend on hosts that came or went."""
+        state = self.state
+        for ref in self.moved:
+            before, after = state.claims.pop(ref, ()), self._claims(ref)
+            if after:
+                state.claims[ref] = after
+            if before != after:
+                state.tls.replace(ref, before, after)
+        told, listed = state.tls.settle(lambda secret: secret_ref(secret) in self.new.secrets)
+        self.told |= told
+        for host in listed:
+            self.moved.update(state.tls_users.of(host))
+
+    def _claims(self, ref: ObjectRef) -> tuple[Claim, ...]:
+        one = self.state.objects.get(ref)
+        if one is None or not one.claims or (one.routes and not self._alive(ref)):
+            return ()
+        if not self.state.settings.host_ownership:
+            return one.claims
+        return tuple(claim for claim in one.claims if self.state.owners.foreign(claim.host, ref.namespace) is None)
+
+    def _alive(self, ref: ObjectRef) -> bool:
+        """Tell whether an object serves anything: there is a place that none of its routes lost."""
+        contests = self.state.contests
+        return any(contests.wins(route) for route in self.state.kept.get(ref, ()))
+
+    def finish_routes(self) -> bool:
+        """Put what is served together; return whether anything of it differs."""
+        state, differs = self.state, False
+        for ref in self.moved:
+            before = state.final.pop(ref, ())
+            after = state.kept.get(ref, ())
+            one = state.objects.get(ref)
+            if one is not None and isinstance(one.item, Ingress):
+                policy = one.item.policy
+                after = keep_identity(before, tuple(with_redirect(route, policy, state.tls.listed) for route in after))
+            if after:
+                state.final[ref] = after
+            if len(before) == len(after) and all(a is b for a, b in zip(before, after, strict=True)):
+                continue
+            differs = True
+            for route in before:
+                del state.routes[route.id]
+            state.routes.update((route.id, route) for route in after)
+        return differs
+
+    def make_verdicts(self) -> bool:
+        """Make the verdicts of whoever has to be told; return whether any differs."""
+        verdicts, differs = self.state.verdicts, False
+        for ref in self.told:
+            before, after = verdicts.get(ref), self._verdict(ref)
+            if after is None:
+                differs |= verdicts.pop(ref, None) is not None
+            elif after != before:
+                verdicts[ref] = after
+                differs = True
+        return differs
+
+    def _verdict(self, ref: ObjectRef) -> Verdict | None:
+        state, bad = self.state, self.new.malformed.get(ref)
+        one = state.objects.get(ref)
+        if bad is not None and not self._classes.serves(bad):
+            bad = None
+        if one is None:
+            return None if bad is None else make_verdict(bad.problems, served=False)
+        problems = [*one.problems, *(bad.problems if bad is not None else ())]
+        problems += state.upstreams.problems(ref, one.backends.values())
+        for claim in one.claims:
+            if (wrong := check_secret(claim, self.new.secrets, self.new.malformed)) is not None:
+                problems.append(wrong)
+        problems += state.tls.problems(state.claims.get(ref, ()))
+        if state.settings.host_ownership:
+            problems += _foreign_hosts(one, state.owners)
+        lost = [(route, places) for route in state.kept.get(ref, ()) if (places := state.contests.lost(route))]
+        if lost:
+            fields = one.fields()
+            problems += [problem for route, places in lost for problem in conflict_problems(route, places, fields)]
+        if not problems:
+            return make_verdict((), served=True)
+        faulty = any(route.fault for route in one.routes)
+        served = bad is None and not faulty and (not one.routes or self._alive(ref))
+        return make_verdict(problems, served=served, kept=bad is not None)
+
+
+def _routes(one: Translated | None) -> tuple[Route, ...]:
+    return one.routes if one is not None else ()
+
+
+def _secrets(one: Translated | None) -> set[ObjectRef]:
+    return {secret_ref(claim.secret) for claim in one.claims if claim.secret} if one is not None else set()
+
+
+def _tls_names(one: Translated | None) -> set[str]:
+    if one is None or not isinstance(one.item, Ingress):
+        return set()
+    return {name for route in one.routes for host in route.hosts if host for name in names_covering(host)}
+
+
+def _foreign_hosts(one: Translated, owners: Owners) -> Iterable[Problem]:
+    ref = one.item.ref
+    fields = {host: one.host_field(host) for route in one.routes if not route.fallback for host in route.hosts if host}
+    fields = {**{claim.host: claim.field for claim in one.claims}, **fields}
+    for host, field in fields.items():
+        owner = owners.foreign(host, ref.namespace)
+        if owner is not None:
+            yield foreign_host(ref, field, host, owner)
+
+
+def _config(
+    before: ProxyConfig, state: _State, snapshot: SourceSnapshot, *, routes_differ: bool, upstreams_differ: bool
+) -> ProxyConfig:
+    """Put the configuration together; parts that did not change are those of `before`, and so is the whole."""
+    default = state.settings.default_certificate or None
+    if default is not None and secret_ref(default) not in snapshot.secrets:
+        default = None
+    wanted = set(state.tls.secrets.values()) | ({default} if default is not None else set())
+    found: dict[str, tuple[object, Certificate]] = {}
+    for key in wanted:
+        secret = snapshot.secrets[secret_ref(key)]
+        known = state.certificates.get(key)
+        found[key] = known if known is not None and known[0] is secret else (secret, translate_certificate(secret))
+    state.certificates = found
+    config = ProxyConfig(
+        routes=dict(state.routes) if routes_differ else before.routes,
+        upstreams=dict(state.upstreams.values) if upstreams_differ else before.upstreams,
+        certificates={key: certificate for key, (_, certificate) in found.items()},
+        tls_hosts=dict(state.tls.secrets),
+        default_certificate=default,
+    )
+    same = (
+        config.routes is before.routes
+        and config.upstreams is before.upstreams
+        and config.certificates == before.certificates
+        and config.tls_hosts == before.tls_hosts
+        and config.default_certificate == before.default_certificate
+    )
+    return before if same else config
+
+
+def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[Problem, ...]:
+    found = {ref: verdict.problems for ref, verdict in state.verdicts.items() if verdict.problems}
+    for ref, bad in snapshot.malformed.items():
+        if ref.kind not in _ROUTING:
+            found[ref] = tuple(sorted(set(bad.problems)))
+    said = [problem for ref in sorted(found, key=_order) for problem in found[ref]]
+    default = state.settings.default_certificate
+    if default and secret_ref(default) not in snapshot.secrets:
+        said.append(_no_default(default, malformed=snapshot.malformed.get(secret_ref(default))))
+    return tuple(said)
+
+
+def _order(ref: ObjectRef) -> tuple[str, str, str]:
+    return (ref.kind, ref.namespace, ref.name)
+
+
+def _no_default(default: str, *, malformed: Malformed | None) -> Problem:
+    field = "--default-certificate"
+    if malformed is not None:
+        message = f'{field}: Secret "{default}" cannot be used, one made at start is served: {malformed.problems[0].message}'
+        return Problem(secret_ref(default), Reason.SECRET_INVALID, field, message)
+    message = f'{field}: Secret "{default}" of type kubernetes.io/tls was not found, one made at start is served.'
+    return Problem(secret_ref(default), Reason.SECRET_NOT_FOUND, field, message)

@@ -1,0 +1,74 @@
+"""The step that is done for one object at a time: its routes, and everything that later stages ask about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.resources import Ingress, Service, WsRoute
+from controller.resources.ingress import BackendRef
+from controller.resources.problems import Problem
+from controller.resources.refs import ObjectRef
+from controller.translate.certificates import Claim, claims_of
+from controller.translate.routes import translate_ingress, translate_ws_route
+from controller.translate.upstreams import Backend, UpstreamRules, resolve_backend
+from proxy.model.config import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """One object as far as it can be translated without looking at other objects of its kind."""
+
+    item: Ingress | WsRoute
+    routes: tuple[Route, ...]
+    """As written: with all hosts, and without the redirects of Ingress paths."""
+    problems: tuple[Problem, ...]
+    services: frozenset[ObjectRef]
+    """Services that were looked at, found or not."""
+    backends: Mapping[str, Backend]
+    """By the key of the upstream."""
+    claims: tuple[Claim, ...]
+
+    def fields(self) -> Mapping[str, str]:
+        """Return where in the object each route was written, by its id."""
+        if isinstance(self.item, WsRoute):
+            places = [rule.field for rule in self.item.rules]
+        else:
+            places = [path.field for path in self.item.paths]
+        places += ["spec.defaultBackend"] * (len(self.routes) - len(places))
+        return {route.id: place for route, place in zip(self.routes, places, strict=True)}
+
+    def host_field(self, host: str) -> str:
+        """Return where in the object a host was written."""
+        if isinstance(self.item, WsRoute):
+            return f"spec.hosts[{self.item.hosts.index(host)}]"
+        return next((f"{path.field.partition('.http')[0]}.host" for path in self.item.paths if path.host == host), "spec.rules")
+
+
+def translate_object(
+    item: Ingress | WsRoute, services: Mapping[ObjectRef, Service], rules: UpstreamRules, known: Translated | None
+) -> Translated:
+    """Translate one object. Routes that come out as they were in `known` are taken over, so that they keep their identity."""
+    looked_at: set[ObjectRef] = set()
+    backends: dict[str, Backend] = {}
+
+    def resolve(backend: BackendRef) -> str | Problem:
+        looked_at.add(ObjectRef("Service", item.ref.namespace, backend.service))
+        found = resolve_backend(item.ref, backend, services, rules)
+        if isinstance(found, Problem):
+            return found
+        backends.setdefault(found.key, found)
+        return found.key
+
+    if isinstance(item, WsRoute):
+        routes, problems = translate_ws_route(item, resolve)
+    else:
+        routes, problems = translate_ingress(item, resolve)
+        problems += item.problems
+    if known is not None:
+        routes = keep_identity(known.routes, routes)
+    return Translated(item, routes, problems, frozenset(looked_at), backends, claims_of(item))
+
+
+def keep_identity(old: tuple[Route, ...], new: tuple[Route, ...]) -> tuple[Route, ...]:
+    """Return `new` with every route that equals the one of the same id in `old` replaced by that very value."""
+    held = {route.id: route for route in old}
+    return tuple(before if (before := held.get(route.id)) == route and before is not None else route for route in new)

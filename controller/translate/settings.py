@@ -1,0 +1,22 @@
+"""What the operator of the controller decided about the translation."""
+
+from dataclasses import dataclass
+
+from controller.translate.attach import CONTROLLER
+
+
+@dataclass(frozen=True, slots=True)
+class TranslateSettings:
+    """What the operator of the controller decided."""
+
+    default_certificate: str = ""
+    """``namespace/name`` of a Secret; empty: the proxy makes one."""
+    host_ownership: bool = False
+    """The first namespace to claim a host keeps it."""
+    allow_external_name: bool = False
+    allow_loopback: bool = False
+    """Endpoints on this machine's loopback may be used: standalone only."""
+    implicit_class: bool = False
+    """Where no IngressClass is ours, one named sluice is assumed: standalone only."""
+    controller_name: str = CONTROLLER
+    """What IngressClasses that are ours name as their controller."""
