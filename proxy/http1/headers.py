@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from proxy.exchange import Answer, Client
 from proxy.routing.hosts import normalise_host
-from proxy.websocket.handshake import check_attempt
+from proxy.websocket.handshake import check_attempt, is_attempt
 
 NO_BODY, CHUNKED = 0, -1
 
@@ -144,7 +144,7 @@ def read_request(
         ordinary = _without(ordinary, nominated)
     if upgrades and version >= 11 and "upgrade" in connection:
         fields = split_fields(block)
-        if any("websocket" in value.lower().replace(" ", "").split(",") for name, value in fields if name.lower() == "upgrade"):
+        if is_attempt(version, fields):
             facts.attempt = True
             facts.wrong = check_attempt(method, fields, has_body=length != NO_BODY)
     if upgrades and not facts.attempt:

@@ -328,7 +328,7 @@ class ServerConnection:
         forwarding = self.forwarding
         if forwarding is None and self._filtering is None:
             return False
-        if forwarding is not None and forwarding.wants_body:
+        if forwarding is not None and (forwarding.wants_body or forwarding.request.upgrade):
             return False
         return not self.client.secure
 

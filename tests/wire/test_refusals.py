@@ -134,6 +134,7 @@ async def test_d4_wrong_version_is_426_and_the_connection_stays_http() -> None:
     "fields",
     [
         b"Upgrade: websocketx\r\nConnection: Upgrade\r\n",
+        b"Upgrade: web socket\r\nConnection: Upgrade\r\n",
         b"Upgrade: websocket\r\nConnection: notupgrade\r\n",
         b"Upgrade: websocket\r\n",
         b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade, HTTP2-Settings\r\n",

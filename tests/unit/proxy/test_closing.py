@@ -310,3 +310,15 @@ async def test_half_closed_client_is_still_told_and_the_backend_that_saw_its_fin
     assert (bench.client.closed, bench.backend.closed) == (True, True)
     bench.ends()
     assert bench.stats.closes == {("1006", "client"): 1}
+
+
+async def test_answer_in_the_same_read_as_the_end_of_a_frame_is_taken() -> None:
+    bench = Bench(extensions=False)
+    whole = Frame(Opcode.BINARY, bytes(100)).serialize(mask=False)
+    bench.sends(bench.backend, whole[:50])
+    bench.tunnel.close(CODE, REASON, "test")
+    bench.sends(bench.client, Frame(Opcode.CLOSE, b"\x03\xf4").serialize(mask=True))
+    bench.sends(bench.backend, whole[50:] + Frame(Opcode.CLOSE, b"\x03\xf4").serialize(mask=False))
+
+    assert (bench.client.closed, bench.backend.closed) == (True, True)
+    bench.ends()
