@@ -1,17 +1,16 @@
 """The access log: one line per request, one at a socket's open and one at its close, in text or JSON.
 
 Writing never blocks the loop: lines wait in a bounded buffer, and what does not fit is dropped and counted. Everything that a
-client chose is escaped.
+client chose is escaped. What is written to, and how, is in logsink.py.
 """
 
 import asyncio
 import datetime as dt
 import json
-import os
-import stat
 from typing import Literal
 
 from proxy.exchange import Request
+from proxy.logsink import Sink, open_sink
 
 Mode = Literal["off", "text", "json"]
 
@@ -19,6 +18,10 @@ BUFFER_LIMIT = 1024 * 1024
 """Bytes that may wait for a slow reader of the log."""
 FLUSH_AFTER = 0.1
 """Seconds that a line waits for others, so that many lines cost one write."""
+FLUSH_AT = 32 * 1024
+"""Bytes that are written without waiting for more: half of what an empty pipe takes."""
+RETRY_FIRST = 0.002
+"""Seconds until a reader that did not take all is asked again; twice that each time that it takes nothing, FLUSH_AFTER at most."""
 
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 256))} | {ord('"'): '\\"', ord("\\"): "\\\\"}
 
@@ -28,23 +31,10 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-def reopen_nonblocking(fd: int) -> int:
-    """Open the file behind a descriptor anew, non-blocking, so that other processes' view of it stays as it is.
-
-    A socket cannot be opened anew; a duplicate of it is returned.
-    """
-    if stat.S_ISSOCK(os.fstat(fd).st_mode):
-        return os.dup(fd)
-    try:
-        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return os.dup(fd)
-
-
 class AccessLog:
     """The log of one worker."""
 
-    __slots__ = ("_buffer", "_fd", "_loop", "_mode", "_size", "_timer", "dropped", "enabled")
+    __slots__ = ("_buffer", "_loop", "_mode", "_pending", "_retry", "_sink", "_size", "_timer", "_torn", "dropped", "enabled")
 
     def __init__(self, mode: Mode, loop: asyncio.AbstractEventLoop, fd: int = 1) -> None:
         self.enabled = mode != "off"
@@ -53,9 +43,16 @@ class AccessLog:
         """Lines lost because the reader was slow, the disk full or the pipe closed."""
         self._mode = mode
         self._loop = loop
-        self._fd = reopen_nonblocking(fd) if self.enabled else -1
+        self._sink: Sink | None = open_sink(fd) if self.enabled else None
         self._buffer: list[bytes] = []
+        self._pending = memoryview(b"")
+        """What the reader was offered and has not taken yet."""
         self._size = 0
+        """Bytes in `_buffer` and `_pending`."""
+        self._retry = 0.0
+        """Seconds of the present wait for the reader; 0: it takes all."""
+        self._torn = False
+        """Half a line was written and the rest is lost: the next one begins on a line of its own."""
         self._timer: asyncio.TimerHandle | None = None
 
     def request(self, request: Request, status: int, service: str, response_bytes: int, seconds: float, route_id: str) -> None:
@@ -117,7 +114,7 @@ class AccessLog:
             **rest,
         }
         if self._mode == "json":
-            self.write(json.dumps(fields, ensure_ascii=True).encode() + b"\n")
+            self.write(json.dumps(fields, ensure_ascii=True).replace("\x7f", "\\u007f").encode() + b"\n")
             return
         parts = [f'{name}="{escape(value)}"' if isinstance(value, str) else f"{name}={value}" for name, value in fields.items()]
         self.write(" ".join(parts).encode("ascii", "backslashreplace") + b"\n")
@@ -131,34 +128,66 @@ class AccessLog:
         self._size += len(line)
         if self._timer is None:
             self._timer = self._loop.call_later(FLUSH_AFTER, self.flush)
+        elif self._size >= FLUSH_AT and not self._retry:
+            self._timer.cancel()
+            self.flush()
 
     def flush(self) -> None:
-        """Write what the reader takes now; keep the rest for the next turn."""
+        """Write what the reader takes now; ask again soon for the rest."""
         self._timer = None
-        if not self._buffer:
+        sink = self._sink
+        if sink is None:
             return
-        data = b"".join(self._buffer)
+        self.dropped += sink.lost()
+        taken = 0
         try:
-            sent = os.write(self._fd, data)
+            while self._offer():
+                sent = sink.write(self._pending)
+                self._pending = self._pending[sent:]
+                self._size -= sent
+                taken += sent
         except BlockingIOError:
-            sent = 0
+            self._retry = min(FLUSH_AFTER, self._retry * 2) if self._retry and not taken else RETRY_FIRST
+            self._timer = self._loop.call_later(self._retry, self.flush)
         except OSError:
-            self.dropped += len(self._buffer)
-            self._buffer, self._size = [], 0
-            return
-        rest = data[sent:]
-        self._buffer = rest.splitlines(keepends=True)
-        self._size = len(rest)
-        if rest:
-            self._timer = self._loop.call_later(FLUSH_AFTER, self.flush)
+            self._lose()
+
+    def _offer(self) -> bool:
+        """Fill `_pending` when it is empty; tell whether there is anything to write."""
+        if self._pending:
+            return True
+        self._retry = 0.0
+        if not self._buffer:
+            return False
+        if self._torn:
+            self._torn = False
+            self._buffer.insert(0, b"\n")
+            self._size += 1
+        self._pending = memoryview(b"".join(self._buffer))
+        self._buffer = []
+        return True
+
+    def _lose(self) -> None:
+        """Drop and count all that waits: the disk is full, or nobody reads any more."""
+        whole = self._pending.obj
+        begun = isinstance(whole, bytes) and len(self._pending) < len(whole)
+        before = len(whole) - len(self._pending) - 1 if isinstance(whole, bytes) else 0
+        self._torn = self._torn or (begun and isinstance(whole, bytes) and whole[before] != ord("\n"))
+        self.dropped += bytes(self._pending).count(b"\n") + len(self._buffer)
+        self._buffer, self._pending, self._size, self._retry = [], memoryview(b""), 0, 0.0
 
     def close(self) -> None:
-        """Write what can be written at once and let go."""
+        """Write what can be written at once and let go; the rest is dropped and counted."""
+        if self._sink is None:
+            return
         if self._timer is not None:
             self._timer.cancel()
-        if self.enabled:
-            self.flush()
-            if self._timer is not None:
-                self._timer.cancel()
-            os.close(self._fd)
-            self.enabled = False
+        self.flush()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._lose()
+        self._sink.close()
+        self.dropped += self._sink.lost()
+        self._sink = None
+        self.enabled = False

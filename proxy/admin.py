@@ -9,6 +9,8 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
+from proxy.totals import OpenMetrics
+
 
 class AdminView(Protocol):
     """What the admin port shows; the supervisor has it."""
@@ -45,7 +47,8 @@ def make_app(view: AdminView, *, details_open: bool) -> web.Application:
     async def metrics(request: web.Request) -> web.Response:
         await view.gather()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(view.registry), headers={"Content-Type": content_type})
+        families = OpenMetrics(view.registry) if content_type.startswith("application/openmetrics-text") else view.registry
+        return web.Response(body=encode(families), headers={"Content-Type": content_type})
 
     async def healthz(_: web.Request) -> web.Response:
         return _plain(200, "ok") if view.alive() else _plain(503, "No worker runs.")
