@@ -34,8 +34,6 @@ DRAIN_TICK = 0.05
 """How often a draining worker closes the next sockets and looks whether it can end."""
 
 _PR_SET_PDEATHSIG = 1
-_M_MMAP_THRESHOLD = -3
-_MMAP_THRESHOLD = 128 * 1024
 
 _log = logging.getLogger("sluice.worker")
 
@@ -204,9 +202,7 @@ def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int) -
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         return 1  # it ended before the line above
-    with contextlib.suppress(AttributeError):  # musl has no mallopt
-        # A TLS connection costs 24 KB instead of 46 when its read buffer is mapped by itself.
-        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+    # No mmap threshold is set: uvloop reads TLS into objects of 256 KiB, and mapping each of them anew doubles the cost of a read.
     assert_c_parser()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(inheritance, line))
