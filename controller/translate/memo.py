@@ -58,6 +58,8 @@ class _State:
         self.secret_users = Users[ObjectRef]()
         self.tls_users = Users[str]()
         """TLS host to the Ingresses with a path whose redirect depends on it."""
+        self.claim_users = Users[str]()
+        """Host to the objects that name it in a tls section."""
         self.owners = Owners()
         self.contests = Contests()
         self.tls = TlsHosts()
@@ -150,6 +152,7 @@ class _Change:
             state.objects[ref] = after
         state.service_users.replace(ref, before.services if before else (), after.services if after else ())
         state.secret_users.replace(ref, _secrets(before), _secrets(after))
+        state.claim_users.replace(ref, _claimed(before), _claimed(after))
         state.tls_users.replace(ref, _tls_names(before), _tls_names(after))
         state.upstreams.replace(ref, before.backends if before else {}, after.backends if after else {})
 
@@ -172,7 +175,10 @@ class _Change:
             for ref in self.touched:
                 # The hosts that an object claimed before are those of its routes as they were written.
                 hosts |= state.owners.replace_object(ref, _routes(state.objects.get(ref)))
-            changed.update(state.owners.settle(hosts))
+            moved, told = state.owners.settle(hosts)
+            changed.update(told)
+            for host in moved:
+                changed.update(state.claim_users.of(host))
         for ref in changed:
             before = state.kept.pop(ref, ())
             after = _routes(state.objects.get(ref))
@@ -282,6 +288,10 @@ def _routes(one: Translated | None) -> tuple[Route, ...]:
 
 def _secrets(one: Translated | None) -> set[ObjectRef]:
     return {secret_ref(claim.secret) for claim in one.claims if claim.secret} if one is not None else set()
+
+
+def _claimed(one: Translated | None) -> set[str]:
+    return {claim.host for claim in one.claims} if one is not None else set()
 
 
 def _tls_names(one: Translated | None) -> set[str]:

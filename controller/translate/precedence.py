@@ -163,19 +163,21 @@ class Owners:
             self._named[ref] = new
         return old.keys() | new.keys()
 
-    def settle(self, touched: Iterable[str]) -> list[ObjectRef]:
-        """Decide hosts anew; return everybody who names one whose owner changed."""
+    def settle(self, touched: Iterable[str]) -> tuple[list[str], list[ObjectRef]]:
+        """Decide hosts anew; return those whose owner changed, and everybody whose routes name one of them."""
+        hosts: list[str] = []
         told: list[ObjectRef] = []
         for host in touched:
             claims = self._claims.get(host)
             before = self._owners.pop(host, None)
-            if not claims:
+            if claims:
+                self._owners[host] = min(claims)
+            else:
                 self._claims.pop(host, None)
-                continue
-            owner = self._owners[host] = min(claims)
-            if owner != before:
-                told += [ObjectRef(claim.kind, claim.namespace, claim.name) for claim in claims]
-        return told
+            if self._owners.get(host) != before:
+                hosts.append(host)
+                told += [ObjectRef(claim.kind, claim.namespace, claim.name) for claim in claims or ()]
+        return hosts, told
 
     def foreign(self, host: str, namespace: str) -> HostClaim | None:
         """Return who has a host, if it is another namespace."""

@@ -54,7 +54,8 @@ def resolve_backend(
     if port is not None:
         return Backend(f"{ref.path}:{port.port}", service, port, backend.field)
     place = f"{backend.field}.port"
-    message = f'{place}: Service "{ref.path}" has no port {backend.port}; {_ports_of(service)}.'
+    asked = backend.port or '""'
+    message = f'{place}: Service "{ref.path}" has no port {asked}; {_ports_of(service)}.'
     return Problem(owner, Reason.PORT_NOT_FOUND, place, message)
 
 

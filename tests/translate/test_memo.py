@@ -1,0 +1,171 @@
+"""What the memo is for: unchanged values stay the very same, a change costs what changed, a failure leaves nothing half done."""
+
+from typing import Any
+
+import pytest
+import trustme
+
+from controller.resources import parse_object
+from controller.sources.snapshot import Store
+from controller.translate import Memo, TranslateSettings, translate
+from controller.translate import memo as memo_module
+
+SETTINGS = TranslateSettings(implicit_class=True)
+
+
+def ws_route(name: str, path: str = "/", *, service: str = "chat", host: str = "") -> dict[str, Any]:
+    rule = {"path": {"value": path}, "websocket": {"backends": [{"service": service, "port": 80}]}}
+    spec = {"hosts": [host or f"{name}.example.com"], "rules": [rule]}
+    return {"apiVersion": "sluice.dev/v1alpha1", "kind": "WsRoute", "metadata": {"name": name, "namespace": "shop"}, "spec": spec}
+
+
+def service(name: str, **port: Any) -> dict[str, Any]:
+    ports = [{"port": 80, **port}]
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": {"ports": ports}}
+
+
+def endpoint_slice(name: str, address: str) -> dict[str, Any]:
+    labels = {"kubernetes.io/service-name": name}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "addressType": "IPv4",
+        "metadata": {"name": f"{name}-1", "namespace": "shop", "labels": labels},
+        "ports": [{"port": 8080}],
+        "endpoints": [{"addresses": [address]}],
+    }
+
+
+def store_of(*raws: dict[str, Any]) -> Store:
+    store = Store()
+    put(store, *raws)
+    return store
+
+
+def put(store: Store, *raws: dict[str, Any]) -> None:
+    for raw in raws:
+        record = parse_object(raw)
+        assert record is not None
+        store.apply(record)
+
+
+def count_translated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect the names of objects that are translated from now on."""
+    names: list[str] = []
+    real = memo_module.translate_object
+
+    def counted(item: Any, *rest: Any) -> Any:
+        names.append(item.ref.name)
+        return real(item, *rest)
+
+    monkeypatch.setattr(memo_module, "translate_object", counted)
+    return names
+
+
+def test_one_changed_object_is_the_only_one_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, memo = store_of(service("chat"), *(ws_route(f"r{number}") for number in range(20))), Memo()
+    before = translate(store.snapshot(), SETTINGS, memo).config
+    names = count_translated(monkeypatch)
+    put(store, ws_route("r7", "/new"))
+
+    after = translate(store.snapshot(), SETTINGS, memo).config
+
+    changed = {key for key, route in after.routes.items() if route is not before.routes[key]}
+    assert (names, changed, after.upstreams is before.upstreams) == (["r7"], {"wsroute/shop/r7/0"}, True)
+
+
+def test_changed_service_touches_its_users_alone_and_keeps_equal_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, memo = store_of(service("chat"), service("web"), ws_route("a"), ws_route("b", service="web")), Memo()
+    before = translate(store.snapshot(), SETTINGS, memo).config
+    names = count_translated(monkeypatch)
+    put(store, service("web", appProtocol="https"))
+
+    after = translate(store.snapshot(), SETTINGS, memo).config
+
+    assert (names, after.routes is before.routes) == (["b"], True)
+    assert (after.upstreams["shop/chat:80"] is before.upstreams["shop/chat:80"], after.upstreams["shop/web:80"].tls) == (True, True)
+
+
+def test_changed_endpoints_translate_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, memo = store_of(service("chat"), endpoint_slice("chat", "10.0.0.1"), ws_route("a")), Memo()
+    before = translate(store.snapshot(), SETTINGS, memo).config
+    names = count_translated(monkeypatch)
+    put(store, endpoint_slice("chat", "10.0.0.2"))
+
+    after = translate(store.snapshot(), SETTINGS, memo).config
+
+    assert (names, after.routes is before.routes) == ([], True)
+    assert [endpoint.address for endpoint in after.upstreams["shop/chat:80"].endpoints] == ["10.0.0.2"]
+
+
+def test_object_that_concerns_nothing_leaves_the_configuration_itself() -> None:
+    store, memo = store_of(service("chat"), ws_route("a")), Memo()
+    before = translate(store.snapshot(), SETTINGS, memo)
+    put(store, service("unused"))
+
+    after = translate(store.snapshot(), SETTINGS, memo)
+
+    assert (after.config is before.config, after.verdicts is before.verdicts, after.problems is before.problems) == (True,) * 3
+
+
+def test_winner_that_goes_frees_its_place_for_the_loser() -> None:
+    store, memo = store_of(service("chat"), ws_route("a", host="x.example.com"), ws_route("b", host="x.example.com")), Memo()
+    first = translate(store.snapshot(), SETTINGS, memo)
+    loser = parse_object(ws_route("b"))
+    winner = parse_object(ws_route("a"))
+    assert loser is not None
+    assert winner is not None
+    store.remove(winner.ref)
+
+    second = translate(store.snapshot(), SETTINGS, memo)
+
+    reasons = [translation.verdicts[loser.ref].accepted.reason for translation in (first, second)]
+    assert (reasons, second.problems) == (["RouteConflict", "Accepted"], ())
+
+
+def test_failure_in_the_middle_makes_the_next_translation_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, memo = store_of(service("chat"), ws_route("a")), Memo()
+    translate(store.snapshot(), SETTINGS, memo)
+    put(store, ws_route("a", "/new"))
+    with monkeypatch.context() as patched:
+        # By then the routes are done: a memo that went on from here would think them published.
+        patched.setattr(memo_module.Upstreams, "settle", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            translate(store.snapshot(), SETTINGS, memo)
+
+    again = translate(store.snapshot(), SETTINGS, memo)
+
+    assert again.config == translate(store.snapshot(), SETTINGS).config
+
+
+def test_secret_that_comes_and_goes_gives_and_takes_the_host_its_certificate() -> None:
+    raw = ws_route("a")
+    raw["spec"]["tls"] = {"secretName": "one"}
+    store, memo = store_of(service("chat"), raw), Memo()
+    certificate = trustme.CA().issue_cert("a.example.com")
+    data = {"tls.crt": certificate.cert_chain_pems[0].bytes().decode(), "tls.key": certificate.private_key_pem.bytes().decode()}
+    named = {"name": "one", "namespace": "shop"}
+    secret = parse_object(
+        {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": named, "stringData": data}
+    )
+    assert secret is not None
+    found = []
+    for change in (lambda: None, lambda: store.apply(secret), lambda: store.remove(secret.ref)):
+        change()
+        translation = translate(store.snapshot(), SETTINGS, memo)
+        found.append((translation.config.tls_hosts, list(translation.config.certificates), len(translation.problems)))
+
+    assert found == [({}, [], 1), ({"a.example.com": "shop/one"}, ["shop/one"], 0), ({}, [], 1)]
+
+
+def test_other_settings_give_what_a_new_memo_gives() -> None:
+    store, memo = store_of(service("chat"), endpoint_slice("chat", "127.0.0.1"), ws_route("a")), Memo()
+    translate(store.snapshot(), SETTINGS, memo)
+    other = TranslateSettings(implicit_class=True, allow_loopback=True)
+
+    found = translate(store.snapshot(), other, memo)
+
+    assert (found.config, dict(found.verdicts)) == (
+        (fresh := translate(store.snapshot(), other)).config,
+        dict(fresh.verdicts),
+    )
