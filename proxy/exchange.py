@@ -47,10 +47,10 @@ class Request:
         "_lowered",
         "address",
         "authority",
-        "block",
         "client",
         "host",
         "id",
+        "lines",
         "method",
         "path",
         "query",
@@ -67,7 +67,7 @@ class Request:
         version: int,
         host: str,
         authority: str,
-        block: str,
+        lines: list[bytes],
         *,
         upgrade: bool,
     ) -> None:
@@ -81,8 +81,8 @@ class Request:
         """For matching: lower case, without port and trailing dot."""
         self.authority = authority
         """Host as the client sent it."""
-        self.block = block
-        """Well-formed header fields in order, each with its CRLF, bytes as Latin-1."""
+        self.lines = lines
+        """Well-formed field lines in order, without their CRLF."""
         self.upgrade = upgrade
         """A well-formed WebSocket attempt."""
         path, _, query = target.partition("?")
@@ -99,8 +99,8 @@ class Request:
         lowered = self._lowered
         if lowered is None:
             lowered = {}
-            for line in self.block.split("\r\n")[:-1]:
-                field, _, value = line.partition(":")
+            for line in self.lines:
+                field, _, value = line.decode("latin-1").partition(":")
                 lowered.setdefault(field.lower(), []).append(value.strip(" \t"))
             self._lowered = lowered
         return lowered.get(name, [])

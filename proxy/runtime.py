@@ -18,6 +18,7 @@ from proxy.deadlines import Wheel
 from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
+from proxy.http1.heads import FieldLines
 from proxy.metrics import RouteStats, WorkerStats
 from proxy.model.config import Certificate, LoadBalancing, Path, Route, Upstream
 from proxy.model.policy import Timeouts
@@ -144,6 +145,8 @@ class Runtime:
         self.settings = settings
         self.wheel = Wheel(loop)
         self.stats = WorkerStats()
+        self.request_lines = FieldLines(request=True)
+        self.response_lines = FieldLines(request=False)
         self.accesslog = accesslog
         self.certificates = certificates
         self.close_wait = settings.close_wait

@@ -12,7 +12,7 @@ from proxy.exchange import Client, Request
 from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.client import UpstreamConnection
 from proxy.http1.headers import CHUNKED, NO_BODY, Facts, ResponseFacts, read_response, split_fields
-from proxy.http1.heads import MAX_HEAD, scan_response
+from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, scan_status_line
 from proxy.http1.parsing import parse_response
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute, Runtime
@@ -65,7 +65,6 @@ class Forwarding:
         "_decoder",
         "_dialling",
         "_early",
-        "_facts",
         "_head",
         "_held",
         "_interim",
@@ -89,7 +88,14 @@ class Forwarding:
     )
 
     def __init__(
-        self, side: Side, request: Request, route: ActiveRoute, upstream: LiveUpstream, policy: LoadBalancing, facts: Facts
+        self,
+        side: Side,
+        request: Request,
+        route: ActiveRoute,
+        upstream: LiveUpstream,
+        policy: LoadBalancing,
+        facts: Facts,
+        forward: bytes,
     ) -> None:
         self._side = side
         self.request = request
@@ -97,7 +103,6 @@ class Forwarding:
         self._timeouts = route.timeouts
         self._upstream = upstream
         self._policy = policy
-        self._facts = facts
         self._pool: EndpointPool | None = None
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
@@ -124,21 +129,20 @@ class Forwarding:
         self._over = False
         """Answered, or given up: it is accounted for, and nothing more is sent to the backend."""
         self._started = side.runtime.loop.time()
-        self._head = self._request_head()
+        self._head = self._request_head(facts, forward)
 
-    def _request_head(self) -> bytes:
-        request, facts = self.request, self._facts
+    def _request_head(self, facts: Facts, forward: bytes) -> bytes:
+        request = self.request
         tail = f"X-Request-ID: {request.id}\r\n"
         if facts.length == CHUNKED:
             tail += "Transfer-Encoding: chunked\r\n"
         if request.upgrade:
             tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
         host = "" if facts.authority else "Host: \r\n"
-        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (
-            request.method.encode(),
-            request.target.encode("latin-1"),
-            facts.forward,
-            (host + tail).encode(),
+        return b"%b%b%b\r\n" % (
+            f"{request.method} {request.target} HTTP/1.1\r\n".encode("latin-1"),
+            forward,
+            (host + tail).encode("latin-1"),
         )
 
     def start(self, pool: EndpointPool, early: bytes) -> None:
@@ -271,18 +275,32 @@ class Forwarding:
                 self._bad_answer()
             return
         self._held = b""
-        head, rest = data[: end + 4], data[end + 4 :]
-        regular = scan_response(head.decode("latin-1")) if end < MAX_HEAD else None
-        parsed = regular or parse_response(head, self._side.runtime.loop)
-        facts = read_response(*parsed) if parsed is not None else None
+        rest = data[end + 4 :]
+        facts, regular = self._read_answer(data, end)
         if facts is None:
             self._bad_answer()
         elif facts.status < 200:
             self._interim_answer(facts, rest)
         else:
-            if regular is not None:
-                connection.memo_head, connection.memo = head, facts
+            if regular:
+                connection.memo_head, connection.memo = data[: end + 4], facts
             self._begin_answer(facts, rest)
+
+    def _read_answer(self, data: bytes, end: int) -> tuple[ResponseFacts | None, bool]:
+        """Read the head that ends at `end`: what it says, None if it is malformed; and whether it is strictly regular."""
+        runtime = self._side.runtime
+        line_end = data.find(b"\r\n")
+        lines = data[line_end + 2 : end].split(b"\r\n") if line_end < end else []
+        kept: list[bytes] = []
+        read: list[bytes] = []
+        line = scan_status_line(data[:line_end]) if end <= MAX_HEAD - 4 and len(lines) <= MAX_FIELDS else None
+        if line is not None and runtime.response_lines.sort(lines, kept, read):
+            return read_response(*line, kept, read), True
+        parsed = parse_response(data[: end + 4], runtime.loop)
+        kept, read = [], []
+        if parsed is None or not runtime.response_lines.sort(parsed[3], kept, read):
+            return None, False
+        return read_response(*parsed[:3], kept, read), False
 
     def _interim_answer(self, facts: ResponseFacts, rest: bytes) -> None:
         self._interim += 1
@@ -301,7 +319,7 @@ class Forwarding:
             self._answer_head(rest)
 
     def _switch(self, facts: ResponseFacts, rest: bytes) -> None:
-        request_fields, answer_fields = split_fields(self.request.block), split_fields(facts.block)
+        request_fields, answer_fields = split_fields(self.request.lines), split_fields(facts.lines)
         connection, pool = self._connection, self._pool
         assert connection is not None  # noqa: S101  the 101 came by it
         assert pool is not None  # noqa: S101  as it has an endpoint

@@ -1,42 +1,21 @@
 """Header fields that a proxy must touch, and what it adds: hop-by-hop fields, forwarding fields, hosts.
 
-All other fields pass as the client wrote them. One regular expression finds the special ones in a header block; the block has
-been checked to be well-formed before (heads.py, parsing.py).
+All other fields pass as the client wrote them. heads.py has found the lines that matter here, and checked them to be well-formed.
 """
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from proxy.exchange import Answer, Client
+from proxy.http1.heads import FORWARDING
 from proxy.routing.hosts import normalise_host
 from proxy.websocket.handshake import check_attempt, is_attempt
 
 NO_BODY, CHUNKED = 0, -1
 
-_HOP = (
-    r"connection|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade"
-    r"|proxy-authenticate|proxy-authorization|http2-settings"
-)
-_FORWARDING = r"x[-_]forwarded[-_](?:for|proto|host|port|prefix|scheme|server)|x[-_]real[-_]ip|x[-_]request[-_]id|forwarded"
-_REQUEST_SPECIAL = re.compile(rf"(?im)^({_HOP}|{_FORWARDING}|host|content-length|expect)[ \t]*:[ \t]*(.*?)[ \t]*\r\n")
-_RESPONSE_SPECIAL = re.compile(rf"(?im)^({_HOP}|content-length)[ \t]*:[ \t]*(.*?)[ \t]*\r\n")
-_FIELD = re.compile(r"(?m)^([^:\r\n]+):[ \t]*(.*?)[ \t]*\r\n")
-_PLAIN_FORWARDING = frozenset(
-    (
-        "x-forwarded-for",
-        "x-forwarded-proto",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-forwarded-scheme",
-        "x-forwarded-server",
-        "x-real-ip",
-        "x-request-id",
-        "forwarded",
-    )
-)
-_KEPT_ANYWAY = frozenset(("host", "content-length", "transfer-encoding", "close", "keep-alive", "upgrade"))
+_KEPT_ANYWAY = frozenset((b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"))
 """Nominating these in Connection removes nothing: they frame or address the message (RFC 9110, 7.6.1)."""
+_NOTHING: frozenset[bytes] = frozenset()
+_EXPECT = frozenset((b"expect",))
 
 BAD_HOST = Answer(400, "The request must have exactly one valid Host field.", close=True)
 BAD_LENGTH = Answer(400, "The request's length is not given in exactly one valid way.", close=True)
@@ -44,23 +23,30 @@ BAD_EXPECT = Answer(417, "The only expectation that is supported is 100-continue
 BAD_REQUEST = Answer(400, "The request is malformed.", close=True)
 
 
-def split_fields(block: str) -> list[tuple[str, str]]:
-    """Split a well-formed header block into names and values."""
-    return _FIELD.findall(block)
+def split_fields(lines: Iterable[bytes]) -> list[tuple[str, str]]:
+    """Split well-formed field lines into names and values."""
+    return [(name, value.strip(" \t")) for name, _, value in (line.decode("latin-1").partition(":") for line in lines)]
+
+
+def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
+    """Leave the lines of some fields out, by their lower-case names."""
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
 class Facts:
-    """What a request's header block says, and the part of it that goes on to the backend.
+    """What a request's header fields say beside the ordinary ones, and what goes to the backend in their place.
 
-    Depends on nothing but the block, the connection and the version: a block that is sent again need not be read again.
+    Depends on nothing but the lines that heads.py calls READ or TAKEN, the connection and the version: where these are the same
+    again, the facts are.
     """
 
     __slots__ = (
+        "added",
         "address",
         "attempt",
         "authority",
+        "dropped",
         "expect",
-        "forward",
         "host",
         "keep_alive",
         "length",
@@ -78,8 +64,10 @@ class Facts:
         self.attempt = False
         """Asks for a WebSocket, well or badly; `wrong` says how badly."""
         self.wrong: Answer | None = None
-        self.forward = b""
-        """Fields for the backend, without Connection, Upgrade and X-Request-ID."""
+        self.added = b""
+        """Fields for the backend beside the client's own, each with its CRLF, without Connection, Upgrade and X-Request-ID."""
+        self.dropped = _NOTHING
+        """Lower-case names of ordinary fields that do not go to the backend all the same."""
         self.request_id = ""
         """X-Request-ID of a trusted peer; empty: make one."""
         self.address = ""
@@ -87,44 +75,36 @@ class Facts:
 
 
 def read_request(
-    block: str, method: str, version: int, client: Client, *, trusts: Callable[[str], bool], forwarded: bool
+    lines: list[bytes], method: str, version: int, client: Client, *, trusts: Callable[[str], bool], forwarded: bool
 ) -> Facts | Answer:
-    """Read a well-formed header block; return what it says, or the answer to it if it is not exactly one thing."""
+    """Read the field lines that matter; return what they say, or the answer if the request is not exactly one thing."""
     facts = Facts()
     lengths: list[str] = []
     hosts: list[str] = []
     codings: list[str] = []
-    connection: list[str] = []
+    connection: list[bytes] = []
     upgrades = False
     incoming: list[tuple[str, str]] = []
-    kept: list[str] = []
-    position = 0
-    for match in _REQUEST_SPECIAL.finditer(block):
-        name = match[1].lower()
-        value = match[2]
-        if name == "host":
+    for line in lines:
+        raw_name, _, raw_value = line.partition(b":")
+        name = raw_name.lower()
+        value = raw_value.strip(b" \t").decode("latin-1")
+        if name == b"host":
             hosts.append(value)
-            continue
-        if name == "content-length":
+        elif name == b"connection":
+            connection += [token for part in raw_value.split(b",") if (token := part.strip(b" \t").lower())]
+        elif name == b"content-length":
             lengths.append(value)
-            continue
-        if name == "expect":
+        elif name == b"transfer-encoding":
+            codings.append(value.lower())
+        elif name == b"expect":
             if value.lower() != "100-continue":
                 return BAD_EXPECT
             facts.expect = version >= 11
-            if facts.expect:
-                continue
-        elif name == "connection":
-            connection += [token for part in value.split(",") if (token := part.strip(" \t").lower())]
-        elif name == "transfer-encoding":
-            codings.append(value.lower())
-        elif name == "upgrade":
+        elif name == b"upgrade":
             upgrades = True
-        elif name in _PLAIN_FORWARDING:
-            incoming.append((name, value))
-        kept.append(block[position : match.start()])
-        position = match.end()
-    kept.append(block[position:])
+        elif name in FORWARDING:
+            incoming.append((name.decode(), value))
     if len(hosts) != 1:
         if hosts or version >= 11:
             return BAD_HOST
@@ -137,30 +117,23 @@ def read_request(
     if length is None:
         return BAD_LENGTH
     facts.length = length
-    facts.keep_alive = "close" not in connection and (version >= 11 or "keep-alive" in connection)
-    ordinary = "".join(kept)
-    nominated = set(connection) - _KEPT_ANYWAY
-    if nominated:
-        ordinary = _without(ordinary, nominated)
-    if upgrades and version >= 11 and "upgrade" in connection:
-        fields = split_fields(block)
+    facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection)
+    facts.dropped = frozenset(connection) - _KEPT_ANYWAY
+    if version < 11:
+        facts.dropped |= _EXPECT
+    if upgrades and version >= 11 and b"upgrade" in connection:
+        fields = split_fields(lines)
         if is_attempt(version, fields):
             facts.attempt = True
             facts.wrong = check_attempt(method, fields, has_body=length != NO_BODY)
     if upgrades and not facts.attempt:
         # Bytes behind an Upgrade that is not followed may be meant for the other protocol: they are never read as a request.
         facts.keep_alive = False
-    trusted = dict(incoming) if client.trusted else {}
-    facts.address, added = _forwarding_fields(
-        facts.authority, client, incoming if client.trusted else [], trusts, forwarded=forwarded
-    )
-    facts.request_id = trusted.get("x-request-id", "")
-    facts.forward = (ordinary + added).encode("latin-1")
+    trusted = incoming if client.trusted else []
+    facts.address, added = _forwarding_fields(facts.authority, client, trusted, trusts, forwarded=forwarded)
+    facts.request_id = dict(trusted).get("x-request-id", "")
+    facts.added = added.encode("latin-1")
     return facts
-
-
-def _without(block: str, names: set[str]) -> str:
-    return "".join(match[0] for match in _FIELD.finditer(block) if match[1].lower() not in names)
 
 
 def _body_length(lengths: list[str], codings: list[str], version: int) -> int | None:
@@ -213,14 +186,14 @@ def _forwarding_fields(
 
 
 class ResponseFacts:
-    """What a response's header block says, and what of it goes to the client."""
+    """What a response's head says, and what of it goes to the client."""
 
-    __slots__ = ("block", "chunked", "forward", "keep_alive", "length", "reason", "status")
+    __slots__ = ("chunked", "forward", "keep_alive", "length", "lines", "status")
 
-    def __init__(self, status: int, reason: str, block: str) -> None:
+    def __init__(self, status: int, lines: list[bytes]) -> None:
         self.status = status
-        self.reason = reason
-        self.block = block
+        self.lines = lines
+        """The field lines that the proxy reads, as heads.py sorts them."""
         self.chunked = False
         self.length = -1
         """Content-Length; -1: none."""
@@ -229,41 +202,32 @@ class ResponseFacts:
         """Status line and fields for an HTTP/1.1 client, without Connection, Transfer-Encoding and the empty line."""
 
 
-def read_response(status: int, reason: str, version: int, block: str) -> ResponseFacts | None:
-    """Read a well-formed header block of a backend; None: its framing is not exactly one thing."""
-    facts = ResponseFacts(status, reason, block)
-    connection: list[str] = []
-    lengths: list[str] = []
-    codings: list[str] = []
-    kept: list[str] = []
-    position = 0
-    for match in _RESPONSE_SPECIAL.finditer(block):
-        name, value = match[1].lower(), match[2]
-        if name == "content-length":
+def read_response(status: int, reason: str, version: int, kept: list[bytes], read: list[bytes]) -> ResponseFacts | None:
+    """Read a backend's field lines, sorted by heads.py; None: their framing is not exactly one thing."""
+    facts = ResponseFacts(status, read)
+    connection: list[bytes] = []
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    for line in read:
+        raw_name, _, raw_value = line.partition(b":")
+        name, value = raw_name.lower(), raw_value.strip(b" \t")
+        if name == b"content-length":
             lengths.append(value)
-            if len(lengths) == 1:
-                continue
-        elif name == "connection":
-            connection += [token for part in value.split(",") if (token := part.strip(" \t").lower())]
-        elif name == "transfer-encoding":
+        elif name == b"connection":
+            connection += [token for part in value.split(b",") if (token := part.strip(b" \t").lower())]
+        elif name == b"transfer-encoding":
             codings.append(value.lower())
-        elif name == "proxy-authenticate":
-            continue
-        kept.append(block[position : match.start()])
-        position = match.end()
-    kept.append(block[position:])
     if codings:
-        if codings != ["chunked"] or lengths or version < 11:
+        if codings != [b"chunked"] or lengths or version < 11:
             return None
         facts.chunked = True
     elif lengths:
         value = lengths[0]
-        if len(lengths) > 1 or not value.isascii() or not value.isdigit() or len(value) > 18:
+        if len(lengths) > 1 or not value.isdigit() or len(value) > 18:
             return None
         facts.length = int(value)
-    facts.keep_alive = "close" not in connection and (version >= 11 or "keep-alive" in connection)
-    ordinary = "".join(kept)
-    if nominated := set(connection) - _KEPT_ANYWAY:
-        ordinary = _without(ordinary, nominated)
-    facts.forward = f"HTTP/1.1 {status} {reason}\r\n{ordinary}".encode("latin-1")
+    facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection)
+    if dropped := frozenset(connection) - _KEPT_ANYWAY:
+        kept = without(kept, dropped)
+    facts.forward = b"\r\n".join((f"HTTP/1.1 {status} {reason}".encode("latin-1"), *kept, b""))
     return facts

@@ -21,8 +21,8 @@ TOO_LONG = Answer(414, "The request's target is too long.", close=True)
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n)")
-_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"[!-\"$-~]+")
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
@@ -47,8 +47,8 @@ def judge_partial(data: bytes) -> Answer | None:
     return None
 
 
-def parse_request(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[str, str, int, str] | Answer:
-    """Parse a whole head, the empty line included: method, target in origin-form, version, header block; or the answer to it."""
+def parse_request(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[str, str, int, list[bytes]] | Answer:
+    """Parse a whole head, the empty line included: method, target in origin-form, version, field lines; or the answer to it."""
     if (wrong := judge_partial(head)) is not None:
         return wrong
     line = head[: head.index(b"\r\n")].decode("latin-1")
@@ -85,18 +85,17 @@ def parse_request(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[str, st
     if len(messages) != 1:
         return BAD_REQUEST
     message = messages[0][0]
-    block = "".join(f"{name.decode('latin-1')}: {value.decode('latin-1')}\r\n" for name, value in message.raw_headers)
-    if any(_BAD_VALUE.search(value.decode("latin-1")) for _, value in message.raw_headers):
+    if any(_BAD_VALUE.search(value) for _, value in message.raw_headers):
         return BAD_REQUEST
     if target != "*" or method != "OPTIONS":
-        origin = _origin_form(target, block)
+        origin = _origin_form(target, [value.decode("latin-1") for name, value in message.raw_headers if name.lower() == b"host"])
         if origin is None:
             return BAD_REQUEST
         target = origin
-    return method, target, 11 if version == "HTTP/1.1" else 10, block
+    return method, target, 11 if version == "HTTP/1.1" else 10, [name + b": " + value for name, value in message.raw_headers]
 
 
-def _origin_form(target: str, block: str) -> str | None:
+def _origin_form(target: str, hosts: list[str]) -> str | None:
     """Return the origin-form of a target; an absolute-form must name the Host that is sent (RFC 9112, 3.2.2)."""
     if target.startswith("/"):
         return target
@@ -105,7 +104,6 @@ def _origin_form(target: str, block: str) -> str | None:
         return None
     cut = min((place for place in (rest.find("/"), rest.find("?")) if place >= 0), default=len(rest))
     authority, path = rest[:cut], rest[cut:]
-    hosts = [line.partition(":")[2].strip() for line in block.split("\r\n") if line.lower().startswith("host:")]
     if "@" in authority or [_bare(scheme, authority)] != [_bare(scheme, host) for host in hosts]:
         return None
     return path if path.startswith("/") else "/" + path
@@ -115,8 +113,8 @@ def _bare(scheme: str, authority: str) -> str:
     return authority.lower().removesuffix(":443" if scheme.lower() == "https" else ":80")
 
 
-def parse_response(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[int, str, int, str] | None:
-    """Parse a whole head of a backend's answer: status, reason, version, header block; None: it is malformed."""
+def parse_response(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[int, str, int, list[bytes]] | None:
+    """Parse a whole head of a backend's answer: status, reason, version, field lines; None: it is malformed."""
     if len(head) > MAX_HEAD or _BARE_LF.search(head) or _BARE_CR.search(head):
         return None
     lines = head[:-4].split(b"\r\n")
@@ -137,13 +135,12 @@ def parse_response(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[int, s
         parser.feed_data(head)
     except (http_exceptions.BadHttpMessage, ValueError):
         return None
-    fields: list[tuple[str, str]] = []
+    fields: list[bytes] = []
     for line in lines[1:]:
-        name, colon, value = line.decode("latin-1").partition(":")
-        value = value.strip(" \t")
+        name, colon, value = line.partition(b":")
+        value = value.strip(b" \t")
         if not colon or _TOKEN.fullmatch(name) is None or _BAD_VALUE.search(value):
             return None
-        fields.append((name, value))
-    block = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        fields.append(name + b": " + value)
     reason = cast("bytes", status[3] or b"").decode("latin-1")
-    return int(status[2]), reason, 11 if status[1] == b"1" else 10, block
+    return int(status[2]), reason, 11 if status[1] == b"1" else 10, fields

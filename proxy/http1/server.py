@@ -13,8 +13,8 @@ from proxy.deadlines import Deadline
 from proxy.exchange import Answer, Client, Request
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
 from proxy.http1.forwarding import Forwarding
-from proxy.http1.headers import NO_BODY, Facts, read_request
-from proxy.http1.heads import scan_request
+from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, without
+from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
 from proxy.runtime import NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
 
@@ -28,9 +28,12 @@ class ServerConnection:
     __slots__ = (
         "_busy",
         "_filtering",
-        "_memo_block",
         "_memo_facts",
-        "_memo_key",
+        "_memo_fields",
+        "_memo_forward",
+        "_memo_lines",
+        "_memo_read",
+        "_memo_version",
         "buffer",
         "client",
         "closing",
@@ -60,9 +63,14 @@ class ServerConnection:
         self.deadline = Deadline(self._expired)
         self._busy = False
         self._filtering: asyncio.Task[None] | None = None
-        self._memo_block = ""
-        self._memo_key: tuple[str, int] = ("", 0)
         self._memo_facts: Facts | None = None
+        """Of the last head: what its fields said, its bytes behind the request line, its lines, those that were read, its version,
+        and what of it went to the backend."""
+        self._memo_fields = b""
+        self._memo_lines: list[bytes] = []
+        self._memo_read: list[bytes] = []
+        self._memo_version = 0
+        self._memo_forward = b""
 
     def _not_connected(self, data: bytes) -> None:
         raise AssertionError(f"{len(data)} bytes before the connection was made")
@@ -133,7 +141,17 @@ class ServerConnection:
                 data = data[2:]
             elif data == b"\r\n"[: len(data)]:
                 return False
-        end = data.find(b"\r\n\r\n")
+        line_end = data.find(b"\r\n")
+        memo = self._memo_fields
+        # Clients repeat their fields byte for byte; what is remembered ends with the empty line.
+        if memo and 0 < line_end <= MAX_LINE and data.startswith(memo, line_end):
+            line = scan_request_line(data[:line_end])
+            facts = self._memo_facts
+            if line is not None and facts is not None and line[2] == self._memo_version:
+                self.buffer = data[line_end + len(memo) :]
+                self._begin(line, self._memo_lines, facts, self._memo_forward)
+                return True
+        end = data.find(b"\r\n\r\n", max(0, line_end))
         if end < 0:
             wrong = judge_partial(data)
             if wrong is not None:
@@ -143,35 +161,53 @@ class ServerConnection:
                 self.served = False
                 self.arm(self.runtime.settings.header_timeout)
             return False
-        head, self.buffer = data[: end + 4], data[end + 4 :]
-        parsed = scan_request(head.decode("latin-1")) if end < BUFFER_LIMIT else None
-        if parsed is None:
-            judged = parse_request(head, self.runtime.loop)
+        self.buffer = data[end + 4 :]
+        return self._read_head(data, line_end, end)
+
+    def _read_head(self, data: bytes, line_end: int, end: int) -> bool:
+        """Read a head whose line ends at `line_end` and whose fields end at `end`; False: it is refused."""
+        runtime = self.runtime
+        line: tuple[str, str, int] | None = None
+        lines = data[line_end + 2 : end].split(b"\r\n") if line_end < end else []
+        kept: list[bytes] = []
+        read: list[bytes] = []
+        if end <= MAX_HEAD - 4 and line_end <= MAX_LINE and len(lines) <= MAX_FIELDS:
+            line = scan_request_line(data[:line_end])
+        if line is None or not runtime.request_lines.sort(lines, kept, read):
+            judged = parse_request(data[: end + 4], runtime.loop)
             if isinstance(judged, Answer):
                 self.refuse(judged)
                 return False
-            parsed = judged
-        self._begin(*parsed)
+            line, lines = judged[:3], judged[3]
+            kept, read = [], []
+            if not runtime.request_lines.sort(lines, kept, read):
+                self.refuse(BAD_REQUEST)
+                return False
+        facts = self._memo_facts
+        # What the fields say depends on the method only where it is judged as a handshake.
+        if facts is None or read != self._memo_read or line[2] != self._memo_version or facts.attempt:
+            found = read_request(read, line[0], line[2], self.client, trusts=runtime.trusts, forwarded=runtime.settings.forwarded)
+            if isinstance(found, Answer):
+                self.refuse(found)
+                return False
+            facts = self._memo_facts = found
+            self._memo_read, self._memo_version = read, line[2]
+        if facts.dropped:
+            kept = without(kept, facts.dropped)
+        kept.append(facts.added)
+        forward = b"\r\n".join(kept)
+        # Whether an attempt is well-formed depends on its method too.
+        self._memo_fields = b"" if facts.attempt else data[line_end : end + 4]
+        self._memo_lines, self._memo_forward = lines, forward
+        self._begin(line, lines, facts, forward)
         return True
 
-    def _begin(self, method: str, target: str, version: int, block: str) -> None:
+    def _begin(self, line: tuple[str, str, int], lines: list[bytes], facts: Facts, forward: bytes) -> None:
+        """Begin a request; `forward` is the part of its fields that goes to the backend."""
         runtime = self.runtime
-        facts = self._memo_facts
-        # What a block says depends on the method only where it is judged as a handshake.
-        if (
-            facts is None
-            or block != self._memo_block
-            or self._memo_key[1] != version
-            or (facts.attempt and self._memo_key[0] != method)
-        ):
-            read = read_request(block, method, version, self.client, trusts=runtime.trusts, forwarded=runtime.settings.forwarded)
-            if isinstance(read, Answer):
-                self.refuse(read)
-                return
-            facts = read
-            self._memo_block, self._memo_key, self._memo_facts = block, (method, version), facts
+        method, target, version = line
         request = Request(
-            self.client, method, target, version, facts.host, facts.authority, block, upgrade=facts.attempt and facts.wrong is None
+            self.client, method, target, version, facts.host, facts.authority, lines, upgrade=facts.attempt and facts.wrong is None
         )
         request.address = facts.address
         request.id = facts.request_id or runtime.make_id()
@@ -189,24 +225,26 @@ class ServerConnection:
             return
         route, verdict = decided
         if verdict is None:
-            self._forward(request, route, facts)
+            self._forward(request, route, facts, forward)
         elif isinstance(verdict, Answer):
             self.answer(verdict, request, route, body_follows=facts.length != NO_BODY)
         else:
-            self._filtering = runtime.loop.create_task(self._filter(verdict, request, route, facts))
+            self._filtering = runtime.loop.create_task(self._filter(verdict, request, route, facts, forward))
 
-    async def _filter(self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute, facts: Facts) -> None:
+    async def _filter(
+        self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute, facts: Facts, forward: bytes
+    ) -> None:
         answer = await verdict
         self._filtering = None
         if self.lost:
             return
         if answer is None:
-            self._forward(request, route, facts)
+            self._forward(request, route, facts, forward)
         else:
             self.answer(answer, request, route, body_follows=facts.length != NO_BODY)
         self.proceed()
 
-    def _forward(self, request: Request, route: ActiveRoute, facts: Facts) -> None:
+    def _forward(self, request: Request, route: ActiveRoute, facts: Facts, forward: bytes) -> None:
         target = route.websocket if request.upgrade else route.http
         upstream = target.pick() if target is not None else None
         if target is None or upstream is None:
@@ -216,7 +254,7 @@ class ServerConnection:
         if pool is None:
             self.answer(NO_ENDPOINTS, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
             return
-        forwarding = Forwarding(self, request, route, upstream, target.policy, facts)
+        forwarding = Forwarding(self, request, route, upstream, target.policy, facts, forward)
         self.forwarding = forwarding
         early = self.buffer
         if facts.length == NO_BODY:

@@ -6,7 +6,6 @@ of them lead to the same route (spec/wire.md, RFC 3986 section 6.2.2).
 
 import re
 
-_SUSPICIOUS = re.compile(r"//|/\.|;|%|\\")
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
 _BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -14,7 +13,8 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 def is_plain(path: str) -> bool:
     """Tell whether a path has only one reading."""
-    return _SUSPICIOUS.search(path) is None
+    # Five searches for what is hardly ever there are twice as fast as one for any of them.
+    return not ("%" in path or "//" in path or "/." in path or ";" in path or "\\" in path)
 
 
 def _decode_unreserved(path: str) -> str:

@@ -10,7 +10,8 @@ from proxy.exchange import Client, Request
 
 
 def make_request(target: str = "/x", agent: str = "t") -> Request:
-    request = Request(Client(peer="10.0.0.9"), "GET", target, 11, "a.test", "a.test", f"User-Agent: {agent}\r\n", upgrade=False)
+    lines = [f"User-Agent: {agent}".encode("latin-1")]
+    request = Request(Client(peer="10.0.0.9"), "GET", target, 11, "a.test", "a.test", lines, upgrade=False)
     request.id = "id1"
     return request
 

@@ -95,7 +95,7 @@ class Bench:
         self.endpoint = Endpoint()
         self.tunnel = Tunnel(
             self.host,
-            request=Request(Client(peer="10.0.0.9"), "GET", "/", 11, "a.test", "a.test", "", upgrade=True),
+            request=Request(Client(peer="10.0.0.9"), "GET", "/", 11, "a.test", "a.test", [], upgrade=True),
             stats=self.stats,
             service="test/backend:80",
             endpoint=self.endpoint,
