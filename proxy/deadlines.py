@@ -5,7 +5,10 @@ late by at most one tick and never early.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
+
+_log = logging.getLogger("sluice.deadlines")
 
 TICK = 0.1
 """Seconds between turns of the wheel."""
@@ -14,7 +17,7 @@ TICK = 0.1
 class Deadline:
     """Something that happens at a time unless it is pushed back or cancelled first."""
 
-    __slots__ = ("_filed", "at", "expire")
+    __slots__ = ("_filed", "_slot", "at", "expire")
 
     def __init__(self, expire: Callable[[], None]) -> None:
         self.expire = expire
@@ -22,6 +25,7 @@ class Deadline:
         """Loop time at which `expire` is called once; 0: not set. Write it freely to push a filed deadline back or cancel it.
         To set one that may be earlier than before, use `Wheel.file`."""
         self._filed = 0.0
+        self._slot = 0
 
 
 class Wheel:
@@ -31,7 +35,7 @@ class Wheel:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._buckets: dict[int, list[Deadline]] = {}
+        self._buckets: dict[int, dict[Deadline, None]] = {}
         self.now = loop.time()
         """Loop time as of the last turn: cheap to read, at most a tick old."""
         self._turned = int(self.now / TICK)
@@ -41,17 +45,33 @@ class Wheel:
         """Let `deadline` expire `after` seconds from now. An earlier filing of it is replaced."""
         at = self._loop.time() + after
         deadline.at = at
-        if not deadline._filed or at < deadline._filed:  # noqa: SLF001  the wheel owns this field
+        if not deadline._filed:  # noqa: SLF001  the wheel owns this field
+            self._file(deadline, at)
+        elif at < deadline._filed:  # noqa: SLF001
+            self._unfile(deadline)
             self._file(deadline, at)
 
+    def drop(self, deadline: Deadline) -> None:
+        """Cancel `deadline` and forget it, and what it would have called: for owners that end."""
+        deadline.at = 0.0
+        if deadline._filed:  # noqa: SLF001
+            deadline._filed = 0.0  # noqa: SLF001
+            self._unfile(deadline)
+
+    def _unfile(self, deadline: Deadline) -> None:
+        bucket = self._buckets.get(deadline._slot)  # noqa: SLF001
+        if bucket is not None:  # else the turn of that slot is under way
+            del bucket[deadline]
+
     def _file(self, deadline: Deadline, at: float) -> None:
-        deadline._filed = at  # noqa: SLF001
         slot = max(int(at / TICK) + 1, self._turned + 1)
+        deadline._filed = at  # noqa: SLF001
+        deadline._slot = slot  # noqa: SLF001
         bucket = self._buckets.get(slot)
         if bucket is None:
-            self._buckets[slot] = [deadline]
+            self._buckets[slot] = {deadline: None}
         else:
-            bucket.append(deadline)
+            bucket[deadline] = None
 
     def _turn(self) -> None:
         self._handle = self._loop.call_later(TICK, self._turn)
@@ -60,17 +80,19 @@ class Wheel:
         first, self._turned = self._turned + 1, slot
         for number in range(first, slot + 1):
             for deadline in self._buckets.pop(number, ()):
-                self._look(deadline, now)
+                if deadline._filed and deadline._slot == number:  # noqa: SLF001  else it was dropped or filed again in this turn
+                    deadline._filed = 0.0  # noqa: SLF001
+                    self._look(deadline, now)
 
     def _look(self, deadline: Deadline, now: float) -> None:
-        if int(deadline._filed / TICK) + 1 > int(now / TICK):  # noqa: SLF001
-            return  # filed again elsewhere, earlier or later: that filing counts
-        deadline._filed = 0.0  # noqa: SLF001
         if not deadline.at:
             return
         if deadline.at <= now:
             deadline.at = 0.0
-            deadline.expire()
+            try:
+                deadline.expire()
+            except Exception:  # noqa: BLE001  one owner's fault must not cost the others their deadlines
+                _log.exception("a deadline failed")
         else:
             self._file(deadline, deadline.at)
 

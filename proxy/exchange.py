@@ -105,6 +105,11 @@ class Request:
             self._lowered = lowered
         return lowered.get(name, [])
 
+    def forget_fields(self) -> None:
+        """Let go of the field lines; `values` finds nothing any more."""
+        self.lines = []
+        self._lowered = None
+
     def subprotocols(self) -> list[str]:
         """Return the subprotocols offered (RFC 6455, 11.3.4)."""
         return [token for value in self.values("sec-websocket-protocol") for part in value.split(",") if (token := part.strip())]

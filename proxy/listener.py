@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from proxy.deadlines import Deadline
 from proxy.exchange import Client
-from proxy.http1.server import ServerProtocol
+from proxy.http1.server import SecureServerProtocol, ServerProtocol
 from proxy.runtime import Runtime
 from proxy.tls.client_hello import (
     ALERT_DECODE_ERROR,
@@ -261,7 +261,7 @@ class Greeting:
         result = "failed"
         try:
             await runtime.loop.connect_accepted_socket(
-                lambda: ServerProtocol(runtime, client),
+                lambda: SecureServerProtocol(runtime, client),
                 self._sock,
                 ssl=tls.base,
                 ssl_handshake_timeout=max(left, 0.001),
@@ -289,7 +289,7 @@ class Greeting:
     def _forget(self) -> bool:
         """Leave the loop and the wheel; False: that was done before."""
         self._sleep()
-        self._deadline.at = 0.0
+        self._listener.runtime.wheel.drop(self._deadline)
         if self not in self._listener.greetings:
             return False
         self._listener.greetings.discard(self)

@@ -25,6 +25,7 @@ from proxy.model.policy import Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
 from proxy.routing.table import Entry as TableEntry
+from proxy.scratch import Scratch
 from proxy.upstream.balance import Shares
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
 from proxy.websocket.tunnel import Tunnel
@@ -144,6 +145,7 @@ class Runtime:
         self.loop = loop
         self.settings = settings
         self.wheel = Wheel(loop)
+        self.scratch = Scratch()
         self.stats = WorkerStats()
         self.request_lines = FieldLines(request=True)
         self.response_lines = FieldLines(request=False)
@@ -254,7 +256,7 @@ class Runtime:
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:
         live = self.upstreams.get(name)
         if live is None:
-            live = self.upstreams[name] = LiveUpstream(name, self.stats.service(name), self.wheel, self.loop)
+            live = self.upstreams[name] = LiveUpstream(name, self.stats.service(name), self.wheel, self.scratch, self.loop)
         live.update(upstream, self._upstream_tls)
         self.stats.set_endpoints(name, len(live.ready), len(live.draining))
 

@@ -8,6 +8,7 @@ import asyncio
 from typing import Protocol, cast
 
 from proxy.http1.headers import ResponseFacts
+from proxy.scratch import Inbox, Scratch
 
 
 class Turn(Protocol):
@@ -75,14 +76,13 @@ class UpstreamConnection:
         self.transport.abort()
 
 
-class UpstreamProtocol(asyncio.Protocol):
-    """The shell of a connection, as asyncio wants it."""
+class _Shell(asyncio.BaseProtocol):
+    """What the shells of plain and TLS connections have in common: everything but the reading."""
 
-    __slots__ = ("connection", "data_received")
+    __slots__ = ("connection",)
 
     def __init__(self, connection: UpstreamConnection) -> None:
         self.connection = connection
-        self.data_received = connection.received  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -107,3 +107,25 @@ class UpstreamProtocol(asyncio.Protocol):
         """Tell the exchange to go on."""
         if self.connection.turn is not None:
             self.connection.turn.upstream_ready()
+
+
+class UpstreamProtocol(_Shell, asyncio.Protocol):
+    """The shell of a plain connection, as asyncio wants it."""
+
+    __slots__ = ("data_received",)
+
+    def __init__(self, connection: UpstreamConnection) -> None:
+        super().__init__(connection)
+        self.data_received = connection.received  # type: ignore[method-assign]
+
+
+class SecureUpstreamProtocol(_Shell, asyncio.BufferedProtocol):
+    """The shell of a TLS connection."""
+
+    __slots__ = ("buffer_updated", "get_buffer")
+
+    def __init__(self, connection: UpstreamConnection, scratch: Scratch) -> None:
+        super().__init__(connection)
+        inbox = Inbox(scratch, connection.received)
+        self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
+        self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, witho
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
 from proxy.runtime import NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
+from proxy.scratch import Inbox
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
@@ -344,7 +345,7 @@ class ServerConnection:
 
     def release(self) -> None:
         """Let go of the connection: a tunnel has taken it."""
-        self.deadline.at = 0.0
+        self.runtime.wheel.drop(self.deadline)
         self.forwarding = None
         self.lost = True
         self.runtime.connections.discard(self)
@@ -352,7 +353,7 @@ class ServerConnection:
     def connection_lost(self) -> None:
         """Take note that the client is gone."""
         self.lost = True
-        self.deadline.at = 0.0
+        self.runtime.wheel.drop(self.deadline)
         self.runtime.connections.discard(self)
         self.runtime.stats.connection_closed(self.client.listener)
         if self._filtering is not None:
@@ -371,14 +372,13 @@ class ServerConnection:
         return not self.client.secure
 
 
-class ServerProtocol(asyncio.Protocol):
-    """The shell of a client's connection, as asyncio wants it."""
+class _Shell(asyncio.BaseProtocol):
+    """What the shells of plain and TLS connections have in common: everything but the reading."""
 
-    __slots__ = ("connection", "data_received")
+    __slots__ = ("connection",)
 
     def __init__(self, runtime: Runtime, client: Client) -> None:
         self.connection = ServerConnection(runtime, client)
-        self.data_received = self.connection.received  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -403,3 +403,25 @@ class ServerProtocol(asyncio.Protocol):
         """Read the backend again."""
         if self.connection.forwarding is not None:
             self.connection.forwarding.client_ready()
+
+
+class ServerProtocol(_Shell, asyncio.Protocol):
+    """The shell of a plain connection of a client, as asyncio wants it."""
+
+    __slots__ = ("data_received",)
+
+    def __init__(self, runtime: Runtime, client: Client) -> None:
+        super().__init__(runtime, client)
+        self.data_received = self.connection.received  # type: ignore[method-assign]
+
+
+class SecureServerProtocol(_Shell, asyncio.BufferedProtocol):
+    """The shell of a client's TLS connection."""
+
+    __slots__ = ("buffer_updated", "get_buffer")
+
+    def __init__(self, runtime: Runtime, client: Client) -> None:
+        super().__init__(runtime, client)
+        inbox = Inbox(runtime.scratch, self.connection.received)
+        self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
+        self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]

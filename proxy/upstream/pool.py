@@ -5,9 +5,10 @@ import ssl
 from collections.abc import Collection, Mapping
 
 from proxy.deadlines import Deadline, Wheel
-from proxy.http1.client import UpstreamConnection, UpstreamProtocol
+from proxy.http1.client import SecureUpstreamProtocol, UpstreamConnection, UpstreamProtocol
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
+from proxy.scratch import Scratch
 from proxy.upstream.balance import Chooser
 
 IDLE_SECONDS = 60.0
@@ -40,10 +41,29 @@ def make_upstream_context() -> ssl.SSLContext:
 class EndpointPool:
     """The connections to one endpoint of one upstream."""
 
-    __slots__ = ("_idle", "_loop", "_reaper", "_tls", "_wheel", "address", "in_flight", "port", "retired", "sockets", "stats")
+    __slots__ = (
+        "_idle",
+        "_loop",
+        "_reaper",
+        "_scratch",
+        "_tls",
+        "_wheel",
+        "address",
+        "in_flight",
+        "port",
+        "retired",
+        "sockets",
+        "stats",
+    )
 
     def __init__(
-        self, endpoint: Endpoint, tls: ssl.SSLContext | None, stats: ServiceStats, wheel: Wheel, loop: asyncio.AbstractEventLoop
+        self,
+        endpoint: Endpoint,
+        tls: ssl.SSLContext | None,
+        stats: ServiceStats,
+        wheel: Wheel,
+        scratch: Scratch,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.address = endpoint.address
         self.port = endpoint.port
@@ -53,6 +73,7 @@ class EndpointPool:
         self.stats = stats
         self._tls = tls
         self._wheel = wheel
+        self._scratch = scratch
         self._loop = loop
         self._idle: list[UpstreamConnection] = []
         self._reaper = Deadline(self._reap)
@@ -114,7 +135,7 @@ class EndpointPool:
                 await self._loop.create_connection(lambda: UpstreamProtocol(connection), self.address, self.port)
             else:
                 await self._loop.create_connection(
-                    lambda: UpstreamProtocol(connection),
+                    lambda: SecureUpstreamProtocol(connection, self._scratch),
                     self.address,
                     self.port,
                     ssl=self._tls,
@@ -129,12 +150,13 @@ class EndpointPool:
 class LiveUpstream:
     """One upstream as it runs: its endpoints' pools and the state of its load balancing."""
 
-    __slots__ = ("_chooser", "_loop", "_pools", "_wheel", "draining", "key", "ready", "stats")
+    __slots__ = ("_chooser", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats")
 
-    def __init__(self, key: str, stats: ServiceStats, wheel: Wheel, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop) -> None:
         self.key = key
         self.stats = stats
         self._wheel = wheel
+        self._scratch = scratch
         self._loop = loop
         self._chooser = Chooser()
         self._pools: dict[PoolKey, EndpointPool] = {}
@@ -150,7 +172,7 @@ class LiveUpstream:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
             if pool is None:
-                pool = EndpointPool(endpoint, tls if upstream.tls else None, self.stats, self._wheel, self._loop)
+                pool = EndpointPool(endpoint, tls if upstream.tls else None, self.stats, self._wheel, self._scratch, self._loop)
             pools[key] = pool
             (self.ready if endpoint.state == "ready" else self.draining).append(pool)
         self._pools = pools

@@ -54,6 +54,10 @@ class Account:
         if self._log.enabled:
             self._log.socket_open(facts.request, facts.stats.route_id, facts.service, self._endpoint_name())
 
+    def forget_fields(self) -> None:
+        """Let go of the request's field lines: half a kilobyte that an idle socket need not hold."""
+        self._facts.request.forget_fields()
+
     def settle(self) -> None:
         """Add what was counted since the last time to the route's metrics."""
         messages_in, bytes_in, messages_out, bytes_out = self._counted

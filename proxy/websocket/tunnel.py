@@ -17,6 +17,7 @@ from proxy.accesslog import AccessLog
 from proxy.deadlines import Deadline, Wheel
 from proxy.exchange import Request
 from proxy.metrics import RouteStats
+from proxy.scratch import Inbox, Scratch
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
 from proxy.websocket.frames import ABNORMAL, FrameScanner
@@ -32,6 +33,7 @@ class TunnelHost(Protocol):
     """What a tunnel needs of its worker."""
 
     wheel: Wheel
+    scratch: Scratch
     accesslog: AccessLog
     tunnels: "set[Tunnel]"
     touched: "list[Tunnel]"
@@ -88,7 +90,7 @@ class Leg:
     def take_over(self) -> None:
         """Become the transport's protocol, with our limits."""
         transport = self.transport
-        transport.set_protocol(LegProtocol(self))
+        transport.set_protocol(LegProtocol(self) if self.plain else SecureLegProtocol(self))
         if transport.get_write_buffer_size():
             # Whether the one before us was told to pause cannot be known: a limit of nothing makes it so, and we are told when
             # what is left is written.
@@ -150,14 +152,13 @@ class Leg:
         self.tunnel.look(self)
 
 
-class LegProtocol(asyncio.Protocol):
-    """The shell of a leg, as asyncio wants it."""
+class _Shell(asyncio.BaseProtocol):
+    """What the shells of plain and TLS legs have in common: everything but the reading."""
 
-    __slots__ = ("data_received", "leg")
+    __slots__ = ("leg",)
 
     def __init__(self, leg: Leg) -> None:
         self.leg = leg
-        self.data_received = leg.received  # type: ignore[method-assign]
 
     def eof_received(self) -> bool:
         """Pass a FIN on; keep a plain connection open for the other direction."""
@@ -175,6 +176,28 @@ class LegProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Read the other side again."""
         self.leg.other.resume()
+
+
+class LegProtocol(_Shell, asyncio.Protocol):
+    """The shell of a plain leg, as asyncio wants it."""
+
+    __slots__ = ("data_received",)
+
+    def __init__(self, leg: Leg) -> None:
+        super().__init__(leg)
+        self.data_received = leg.received  # type: ignore[method-assign]
+
+
+class SecureLegProtocol(_Shell, asyncio.BufferedProtocol):
+    """The shell of a leg over TLS."""
+
+    __slots__ = ("buffer_updated", "get_buffer")
+
+    def __init__(self, leg: Leg) -> None:
+        super().__init__(leg)
+        inbox = Inbox(leg.tunnel.host.scratch, leg.received)
+        self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
+        self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]
 
 
 class Tunnel:
@@ -245,6 +268,8 @@ class Tunnel:
         """Take both connections over: send the 101 and what the backend sent behind it, then what the client sent early."""
         self.host.tunnels.add(self)
         self.account.open()
+        if not self.host.accesslog.enabled:
+            self.account.forget_fields()
         self.wheel.file(self.idle, self.idle_seconds)
         self.client.take_over()
         self.backend.take_over()
@@ -401,6 +426,7 @@ class Tunnel:
         self._end_while_ending(leg)
 
     def _finish(self) -> None:
-        self.idle.at = self.cut.at = 0.0
+        self.wheel.drop(self.idle)
+        self.wheel.drop(self.cut)
         self.host.tunnels.discard(self)
         self.account.close(self._code, self._by)

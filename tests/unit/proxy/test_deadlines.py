@@ -1,7 +1,8 @@
 """The wheel: never early, at most a tick late, and cheap to push back."""
 
 import asyncio
-import contextlib
+import gc
+import weakref
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,16 +96,59 @@ def test_failing_expiry_does_not_stop_the_wheel() -> None:
         raise ZeroDivisionError
 
     wheel.file(Deadline(fail), 1.0)
+    wheel.file(Deadline(lambda: fired.append(clock.time())), 1.0)
     wheel.file(Deadline(lambda: fired.append(clock.time())), 3.0)
-    with contextlib.suppress(ZeroDivisionError):
-        clock.advance(2.0)
-    clock.advance(4.0)
+    clock.advance(6.0)
 
-    assert len(fired) == 1
+    assert len(fired) == 2
+
+
+def test_dropped_deadline_is_forgotten_with_what_it_would_have_called() -> None:
+    clock, wheel = make_wheel()
+
+    class Owner:
+        def __init__(self) -> None:
+            self.deadline = Deadline(self.expired)
+
+        def expired(self) -> None:
+            raise AssertionError
+
+    owner = Owner()
+    wheel.file(owner.deadline, 75.0)
+    wheel.drop(owner.deadline)
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    clock.advance(80.0)
+
+    assert gone() is None
+
+
+def test_deadline_dropped_or_filed_again_by_another_in_the_same_turn_obeys() -> None:
+    clock, wheel = make_wheel()
+    fired: list[str] = []
+    dropped = Deadline(lambda: fired.append("dropped"))
+    again = Deadline(lambda: fired.append("again"))
+
+    def act() -> None:
+        wheel.drop(dropped)
+        wheel.file(again, 0.0)
+        wheel.file(again, 2.0)
+
+    wheel.file(Deadline(act), 1.0)
+    wheel.file(dropped, 1.0)
+    wheel.file(again, 1.0)
+    clock.advance(1.5)
+    early = list(fired)
+    clock.advance(3.0)
+
+    assert (early, fired) == ([], ["again"])
 
 
 @settings(max_examples=200)
-@given(st.lists(st.tuples(st.floats(0.0, 3.0), st.sampled_from(["file", "push", "cancel"]), st.floats(0.05, 5.0)), max_size=20))
+@given(
+    st.lists(st.tuples(st.floats(0.0, 3.0), st.sampled_from(["file", "push", "cancel", "drop"]), st.floats(0.05, 5.0)), max_size=20)
+)
 def test_any_sequence_expires_never_early_and_at_most_two_ticks_late(moves: list[tuple[float, str, float]]) -> None:
     clock, wheel = make_wheel()
     fired: list[float] = []
@@ -125,6 +169,9 @@ def test_any_sequence_expires_never_early_and_at_most_two_ticks_late(moves: list
             wanted = deadline.at = max(wanted, clock.time() + after)
         elif kind == "cancel":
             wanted = deadline.at = 0.0
+        elif kind == "drop":
+            wheel.drop(deadline)
+            wanted = 0.0
     clock.advance(10.0)
 
     assert len(fired) == bool(wanted)
