@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from proxy.deadlines import Deadline
 from proxy.exchange import Client
-from proxy.http1.server import SecureServerProtocol, ServerProtocol
+from proxy.http1.server import ServerConnection
 from proxy.runtime import Runtime
+from proxy.shells import PlainShell, SecureShell
 from proxy.tls.client_hello import (
     ALERT_DECODE_ERROR,
     ALERT_NO_APPLICATION_PROTOCOL,
@@ -184,7 +185,7 @@ class Listener:
 
     async def _serve(self, sock: socket.socket, client: Client) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: ServerProtocol(self.runtime, client), sock)
+            await self._loop.connect_accepted_socket(lambda: PlainShell(ServerConnection(self.runtime, client)), sock)
         except OSError:
             sock.close()
 
@@ -261,7 +262,7 @@ class Greeting:
         result = "failed"
         try:
             await runtime.loop.connect_accepted_socket(
-                lambda: SecureServerProtocol(runtime, client),
+                lambda: SecureShell(ServerConnection(runtime, client), runtime.scratch),
                 self._sock,
                 ssl=tls.base,
                 ssl_handshake_timeout=max(left, 0.001),

@@ -5,10 +5,9 @@ anything unexpected closes it.
 """
 
 import asyncio
-from typing import Protocol, cast
+from typing import Protocol
 
 from proxy.http1.headers import ResponseFacts
-from proxy.scratch import Inbox, Scratch
 
 
 class Turn(Protocol):
@@ -63,6 +62,11 @@ class UpstreamConnection:
     def _not_connected(self, data: bytes) -> None:
         raise AssertionError(f"{len(data)} bytes before the connection was made")
 
+    def made(self, transport: asyncio.Transport) -> None:
+        """Keep the transport."""
+        self.transport = transport
+        self.write = transport.write
+
     def received(self, data: bytes) -> None:
         """Hand bytes to the exchange; bytes that nobody asked for end the connection."""
         if self.turn is None:
@@ -75,57 +79,23 @@ class UpstreamConnection:
         self.alive = False
         self.transport.abort()
 
+    def half_closed(self) -> bool:
+        """Let the backend's FIN end the connection: nothing is written to who does not listen."""
+        return False
 
-class _Shell(asyncio.BaseProtocol):
-    """What the shells of plain and TLS connections have in common: everything but the reading."""
-
-    __slots__ = ("connection",)
-
-    def __init__(self, connection: UpstreamConnection) -> None:
-        self.connection = connection
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        # uvloop does not register its transports as what they are.
-        self.connection.transport = stream = cast("asyncio.Transport", transport)
-        self.connection.write = stream.write
-
-    def connection_lost(self, exc: Exception | None) -> None:
+    def gone(self, exc: Exception | None) -> None:
         """Tell the exchange, or the pool."""
-        connection = self.connection
-        connection.alive = False
-        connection.pool.forget(connection)
-        if connection.turn is not None:
-            connection.turn.upstream_lost(exc)
+        self.alive = False
+        self.pool.forget(self)
+        if self.turn is not None:
+            self.turn.upstream_lost(exc)
 
-    def pause_writing(self) -> None:
+    def full(self) -> None:
         """Tell the exchange that the backend does not take its bytes."""
-        if self.connection.turn is not None:
-            self.connection.turn.upstream_full()
+        if self.turn is not None:
+            self.turn.upstream_full()
 
-    def resume_writing(self) -> None:
+    def ready(self) -> None:
         """Tell the exchange to go on."""
-        if self.connection.turn is not None:
-            self.connection.turn.upstream_ready()
-
-
-class UpstreamProtocol(_Shell, asyncio.Protocol):
-    """The shell of a plain connection, as asyncio wants it."""
-
-    __slots__ = ("data_received",)
-
-    def __init__(self, connection: UpstreamConnection) -> None:
-        super().__init__(connection)
-        self.data_received = connection.received  # type: ignore[method-assign]
-
-
-class SecureUpstreamProtocol(_Shell, asyncio.BufferedProtocol):
-    """The shell of a TLS connection."""
-
-    __slots__ = ("buffer_updated", "get_buffer")
-
-    def __init__(self, connection: UpstreamConnection, scratch: Scratch) -> None:
-        super().__init__(connection)
-        inbox = Inbox(scratch, connection.received)
-        self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
-        self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]
+        if self.turn is not None:
+            self.turn.upstream_ready()

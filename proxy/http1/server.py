@@ -1,13 +1,12 @@
 """The client's side: one accepted connection, its requests in order, its deadlines.
 
-`ServerConnection` is plain and synchronous: bytes in, calls out. `ServerProtocol` is its shell. One request is under way at a
-time; what the client pipelines behind it waits in a bounded buffer while its connection is not read.
+`ServerConnection` is plain and synchronous: bytes in, calls out. One request is under way at a time; what the client pipelines
+behind it waits in a bounded buffer while its connection is not read.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable
-from typing import cast
 
 from proxy.deadlines import Deadline
 from proxy.exchange import Answer, Client, Request
@@ -17,7 +16,6 @@ from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, witho
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
 from proxy.runtime import NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
-from proxy.scratch import Inbox
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
@@ -350,8 +348,9 @@ class ServerConnection:
         self.lost = True
         self.runtime.connections.discard(self)
 
-    def connection_lost(self) -> None:
+    def gone(self, exc: Exception | None) -> None:
         """Take note that the client is gone."""
+        del exc
         self.lost = True
         self.runtime.wheel.drop(self.deadline)
         self.runtime.connections.discard(self)
@@ -371,57 +370,12 @@ class ServerConnection:
             return False
         return not self.client.secure
 
+    def full(self) -> None:
+        """Stop reading the backend: the client does not take its answer."""
+        if self.forwarding is not None:
+            self.forwarding.client_full()
 
-class _Shell(asyncio.BaseProtocol):
-    """What the shells of plain and TLS connections have in common: everything but the reading."""
-
-    __slots__ = ("connection",)
-
-    def __init__(self, runtime: Runtime, client: Client) -> None:
-        self.connection = ServerConnection(runtime, client)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        # uvloop does not register its transports as what they are.
-        self.connection.made(cast("asyncio.Transport", transport))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        del exc
-        self.connection.connection_lost()
-
-    def eof_received(self) -> bool:
-        """Take the client's FIN."""
-        return self.connection.half_closed()
-
-    def pause_writing(self) -> None:
-        """Stop reading the backend."""
-        if self.connection.forwarding is not None:
-            self.connection.forwarding.client_full()
-
-    def resume_writing(self) -> None:
+    def ready(self) -> None:
         """Read the backend again."""
-        if self.connection.forwarding is not None:
-            self.connection.forwarding.client_ready()
-
-
-class ServerProtocol(_Shell, asyncio.Protocol):
-    """The shell of a plain connection of a client, as asyncio wants it."""
-
-    __slots__ = ("data_received",)
-
-    def __init__(self, runtime: Runtime, client: Client) -> None:
-        super().__init__(runtime, client)
-        self.data_received = self.connection.received  # type: ignore[method-assign]
-
-
-class SecureServerProtocol(_Shell, asyncio.BufferedProtocol):
-    """The shell of a client's TLS connection."""
-
-    __slots__ = ("buffer_updated", "get_buffer")
-
-    def __init__(self, runtime: Runtime, client: Client) -> None:
-        super().__init__(runtime, client)
-        inbox = Inbox(runtime.scratch, self.connection.received)
-        self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
-        self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]
+        if self.forwarding is not None:
+            self.forwarding.client_ready()

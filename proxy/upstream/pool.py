@@ -5,10 +5,11 @@ import ssl
 from collections.abc import Collection, Mapping
 
 from proxy.deadlines import Deadline, Wheel
-from proxy.http1.client import SecureUpstreamProtocol, UpstreamConnection, UpstreamProtocol
+from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.scratch import Scratch
+from proxy.shells import PlainShell, SecureShell
 from proxy.upstream.balance import Chooser
 
 IDLE_SECONDS = 60.0
@@ -132,10 +133,10 @@ class EndpointPool:
         start = self._loop.time()
         async with asyncio.timeout(timeout):
             if self._tls is None:
-                await self._loop.create_connection(lambda: UpstreamProtocol(connection), self.address, self.port)
+                await self._loop.create_connection(lambda: PlainShell(connection), self.address, self.port)
             else:
                 await self._loop.create_connection(
-                    lambda: SecureUpstreamProtocol(connection, self._scratch),
+                    lambda: SecureShell(connection, self._scratch),
                     self.address,
                     self.port,
                     ssl=self._tls,

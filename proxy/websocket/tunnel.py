@@ -4,8 +4,6 @@ A tunnel is open; or broken, when one side sent a malformed header and the other
 when our close frame is on its way to both sides, each at the end of the frame that was under way there. After our close frame
 nothing more goes in that direction; the peers' answers are swallowed; whoever does not answer within --close-wait is cut. A
 connection that is lost while the tunnel is open ends the other one, when what is still to be written there is written.
-
-The asyncio protocol is a thin shell: its `data_received` is the leg's bound method, set before the transport looks it up.
 """
 
 import asyncio
@@ -17,7 +15,8 @@ from proxy.accesslog import AccessLog
 from proxy.deadlines import Deadline, Wheel
 from proxy.exchange import Request
 from proxy.metrics import RouteStats
-from proxy.scratch import Inbox, Scratch
+from proxy.scratch import Scratch
+from proxy.shells import PlainShell, SecureShell
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
 from proxy.websocket.frames import ABNORMAL, FrameScanner
@@ -90,7 +89,7 @@ class Leg:
     def take_over(self) -> None:
         """Become the transport's protocol, with our limits."""
         transport = self.transport
-        transport.set_protocol(LegProtocol(self) if self.plain else SecureLegProtocol(self))
+        transport.set_protocol(PlainShell(self) if self.plain else SecureShell(self, self.tunnel.host.scratch))
         if transport.get_write_buffer_size():
             # Whether the one before us was told to pause cannot be known: a limit of nothing makes it so, and we are told when
             # what is left is written.
@@ -109,6 +108,26 @@ class Leg:
         self.paused = False
         if not self.lost:
             self.transport.resume_reading()
+
+    def made(self, transport: asyncio.Transport) -> None:
+        """Do nothing: the connection was made long ago."""
+
+    def half_closed(self) -> bool:
+        """Pass a FIN on; keep a plain connection open for the other direction."""
+        return self.tunnel.ended(self)
+
+    def gone(self, exc: Exception | None) -> None:
+        """End the other side too."""
+        del exc
+        self.tunnel.lost(self)
+
+    def full(self) -> None:
+        """Stop reading the other side while this one does not take its bytes."""
+        self.other.pause()
+
+    def ready(self) -> None:
+        """Read the other side again."""
+        self.other.resume()
 
     def stop(self) -> None:
         """Forward nothing more of this side; read on, for its close frame."""
@@ -150,54 +169,6 @@ class Leg:
             if rest:
                 scanner.scan(rest)
         self.tunnel.look(self)
-
-
-class _Shell(asyncio.BaseProtocol):
-    """What the shells of plain and TLS legs have in common: everything but the reading."""
-
-    __slots__ = ("leg",)
-
-    def __init__(self, leg: Leg) -> None:
-        self.leg = leg
-
-    def eof_received(self) -> bool:
-        """Pass a FIN on; keep a plain connection open for the other direction."""
-        return self.leg.tunnel.ended(self.leg)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the other side too."""
-        del exc
-        self.leg.tunnel.lost(self.leg)
-
-    def pause_writing(self) -> None:
-        """Stop reading the other side while this one does not take its bytes."""
-        self.leg.other.pause()
-
-    def resume_writing(self) -> None:
-        """Read the other side again."""
-        self.leg.other.resume()
-
-
-class LegProtocol(_Shell, asyncio.Protocol):
-    """The shell of a plain leg, as asyncio wants it."""
-
-    __slots__ = ("data_received",)
-
-    def __init__(self, leg: Leg) -> None:
-        super().__init__(leg)
-        self.data_received = leg.received  # type: ignore[method-assign]
-
-
-class SecureLegProtocol(_Shell, asyncio.BufferedProtocol):
-    """The shell of a leg over TLS."""
-
-    __slots__ = ("buffer_updated", "get_buffer")
-
-    def __init__(self, leg: Leg) -> None:
-        super().__init__(leg)
-        inbox = Inbox(leg.tunnel.host.scratch, leg.received)
-        self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
-        self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]
 
 
 class Tunnel:

@@ -4,19 +4,20 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import uvloop
 
 from proxy.accesslog import AccessLog
 from proxy.exchange import Client
-from proxy.http1.server import ServerProtocol
+from proxy.http1.server import ServerConnection
 from proxy.model import wire
 from proxy.model.config import Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
 from proxy.model.policy import Policy, Timeouts
 from proxy.runtime import Runtime
 from proxy.settings import Settings
+from proxy.shells import PlainShell
 from proxy.tls.store import CertificateStore
 
 WAIT = 10.0
@@ -201,7 +202,10 @@ async def proxying(
         loop, settings or Settings(), accesslog=AccessLog("off", loop), certificates=CertificateStore(), public_https_port=443
     )
     proxy = Proxy(runtime, backend)
-    make: Callable[[], ServerProtocol] = lambda: ServerProtocol(runtime, Client(peer="127.0.0.1", port=80, trusted=trusted))  # noqa: E731
+
+    def make() -> PlainShell:
+        return PlainShell(ServerConnection(runtime, Client(peer="127.0.0.1", port=80, trusted=trusted)))
+
     server = await loop.create_server(make, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     proxy.serves(config_for(backend.port, *policies))

@@ -1,0 +1,84 @@
+"""The shells that asyncio sees: a plain connection and a TLS one. All they do is done by the stream inside, a plain object.
+
+uvloop keeps the method for reading that it finds when a protocol is set, so that is the stream's own: no read goes through here.
+"""
+
+import asyncio
+from typing import Protocol, cast
+
+from proxy.scratch import Inbox, Scratch
+
+
+class Stream(Protocol):
+    """One connection, as its owner treats it."""
+
+    def made(self, transport: asyncio.Transport) -> None:
+        """Begin."""
+
+    def received(self, data: bytes) -> None:
+        """Take what the peer sent."""
+
+    def half_closed(self) -> bool:
+        """Take the peer's FIN; True: the connection stays open for the other direction."""
+        ...
+
+    def gone(self, exc: Exception | None) -> None:
+        """Take note that the connection is gone."""
+
+    def full(self) -> None:
+        """Stop writing: the peer does not take it."""
+
+    def ready(self) -> None:
+        """Go on writing."""
+
+
+class Shell(asyncio.BaseProtocol):
+    """What both kinds have in common: everything but the reading."""
+
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        # uvloop does not register its transports as what they are.
+        self.stream.made(cast("asyncio.Transport", transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self.stream.gone(exc)
+
+    def eof_received(self) -> bool:
+        """Take the peer's FIN."""
+        return self.stream.half_closed()
+
+    def pause_writing(self) -> None:
+        """Stop writing."""
+        self.stream.full()
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        self.stream.ready()
+
+
+class PlainShell(Shell, asyncio.Protocol):
+    """A plain connection."""
+
+    __slots__ = ("data_received",)
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        self.data_received = stream.received  # type: ignore[method-assign]
+
+
+class SecureShell(Shell, asyncio.BufferedProtocol):
+    """A connection over TLS, decrypted into the worker's scratch."""
+
+    __slots__ = ("buffer_updated", "get_buffer")
+
+    def __init__(self, stream: Stream, scratch: Scratch) -> None:
+        super().__init__(stream)
+        inbox = Inbox(scratch, stream.received)
+        self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
+        self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]
