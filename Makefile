@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell tools/find-python)
 PYTEST_ARGS ?=
 
-.PHONY: help demo demo-check test lint format lock clean
+.PHONY: help demo demo-check test wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,9 +30,17 @@ demo: $(VENV)/.demo ## a chat over wss through Sluice, until Ctrl-C
 demo-check: $(VENV)/.demo ## the same on free ports, driven as a person would; ends with 0 or 1
 	@exec $(BIN)/python tools/demo_check.py
 
-test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run them all
+test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run them all, the proxy's over the compiled modules too
 	tools/install-test-packages
+	$(BIN)/python tools/build_native.py
+	SLUICE_TEST_NATIVE=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit/proxy tests/wire
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
+	rm -rf build/lib* build/temp* dist
+	SLUICE_NATIVE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build/lib* build/temp*
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, longest files
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, cast
 
 import msgspec
 
-from proxy.metrics import StatsDelta
+from proxy.deltas import StatsDelta
 from proxy.model.wire import MAX_MESSAGE_BYTES
 
 

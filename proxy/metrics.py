@@ -4,9 +4,8 @@ No labels are looked up on the hot path. The supervisor's totals and their expos
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
 
-import msgspec
+from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
 
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Bucket bounds in seconds of requests, first bytes, connects and handshakes."""
@@ -25,13 +24,6 @@ def code_label(code: int, others: set[int]) -> str:
             return "other"
         others.add(code)
     return str(code)
-
-
-class HistogramDelta(msgspec.Struct, array_like=True):
-    """What was observed since the last delta: counts per bucket (the last one is +Inf) and their sum."""
-
-    counts: list[int]
-    total: float
 
 
 class Histogram:
@@ -57,28 +49,6 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
         return delta
-
-
-class RouteDelta(msgspec.Struct, omit_defaults=True):
-    """What one route added; gauges are absolute."""
-
-    requests: Mapping[str, int] = {}
-    """`service method status`, separated by spaces, to count."""
-    duration: HistogramDelta | None = None
-    first_byte: Mapping[str, HistogramDelta] = {}
-    request_bytes: int = 0
-    response_bytes: int = 0
-    in_flight: int = 0
-    sockets: Mapping[str, int] = {}
-    handshakes: Mapping[str, int] = {}
-    handshake_duration: HistogramDelta | None = None
-    socket_duration: HistogramDelta | None = None
-    messages_in: int = 0
-    messages_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    closes: Mapping[str, int] = {}
-    """`code by`, separated by a space, to count."""
 
 
 class RouteStats:
@@ -207,16 +177,6 @@ class RouteStats:
         return delta
 
 
-class ServiceDelta(msgspec.Struct, omit_defaults=True):
-    """What one upstream added; gauges are absolute."""
-
-    connect_duration: HistogramDelta | None = None
-    connect_failures: int = 0
-    connections: int = 0
-    ready: int = 0
-    draining: int = 0
-
-
 class ServiceStats:
     """What one upstream counts in this worker."""
 
@@ -253,19 +213,6 @@ class ServiceStats:
         self._touched = False
         self._sent = (self.connections, self.ready, self.draining)
         return ServiceDelta(self.connect_duration.take(), failures, self.connections, self.ready, self.draining)
-
-
-class StatsDelta(msgspec.Struct, omit_defaults=True):
-    """What a worker added since its last delta."""
-
-    routes: Mapping[str, RouteDelta] = {}
-    services: Mapping[str, ServiceDelta] = {}
-    connections: Mapping[str, int] = {}
-    connections_total: Mapping[str, int] = {}
-    tls_handshakes: Mapping[str, int] = {}
-    tls_duration: HistogramDelta | None = None
-    loop_lag: HistogramDelta | None = None
-    log_dropped: int = 0
 
 
 class WorkerStats:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from proxy.metrics import LATENCY, LIFETIME, HistogramDelta, RouteDelta, ServiceDelta, StatsDelta, code_label
+from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
+from proxy.metrics import LATENCY, LIFETIME, code_label
 
 
 @dataclass(slots=True)

@@ -1,10 +1,23 @@
 """What all tests share."""
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 
 import pytest
 import uvloop
+
+NATIVE = Path(__file__).parent.parent / "build" / "native"
+
+if os.environ.get("SLUICE_TEST_NATIVE") == "1":
+    # The compiled modules take the place of the plain ones, here and in the processes that tests start.
+    sys.path.insert(0, str(NATIVE))
+    os.environ["PYTHONPATH"] = str(NATIVE)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    import proxy.runtime
+
+    assert proxy.runtime.__file__.endswith(".so"), "run tools/build_native.py first"
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:

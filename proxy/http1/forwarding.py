@@ -230,7 +230,7 @@ class Forwarding:
             self._bad_body()
             return b""
         self._body_bytes += sum(map(len, pieces))
-        encoded = b"".join(chunk(piece) for piece in pieces if piece)
+        encoded = b"".join([chunk(piece) for piece in pieces if piece])
         if decoder.done:
             encoded += LAST_CHUNK
             self._side.buffer = decoder.rest
@@ -431,7 +431,7 @@ class Forwarding:
         except ChunkError:
             self._broken()
             return
-        out = head + b"".join(self._encode(piece) for piece in pieces)
+        out = head + b"".join([self._encode(piece) for piece in pieces])
         size = sum(map(len, pieces))
         if decoder.done:
             self._put(out + LAST_CHUNK if self.request.version >= 11 else out, size)

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from proxy.metrics import LATENCY, LIFETIME, Histogram, HistogramDelta, RouteDelta, ServiceDelta, StatsDelta, WorkerStats
+from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
+from proxy.metrics import LATENCY, LIFETIME, Histogram, WorkerStats
 
 ROUTE = "wsroute/shop/chat/0"
 SERVICE = "shop/chat:80"

@@ -1,0 +1,43 @@
+"""Compiles the modules of the hot path with mypyc where SLUICE_NATIVE=1 asks for it; else the package is plain Python.
+
+The Python modules are the reference: the same tests run over both, and an install without a compiler lacks nothing but speed.
+"""
+
+import os
+from pathlib import Path
+
+from setuptools import setup
+
+NATIVE = (
+    "proxy/deadlines.py",
+    "proxy/exchange.py",
+    "proxy/http1/answers.py",
+    "proxy/http1/bodies.py",
+    "proxy/http1/client.py",
+    "proxy/http1/forwarding.py",
+    "proxy/http1/headers.py",
+    "proxy/http1/heads.py",
+    "proxy/http1/server.py",
+    "proxy/metrics.py",
+    "proxy/routing/hosts.py",
+    "proxy/routing/paths.py",
+    "proxy/routing/table.py",
+    "proxy/runtime.py",
+    "proxy/scratch.py",
+    "proxy/upstream/balance.py",
+    "proxy/upstream/pool.py",
+    "proxy/websocket/account.py",
+    "proxy/websocket/closing.py",
+    "proxy/websocket/frames.py",
+    "proxy/websocket/handshake.py",
+    "proxy/websocket/tunnel.py",
+)
+"""What a byte of traffic passes through. No subclass of asyncio's or msgspec's classes can be compiled."""
+
+if os.environ.get("SLUICE_NATIVE") == "1":
+    from mypyc.build import mypycify
+
+    os.chdir(Path(__file__).parent)
+    setup(ext_modules=mypycify(list(NATIVE), group_name="sluice", opt_level="3", debug_level="0"))
+else:
+    setup()
