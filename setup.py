@@ -18,6 +18,7 @@ NATIVE = (
     "proxy/http1/headers.py",
     "proxy/http1/heads.py",
     "proxy/http1/server.py",
+    "proxy/leftover.py",
     "proxy/metrics.py",
     "proxy/routing/hosts.py",
     "proxy/routing/paths.py",

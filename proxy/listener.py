@@ -35,8 +35,8 @@ HANDSHAKES_PER_TURN = 4
 """A handshake takes about 1 ms: 400 at once stalled the loop for 74 to 183 ms, four per turn 12 ms."""
 PAUSE_SECONDS = 0.25
 """How long accepting rests when descriptors or memory ran out."""
-SHUTDOWN_SECONDS = 2.0
-"""How long a TLS connection waits for the peer's close_notify."""
+SHUTDOWN_SECONDS = 75.0
+"""How long uvloop lets a TLS connection flush and wait for the peer's close_notify: longer than any owner waits who knows more."""
 LINGER_SECONDS = 1.0
 """How long a refused connection may take to read its answer."""
 

@@ -11,10 +11,11 @@ from collections.abc import Awaitable
 from proxy.deadlines import Deadline
 from proxy.exchange import Answer, Client, Request
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
-from proxy.http1.forwarding import Forwarding
+from proxy.http1.forwarding import WRITE_STALL, Forwarding
 from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, without
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
+from proxy.leftover import unsent
 from proxy.runtime import NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
 
 BUFFER_LIMIT = 64 * 1024
@@ -33,8 +34,11 @@ class ServerConnection:
         "_memo_lines",
         "_memo_read",
         "_memo_version",
+        "_stalls",
+        "_unsent",
         "buffer",
         "client",
+        "clogged",
         "closing",
         "deadline",
         "forwarding",
@@ -56,11 +60,16 @@ class ServerConnection:
         self.closing = False
         """The connection ends after the answer under way."""
         self.lost = False
+        self.clogged = False
+        """The client does not take what is written."""
         self.paused = False
         self.served = False
         """At least one request was answered."""
         self.deadline = Deadline(self._expired)
         self._busy = False
+        self._unsent = 0
+        """Bytes that had not arrived when this was last looked at, at the end; and how often it did not get less."""
+        self._stalls = 0
         self._filtering: asyncio.Task[None] | None = None
         self._memo_facts: Facts | None = None
         """Of the last head: what its fields said, its bytes behind the request line, its lines, those that were read, its version,
@@ -96,12 +105,10 @@ class ServerConnection:
         if forwarding is not None and forwarding.wants_body:
             forwarding.body_data(data)
             return
-        if self.buffer:
-            data = self.buffer + data
-        self.buffer = data
+        self.buffer = self.buffer + data if self.buffer else data
         if forwarding is None and not self._busy and self._filtering is None:
             self.proceed()
-        elif len(data) > BUFFER_LIMIT:
+        if len(self.buffer) > BUFFER_LIMIT:
             self.pause()
 
     def pause(self) -> None:
@@ -122,6 +129,7 @@ class ServerConnection:
         self._busy = True
         while (
             self.buffer
+            and not self.clogged
             and self.forwarding is None
             and self._filtering is None
             and not self.lost
@@ -302,26 +310,38 @@ class ServerConnection:
             self.proceed()
 
     def _end(self) -> None:
-        """Close when what was written is out; a peer that does not take it is cut."""
+        """Close when what was written has arrived; a peer that does not take it is cut."""
         if not self.lost and not self.transport.is_closing():
             self.transport.close()
+            self._unsent, self._stalls = 1 << 62, 0
             self.arm(self.runtime.close_wait)
+
+    def _linger(self) -> None:
+        """Cut a connection that is closed already, unless its peer still takes what was written."""
+        left = unsent(self.transport)
+        self._stalls = self._stalls + 1 if left >= self._unsent else 0
+        self._unsent = left
+        if left and self._stalls * self.runtime.close_wait < WRITE_STALL:
+            self.arm(self.runtime.close_wait)
+        else:
+            self.transport.abort()
 
     def _expired(self) -> None:
         if self.lost:
             return
         if self.transport.is_closing():
-            self.transport.abort()
+            self._linger()
         elif self.forwarding is not None:
             self.forwarding.expired()
+        elif self.clogged:
+            self.transport.abort()
         elif self._filtering is not None:
             self._filtering.cancel()
             self.transport.abort()
         elif self.buffer:
             self.refuse(TIMED_OUT)
         else:
-            self.transport.close()
-            self.arm(self.runtime.close_wait)
+            self._end()
 
     def drain(self) -> None:
         """End when the request under way is answered; at once if there is none."""
@@ -371,11 +391,20 @@ class ServerConnection:
         return not self.client.secure
 
     def full(self) -> None:
-        """Stop reading the backend: the client does not take its answer."""
+        """Stop reading the backend, and begin no further request: the client does not take its answers."""
+        self.clogged = True
         if self.forwarding is not None:
             self.forwarding.client_full()
+        elif not self.transport.is_closing():
+            self.arm(WRITE_STALL)
 
     def ready(self) -> None:
-        """Read the backend again."""
+        """Go on."""
+        self.clogged = False
         if self.forwarding is not None:
             self.forwarding.client_ready()
+        elif self._filtering is None and not self.lost and not self.transport.is_closing():
+            self.arm(self.runtime.settings.keepalive_timeout)
+            self.resume()
+            if not self._busy:
+                self.proceed()

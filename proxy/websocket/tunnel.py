@@ -14,6 +14,7 @@ from typing import Protocol
 from proxy.accesslog import AccessLog
 from proxy.deadlines import Deadline, Wheel
 from proxy.exchange import Request
+from proxy.leftover import unsent
 from proxy.metrics import RouteStats
 from proxy.scratch import Scratch
 from proxy.shells import PlainShell, SecureShell
@@ -338,10 +339,10 @@ class Tunnel:
             self._begin_closing()
             return
         legs = (self.client, self.backend)
-        unsent = sum(leg.transport.get_write_buffer_size() for leg in legs if not leg.lost)
-        if self.phase == OPEN and 0 < unsent < self.unsent:
+        left = sum([unsent(leg.transport) for leg in legs if not leg.lost])
+        if self.phase == OPEN and 0 < left < self.unsent:
             # A slow peer that still takes what the other one said at last.
-            self.unsent = unsent
+            self.unsent = left
             self.wheel.file(self.cut, self.host.close_wait)
             return
         for leg in legs:

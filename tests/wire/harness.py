@@ -2,25 +2,35 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import ipaddress
 import socket
+import ssl
 import struct
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+import trustme
 import uvloop
 
 from proxy.accesslog import AccessLog
-from proxy.exchange import Client
-from proxy.http1.server import ServerConnection
+from proxy.listener import Listener, Termination, Turns
 from proxy.model import wire
-from proxy.model.config import Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
+from proxy.model.config import Certificate, Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
 from proxy.model.policy import Policy, Timeouts
+from proxy.model.sensitive import Sensitive
 from proxy.runtime import Runtime
 from proxy.settings import Settings
-from proxy.shells import PlainShell
+from proxy.tls.contexts import make_context, self_signed
 from proxy.tls.store import CertificateStore
 
 WAIT = 10.0
+AUTHORITY = trustme.CA()
+_ISSUED = AUTHORITY.issue_cert("a.test", "b.test")
+CERTIFICATE = Certificate(
+    b"".join(one.bytes() for one in _ISSUED.cert_chain_pems), Sensitive(_ISSUED.private_key_pem.bytes()), time.time() + 86400
+)
 LIMIT = 64 * 1024 * 1024
 
 
@@ -99,7 +109,8 @@ class Peer:
 class Backend:
     """A raw backend: every connection that the proxy makes is handed to the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.context = context
         self.connections: asyncio.Queue[Peer] = asyncio.Queue()
         self.count = 0
         self.port = 0
@@ -113,7 +124,7 @@ class Backend:
             self.peers.append(peer)
             await self.connections.put(peer)
 
-        self._server = await asyncio.start_server(take, "127.0.0.1", 0, limit=LIMIT)
+        self._server = await asyncio.start_server(take, "127.0.0.1", 0, limit=LIMIT, ssl=self.context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def accepts(self) -> Peer:
@@ -138,10 +149,20 @@ class Proxy:
     runtime: Runtime
     backend: Backend
     port: int = 0
+    tls_port: int = 0
     peers: list[Peer] = field(default_factory=list)
 
     async def client(self) -> Peer:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=LIMIT)
+        peer = Peer(reader, writer)
+        self.peers.append(peer)
+        return peer
+
+    async def secure_client(self, name: str = "a.test") -> Peer:
+        """Connect over TLS, as who believes the test's authority."""
+        context = ssl.create_default_context()
+        AUTHORITY.configure_trust(context)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.tls_port, limit=LIMIT, ssl=context, server_hostname=name)
         peer = Peer(reader, writer)
         self.peers.append(peer)
         return peer
@@ -166,7 +187,7 @@ class Proxy:
         client.closes()
 
 
-def config_for(port: int, *policies: Policy, path: str = "/") -> ProxyConfig:
+def config_for(port: int, *policies: Policy, path: str = "/", tls: bool = False) -> ProxyConfig:
     target = Target((Share("test/backend:80"),))
     route = Route(
         id="ingress/test/a/0",
@@ -183,39 +204,54 @@ def config_for(port: int, *policies: Policy, path: str = "/") -> ProxyConfig:
     )
     return ProxyConfig(
         routes={route.id: route},
-        upstreams={"test/backend:80": Upstream((Endpoint("127.0.0.1", port),))},
-        certificates={},
-        tls_hosts={},
+        upstreams={"test/backend:80": Upstream((Endpoint("127.0.0.1", port),), tls=tls)},
+        certificates={"test/tls": CERTIFICATE},
+        tls_hosts={"a.test": "test/tls"},
     )
 
 
 @contextlib.asynccontextmanager
 async def proxying(
-    settings: Settings | None = None, policies: tuple[Policy, ...] = (Timeouts(connect=1.0),), *, trusted: bool = False
+    settings: Settings | None = None,
+    policies: tuple[Policy, ...] = (Timeouts(connect=1.0),),
+    *,
+    trusted: bool = False,
+    backend_tls: bool = False,
 ) -> AsyncIterator[Proxy]:
     """Run the proxy in this loop; at the end, everything that it opened must be closed."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, uvloop.Loop)
-    backend = Backend()
+    if trusted:
+        settings = dataclasses.replace(settings or Settings(), trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),))
+    backend = Backend(make_context(CERTIFICATE) if backend_tls else None)
     await backend.start()
-    runtime = Runtime(
-        loop, settings or Settings(), accesslog=AccessLog("off", loop), certificates=CertificateStore(), public_https_port=443
-    )
+    store = CertificateStore()
+    base = make_context(self_signed(time.time()))
+    base.sni_callback = store.choose
+    runtime = Runtime(loop, settings or Settings(), accesslog=AccessLog("off", loop), certificates=store, public_https_port=443)
     proxy = Proxy(runtime, backend)
 
-    def make() -> PlainShell:
-        return PlainShell(ServerConnection(runtime, Client(peer="127.0.0.1", port=80, trusted=trusted)))
-
-    server = await loop.create_server(make, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    proxy.serves(config_for(backend.port, *policies))
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    for sock in sockets:
+        sock.setblocking(False)
+    proxy.port, proxy.tls_port = (sock.getsockname()[1] for sock in sockets)
+    turns = Turns(loop)
+    listeners = (
+        Listener(runtime, sockets[0], "http", 80, turns, None),
+        Listener(runtime, sockets[1], "https", 443, turns, Termination(base, store, 10.0)),
+    )
+    for listener in listeners:
+        listener.start()
+    proxy.serves(config_for(backend.port, *policies, tls=backend_tls))
     try:
         yield proxy
         for peer in proxy.peers:
             peer.resets()
         await settled(runtime)
     finally:
-        server.close()
+        for listener, sock in zip(listeners, sockets, strict=True):
+            listener.pause()
+            sock.close()
         for peer in proxy.peers:
             await peer.gone()
         await backend.gone()

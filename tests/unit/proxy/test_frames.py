@@ -55,7 +55,7 @@ def test_legal_traffic_passes_whole_and_is_counted_for_any_split(
 
 
 @given(st.binary(max_size=300), CUTS, st.booleans(), st.booleans())
-def test_any_bytes_give_the_same_events_for_any_split(data: bytes, cuts: list[int], masked: bool, extensions: bool) -> None:  # noqa: FBT001
+def test_any_bytes_give_the_same_events_for_any_split(data: bytes, cuts: list[int], masked: bool, extensions: bool) -> None:
     whole = FrameScanner(masked=masked, extensions=extensions)
     expected = whole.scan(data)
     scanner = FrameScanner(masked=masked, extensions=extensions)
@@ -92,7 +92,7 @@ def test_close_at_any_instant_falls_on_a_frame_boundary(case: tuple[bytes, int, 
 
 
 @given(st.integers(0, 4999), st.text(max_size=80), st.booleans())
-def test_close_frame_is_read_back(code: int, reason: str, masked: bool) -> None:  # noqa: FBT001
+def test_close_frame_is_read_back(code: int, reason: str, masked: bool) -> None:
     data = close_frame(code, reason.encode(), masked=masked)
     scanner = FrameScanner(masked=masked, extensions=False)
 

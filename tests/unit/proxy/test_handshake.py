@@ -79,7 +79,7 @@ def test_well_formed_attempt_has_nothing_wrong() -> None:
         ("GET", changed(ATTEMPT, "Sec-WebSocket-Key", base64.b64encode(bytes(17)).decode()), False),
     ],
 )
-def test_d3_malformed_attempt_is_400_and_ends_the_connection(method: str, fields: Fields, has_body: bool) -> None:  # noqa: FBT001  a case
+def test_d3_malformed_attempt_is_400_and_ends_the_connection(method: str, fields: Fields, has_body: bool) -> None:
     answer = check_attempt(method, fields, has_body=has_body)
 
     assert answer is not None

@@ -126,7 +126,7 @@ ROUTES = st.lists(
     st.booleans(),
     st.sampled_from([{}, {"x": "1"}, {"x": "1", "y": "2"}]),
 )
-def test_match_agrees_with_the_oracle(rows: list, host: str, path: str, upgrade: bool, headers: dict[str, str]) -> None:  # type: ignore[type-arg]  # noqa: FBT001
+def test_match_agrees_with_the_oracle(rows: list, host: str, path: str, upgrade: bool, headers: dict[str, str]) -> None:  # type: ignore[type-arg]
     routes = [
         make_route(
             "" if fallback else where,

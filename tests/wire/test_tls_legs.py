@@ -1,0 +1,143 @@
+"""TLS on either leg: the same bytes, but no half-close, and nothing that was written is lost at the end."""
+
+import asyncio
+
+import pytest
+from wire.harness import WAIT, Peer, Proxy, proxying
+from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
+
+from proxy.settings import Settings
+
+MIB = 1024 * 1024
+BIG = 8 * MIB
+REQUEST = b"GET / HTTP/1.1\r\nHost: unknown.test\r\nX-Padding: %s\r\n\r\n" % (b"x" * 100)
+MANY = 60_000
+
+
+async def opened(proxy: Proxy, *, secure: bool) -> tuple[Peer, Peer]:
+    client = await (proxy.secure_client() if secure else proxy.client())
+    await client.sends(UPGRADE + b"\r\n")
+    backend = await proxy.backend.accepts()
+    head = await backend.head()
+    assert (b"X-Forwarded-Proto: https" if secure else b"X-Forwarded-Proto: http\r\n") in head
+    await backend.sends(SWITCH + b"\r\n")
+    assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+    return client, backend
+
+
+async def socketless(proxy: Proxy) -> None:
+    async with asyncio.timeout(WAIT):
+        while proxy.runtime.tunnels:
+            await asyncio.sleep(0)
+
+
+LEGS = pytest.mark.parametrize(("secure", "backend_tls"), [(True, False), (False, True), (True, True)])
+
+
+@LEGS
+async def test_request_and_answer_pass_over_tls(secure: bool, backend_tls: bool) -> None:
+    async with proxying(backend_tls=backend_tls) as proxy:
+        client = await (proxy.secure_client() if secure else proxy.client())
+        body = bytes(range(256)) * 1024
+        await client.sends(b"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        backend = await proxy.backend.accepts()
+        assert (await backend.head()).startswith(b"POST /x HTTP/1.1\r\n")
+        await backend.sees(body)
+        await backend.sends(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+        status, _, answer = await client.answer()
+        assert (status, answer) == (200, body)
+
+
+@LEGS
+async def test_messages_pass_unchanged_over_tls_and_are_counted(secure: bool, backend_tls: bool) -> None:
+    async with proxying(backend_tls=backend_tls) as proxy:
+        client, backend = await opened(proxy, secure=secure)
+        for size in (0, 5, 125, 126, 1024, 65535, 300_000):
+            sent, answered = frame(2, b"x" * size, masked=True), frame(1, b"y" * size)
+            await client.sends(sent)
+            await backend.sees(sent)
+            await backend.sends(answered)
+            await client.sees(answered)
+        tunnel = next(iter(proxy.runtime.tunnels))
+
+        assert (tunnel.client.scanner.messages, tunnel.backend.scanner.messages) == (7, 7)
+
+
+@LEGS
+async def test_e6_end_of_one_side_delivers_what_it_said_and_ends_the_other(secure: bool, backend_tls: bool) -> None:
+    """Over TLS there is no half-close (design): what was said is flushed, then both connections end."""
+    async with proxying(backend_tls=backend_tls) as proxy:
+        client, backend = await opened(proxy, secure=secure)
+        last = frame(1, b"last words")
+        await backend.sends(last)
+        backend.closes()
+
+        assert await client.rest() == last
+        await socketless(proxy)
+        assert list(closes_of(proxy)) == [("1006", "backend")]
+
+
+@LEGS
+async def test_e6_close_handshake_passes_over_tls(secure: bool, backend_tls: bool) -> None:
+    async with proxying(backend_tls=backend_tls) as proxy:
+        client, backend = await opened(proxy, secure=secure)
+        said = frame(8, b"\x03\xe8bye", masked=True)
+        await client.sends(said)
+        await backend.sees(said)
+        answer = frame(8, b"\x03\xe8")
+        await backend.sends(answer)
+        await client.sees(answer)
+        backend.closes()
+        await client.ends()
+        await socketless(proxy)
+
+        assert list(closes_of(proxy)) == [("1000", "client")]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_last_answer_arrives_whole_at_a_client_slower_than_close_wait(secure: bool) -> None:
+    """The connection ends after it, so nothing but its own bytes keeps it open."""
+    async with proxying(Settings(close_wait=0.05)) as proxy:
+        client = await (proxy.secure_client() if secure else proxy.client())
+        await client.sends(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        sending = asyncio.create_task(backend.sends(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + bytes(BIG)))
+        assert b"Connection: close" in await client.head()
+        got = 0
+        pauses = [BIG - 2 * MIB, BIG - MIB, BIG - MIB // 2]
+        async with asyncio.timeout(30):
+            while got < BIG:
+                piece = await client.reader.read(64 * 1024)
+                assert piece, f"cut after {got} of {BIG} bytes"
+                got += len(piece)
+                if pauses and got >= pauses[0]:
+                    pauses.pop(0)
+                    client.writer.transport.pause_reading()
+                    await asyncio.sleep(0.3)
+                    client.writer.transport.resume_reading()
+        await sending
+        await client.ends()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure: bool) -> None:
+    """Pipelined requests that the proxy answers itself are held back too: memory is bounded."""
+    async with proxying() as proxy:
+        client = await (proxy.secure_client() if secure else proxy.client())
+        await client.sends(REQUEST)
+        assert (await client.answer())[0] in (404, 421)
+        (connection,) = proxy.runtime.connections
+        client.writer.transport.pause_reading()
+        writing = asyncio.create_task(client.sends(REQUEST * MANY))
+        async with asyncio.timeout(WAIT):
+            while not (connection.clogged and connection.paused):  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+        assert connection.transport.get_write_buffer_size() < MIB  # type: ignore[attr-defined]
+        assert len(connection.buffer) < MIB  # type: ignore[attr-defined]
+        client.writer.transport.resume_reading()
+        for _ in range(MANY):
+            status, _, _ = await client.answer()
+            assert status in (404, 421)
+        await writing
