@@ -1,6 +1,7 @@
 """Reading raw objects: typed access to fields that collects what is wrong, and the value types they share."""
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,10 @@ from controller.resources.refs import ObjectRef
 
 HOST = re.compile(r"(\*\.)?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+MAX_SECONDS = 87600 * 3600.0
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+# The sequences are those that the API server refuses in Exact and Prefix paths (k8s.io/kubernetes, validateHTTPIngressPath).
+_ODD_PATH = re.compile(r"[^!-~]|[?#\\]|//|/\.{1,2}(?:/|$)|%2[fF]|%(?![0-9A-Fa-f]{2})|%00")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -21,15 +26,41 @@ def parse_duration(text: str) -> float | None:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+def parse_timeout(text: str) -> float | None:
+    """Parse a duration above zero and of at most ten years; None: it is none."""
+    seconds = parse_duration(text)
+    return seconds if seconds is not None and 0 < seconds <= MAX_SECONDS else None
+
+
+TIMEOUT_HINT = "a duration above zero and of at most 87600h, such as 30s or 1h, would be accepted."
+
+
 def is_host(text: str) -> bool:
     """Tell whether text is a host in lower case, exact or with a wildcard for its first label."""
     return len(text) <= 253 and HOST.fullmatch(text) is not None and (not text.startswith("*.") or len(text) > 2)
 
 
+def printable(text: str) -> str:
+    """Return a text as it may stand in one line: everything else escaped."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def shown(value: object) -> str:
-    """Show what was found, short."""
-    text = repr(value) if not isinstance(value, str) else f'"{value}"'
+    """Show what was found, short and on one line."""
+    if value is None:
+        return "nothing"
+    text = f'"{printable(value)}"' if isinstance(value, str) else reprlib.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def is_literal_path(path: str) -> bool:
+    """Tell whether a path can stand in an Exact or Prefix rule: what Kubernetes refuses there, and what no request can hold."""
+    return path.startswith("/") and _ODD_PATH.search(path) is None
+
+
+PATH_HINT = (
+    "a path that begins with / and has no empty or dot segments, encoded slashes, broken escapes, spaces, ? or # would be accepted."
+)
 
 
 class Reader:
@@ -42,8 +73,9 @@ class Reader:
         self.problems: list[Problem] = []
 
     def wrong(self, field: str, sentence: str, reason: Reason = Reason.INVALID_SPEC) -> None:
-        """Collect a problem with a field."""
-        self.problems.append(Problem(self.ref, reason, field, f"{field}: {sentence}"))
+        """Collect a problem with a field. What stands in the object never breaks a line of a log."""
+        field = printable(field)
+        self.problems.append(Problem(self.ref, reason, field, printable(f"{field}: {sentence}")))
 
     def mapping(self, raw: Mapping[str, Any], name: str, path: str) -> Mapping[str, Any]:
         """Return an object; empty where it is absent or wrong."""
@@ -98,15 +130,16 @@ class Reader:
             return None
         return value
 
-    def flag(self, raw: Mapping[str, Any], name: str, path: str, *, default: bool) -> bool:
-        """Return a boolean."""
-        value = raw.get(name)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            self.wrong(path, f"{shown(value)} was found, true or false would be accepted.")
-            return default
-        return value
+
+def check_names(reader: Reader, raw: Mapping[str, Any], *, namespaced: bool = True) -> None:
+    """Collect what is wrong with an object's name and namespace (Kubernetes, Object Names and IDs)."""
+    metadata = raw.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    if not isinstance(name, str) or len(name) > 253 or _SUBDOMAIN.fullmatch(name) is None:
+        reader.wrong("metadata.name", f"{shown(name)} was found, a lower-case DNS name would be accepted.")
+    if namespaced and namespace is not None and (not isinstance(namespace, str) or DNS_LABEL.fullmatch(namespace) is None):
+        reader.wrong("metadata.namespace", f"{shown(namespace)} was found, a lower-case DNS label would be accepted.")
 
 
 def metadata_ref(raw: Mapping[str, Any], kind: str, *, namespaced: bool = True) -> ObjectRef:
@@ -116,8 +149,8 @@ def metadata_ref(raw: Mapping[str, Any], kind: str, *, namespaced: bool = True) 
     name, namespace = metadata.get("name"), metadata.get("namespace")
     return ObjectRef(
         kind,
-        (namespace if isinstance(namespace, str) and namespace else "default") if namespaced else "",
-        name if isinstance(name, str) and name else "(no name)",
+        (printable(namespace)[:253] if isinstance(namespace, str) and namespace else "default") if namespaced else "",
+        printable(name)[:253] if isinstance(name, str) and name else "(no name)",
     )
 
 

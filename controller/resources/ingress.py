@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.resources.annotations import CLASS, IngressPolicy, annotations_of, read_policy
-from controller.resources.fields import Reader, is_host, metadata_ref, read_created, read_generation, shown
+from controller.resources.fields import (
+    PATH_HINT,
+    Reader,
+    check_names,
+    is_host,
+    is_literal_path,
+    metadata_ref,
+    read_created,
+    read_generation,
+    shown,
+)
 from controller.resources.problems import Malformed, Problem
 from controller.resources.refs import ObjectRef
 
@@ -65,6 +75,7 @@ def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
     """Read an Ingress."""
     ref = metadata_ref(raw, "Ingress")
     reader = Reader(ref)
+    check_names(reader, raw)
     spec = reader.mapping(raw, "spec", "spec")
     paths: list[IngressPath] = []
     bare: list[str] = []
@@ -109,8 +120,8 @@ def _parse_path(reader: Reader, host: str, field: str, item: Mapping[str, Any]) 
     if kind not in ("Exact", "Prefix", "ImplementationSpecific"):
         reader.wrong(f"{field}.pathType", f"{shown(kind)} was found, Exact, Prefix or ImplementationSpecific would be accepted.")
     path = reader.text(item, "path", f"{field}.path") or "/"
-    if not path.startswith("/") or not path.isascii() or not path.isprintable() or any(c in path for c in " ?#"):
-        reader.wrong(f"{field}.path", f"{shown(path)} was found, a path that begins with / would be accepted.")
+    if not is_literal_path(path):
+        reader.wrong(f"{field}.path", f"{shown(path)} was found, {PATH_HINT}")
     backend = _parse_backend(reader, reader.mapping(item, "backend", f"{field}.backend"), f"{field}.backend")
     if backend is None:
         return None

@@ -4,6 +4,7 @@ The CRD itself is wsroute-crd.yaml beside this file, the same as in manifests/cr
 """
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
@@ -30,6 +31,9 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     if schema.get("x-kubernetes-int-or-string"):
         result.pop("anyOf", None)
         result["type"] = ["integer", "string"]
+    if "pattern" in schema:
+        # In Python `$` also matches before a newline at the end; in the API server's engine it does not.
+        result["pattern"] = re.sub(r"\$$", r"\\Z", schema["pattern"])
     if "properties" in schema:
         result["properties"] = {name: _closed(part) for name, part in schema["properties"].items()}
         result["additionalProperties"] = False
@@ -74,7 +78,7 @@ def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
         case "enum":
             yield field, f"{shown(found)} was found, {', '.join(map(str, wanted))} would be accepted."
         case "pattern":
-            yield field, f"{shown(found)} was found, text that matches {wanted} would be accepted."
+            yield field, f"{shown(found)} was found, text that matches {wanted.replace(chr(92) + 'Z', '$')} would be accepted."
         case "minimum" | "maximum":
             word = "least" if error.validator == "minimum" else "most"
             yield field, f"{shown(found)} was found, at {word} {wanted} would be accepted."

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.fields import Reader, metadata_ref, shown
+from controller.resources.fields import Reader, check_names, metadata_ref, shown
 from controller.resources.problems import Malformed
 from controller.resources.refs import ObjectRef
 
@@ -17,6 +17,8 @@ class ServicePort:
     name: str
     port: int
     app_protocol: str = ""
+    protocol: str = "TCP"
+    """Only TCP ports can be routed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:
     """Read a Service."""
     ref = metadata_ref(raw, "Service")
     reader = Reader(ref)
+    check_names(reader, raw)
     spec = reader.mapping(raw, "spec", "spec")
     ports = []
     for path, item in reader.objects(spec, "ports", "spec.ports"):
@@ -61,8 +64,9 @@ def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:
         if number is None or not 1 <= number <= 65535:
             reader.wrong(f"{path}.port", f"{shown(item.get('port'))} was found, a number from 1 to 65535 would be accepted.")
             continue
-        name, protocol = reader.text(item, "name", f"{path}.name"), reader.text(item, "appProtocol", f"{path}.appProtocol")
-        ports.append(ServicePort(name, number, protocol))
+        name, application = reader.text(item, "name", f"{path}.name"), reader.text(item, "appProtocol", f"{path}.appProtocol")
+        protocol = reader.text(item, "protocol", f"{path}.protocol") or "TCP"
+        ports.append(ServicePort(name, number, application, protocol))
     external = ""
     if reader.text(spec, "type", "spec.type") == "ExternalName":
         external = reader.text(spec, "externalName", "spec.externalName", required=True)
@@ -73,6 +77,7 @@ def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | 
     """Read an EndpointSlice; None: it is of no Service, or of names instead of addresses."""
     ref = metadata_ref(raw, "EndpointSlice")
     reader = Reader(ref)
+    check_names(reader, raw)
     labels = reader.mapping(reader.mapping(raw, "metadata", "metadata"), "labels", "metadata.labels")
     service = labels.get("kubernetes.io/service-name")
     if not isinstance(service, str) or raw.get("addressType") == "FQDN":
@@ -80,7 +85,8 @@ def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | 
     ports = []
     for path, item in reader.objects(raw, "ports", "ports"):
         number = reader.number(item, "port", f"{path}.port")
-        if number is not None:
+        protocol = reader.text(item, "protocol", f"{path}.protocol") or "TCP"
+        if number is not None and protocol == "TCP":
             ports.append((reader.text(item, "name", f"{path}.name"), number))
     endpoints = []
     for path, item in reader.objects(raw, "endpoints", "endpoints"):

@@ -6,7 +6,18 @@ from typing import Any, Literal
 
 import re2
 
-from controller.resources.fields import Reader, metadata_ref, parse_duration, read_created, read_generation, shown
+from controller.resources.fields import (
+    PATH_HINT,
+    TIMEOUT_HINT,
+    Reader,
+    check_names,
+    is_literal_path,
+    metadata_ref,
+    parse_timeout,
+    read_created,
+    read_generation,
+    shown,
+)
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Malformed, Reason
 from controller.resources.refs import ObjectRef
@@ -57,6 +68,7 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
     """Read a WsRoute."""
     ref = metadata_ref(raw, "WsRoute")
     reader = Reader(ref)
+    check_names(reader, raw)
     spec = raw.get("spec")
     if not isinstance(spec, Mapping):
         reader.wrong("spec", f"{shown(spec)} was found, an object with rules would be accepted.")
@@ -106,19 +118,16 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
     kind, value = path["type"], path["value"]
     if kind == "Regex":
         _check_pattern(reader, f"{place}.path.value", value)
-    elif not value.startswith("/"):
-        reader.wrong(f"{place}.path.value", f"{shown(value)} was found, a path that begins with / would be accepted.")
+    elif not is_literal_path(value):
+        reader.wrong(f"{place}.path.value", f"{shown(value)} was found, {PATH_HINT}")
     match = raw.get("match") or {}
     timeouts = []
     for name in TIMEOUTS:
         text = (raw.get("timeouts") or {}).get(name)
         if text is not None:
-            seconds = parse_duration(text)
-            if seconds is None or seconds <= 0:
-                reader.wrong(
-                    f"{place}.timeouts.{name}",
-                    f"{shown(text)} was found, a duration above zero such as 30s or 1h would be accepted.",
-                )
+            seconds = parse_timeout(text)
+            if seconds is None:
+                reader.wrong(f"{place}.timeouts.{name}", f"{shown(text)} was found, {TIMEOUT_HINT}")
             else:
                 timeouts.append((name, seconds))
     return WsRule(

@@ -60,17 +60,21 @@ def resolve_backend(
 
 
 def _find_port(service: Service, wanted: int | str) -> ServicePort | None:
-    for port in service.ports:
+    ports = [port for port in service.ports if port.protocol == "TCP"]
+    for port in ports:
         if port.port == wanted or (wanted and port.name == wanted):
             # The first port of that number stands for all of them, whatever the name by which it was asked for.
-            return next(first for first in service.ports if first.port == port.port)
+            return next(first for first in ports if first.port == port.port)
     if service.external_name and not service.ports and isinstance(wanted, int) and 1 <= wanted <= 65535:
         return ServicePort("", wanted)
     return None
 
 
 def _ports_of(service: Service) -> str:
-    known = [f"{port.port} ({port.name})" if port.name else str(port.port) for port in service.ports]
+    known = []
+    for port in service.ports:
+        words = [word for word in (port.name, port.protocol if port.protocol != "TCP" else "") if word]
+        known.append(f"{port.port} ({', '.join(words)})" if words else str(port.port))
     if len(known) < 2:
         return f"its port is {known[0]}" if known else "it has no ports"
     return f"its ports are {', '.join(known[:-1])} and {known[-1]}"

@@ -1,0 +1,187 @@
+"""Reading raw objects: whatever they look like, parsing answers with a record or with sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.resources import IngressClass, Malformed, Service, parse_object
+from controller.resources.fields import is_literal_path, parse_timeout, shown
+
+KINDS = [
+    ("networking.k8s.io/v1", "Ingress"),
+    ("networking.k8s.io/v1", "IngressClass"),
+    ("v1", "Service"),
+    ("discovery.k8s.io/v1", "EndpointSlice"),
+    ("v1", "Secret"),
+    ("sluice.dev/v1alpha1", "WsRoute"),
+]
+WORDS = [
+    "metadata", "name", "namespace", "annotations", "labels", "creationTimestamp", "generation", "spec", "rules", "host", "hosts",
+    "http", "paths", "path", "pathType", "backend", "service", "port", "number", "resource", "defaultBackend", "tls", "secretName",
+    "ingressClassName", "controller", "ports", "protocol", "appProtocol", "type", "externalName", "addressType", "endpoints",
+    "addresses", "conditions", "ready", "serving", "terminating", "data", "stringData", "tls.crt", "tls.key", "value", "match",
+    "subprotocols", "headers", "query", "websocket", "backends", "weight", "loadBalancing", "policy", "timeouts", "connect", "idle",
+    "auth", "limits", "origins", "kubernetes.io/service-name", "sluice.dev/timeouts-idle", "nginx.ingress.kubernetes.io/auth-url",
+]  # fmt: skip
+TEXTS = [
+    "", "a", "shop", "/", "/ws", "//", "kubernetes.io/tls", "FQDN", "ExternalName", "Prefix", "Exact", "Regex", "UDP", "10.0.0.1",
+    "true", "30s", "1e9h", "*.a.test", "a.test", "0", "\n", "\0", "é", "x" * 300, "[", "(", "====", "MII=",
+]  # fmt: skip
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(TEXTS), st.text(max_size=8), st.sampled_from([80, 0, -1])
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda children: st.one_of(
+        st.lists(children, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(WORDS), st.text(max_size=3)), children, max_size=5),
+    ),
+    max_leaves=25,
+)
+
+
+def judged(raw: Mapping[str, Any]) -> None:
+    result = parse_object(raw)
+    if isinstance(result, Malformed):
+        assert result.problems
+        for problem in result.problems:
+            assert problem.message.startswith(f"{problem.field}: ")
+            assert problem.message.isprintable()
+            assert problem.message.endswith(".")
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=5))
+def test_any_object_gives_a_record_or_sentences(kind: tuple[str, str], rest: dict[str, Any]) -> None:
+    judged({**rest, "apiVersion": kind[0], "kind": kind[1]})
+
+
+def valid() -> list[dict[str, Any]]:
+    meta = {"name": "a", "namespace": "n"}
+    path = {"path": "/x", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {"number": 80}}}}
+    return [
+        {
+            "metadata": {**meta, "annotations": {"sluice.dev/timeouts-idle": "1h"}},
+            "spec": {"rules": [{"host": "a.test", "http": {"paths": [path]}}], "tls": [{"hosts": ["a.test"], "secretName": "t"}]},
+        },
+        {"metadata": {"name": "sluice"}, "spec": {"controller": "sluice.dev/ingress-controller"}},
+        {"metadata": meta, "spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}},
+        {
+            "metadata": {**meta, "labels": {"kubernetes.io/service-name": "s"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 80}],
+            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}],
+        },
+        {"metadata": meta, "type": "kubernetes.io/tls", "data": {"tls.crt": "", "tls.key": ""}},
+        {
+            "metadata": meta,
+            "spec": {
+                "hosts": ["a.test"],
+                "tls": {"secretName": "t"},
+                "rules": [
+                    {
+                        "name": "r",
+                        "path": {"type": "Prefix", "value": "/ws"},
+                        "match": {"subprotocols": ["a"], "headers": [{"name": "x", "value": "y"}]},
+                        "websocket": {"backends": [{"service": "s", "port": 80, "weight": 1}]},
+                        "timeouts": {"idle": "1h"},
+                    }
+                ],
+            },
+        },
+    ]
+
+
+def places(value: object, here: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    found = [here] if here else []
+    if isinstance(value, dict):
+        found += [place for key, part in value.items() for place in places(part, (*here, key))]
+    elif isinstance(value, list):
+        found += [place for number, part in enumerate(value) for place in places(part, (*here, number))]
+    return found
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 5), st.data())
+def test_valid_object_with_any_one_value_changed_gives_a_record_or_sentences(which: int, data: st.DataObject) -> None:
+    raw = valid()[which]
+    *way, last = data.draw(st.sampled_from(places(raw)))
+    holder: Any = raw
+    for step in way:
+        holder = holder[step]
+    holder[last] = data.draw(VALUES)
+
+    judged({**raw, "apiVersion": KINDS[which][0], "kind": KINDS[which][1]})
+
+
+def problems_of(kind: int, **changes: object) -> list[str]:
+    result = parse_object({**valid()[kind], **changes, "apiVersion": KINDS[kind][0], "kind": KINDS[kind][1]})
+    assert isinstance(result, Malformed)
+    return [problem.message for problem in result.problems]
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a.", "a/b", "a\nb", "x" * 254, 5, None])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 5])
+def test_name_that_is_none_in_kubernetes_is_refused(kind: int, name: object) -> None:
+    metadata = {**valid()[kind]["metadata"], "name": name}
+
+    assert problems_of(kind, metadata=metadata) == [
+        f"metadata.name: {shown(name)} was found, a lower-case DNS name would be accepted."
+    ]
+
+
+def test_namespace_that_is_none_in_kubernetes_is_refused() -> None:
+    assert problems_of(2, metadata={"name": "a", "namespace": "a.b"}) == [
+        'metadata.namespace: "a.b" was found, a lower-case DNS label would be accepted.'
+    ]
+
+
+def test_names_with_dots_and_digits_are_fine() -> None:
+    raw = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": "1.a-b.2"},
+        "spec": {"controller": "x"},
+    }
+
+    assert isinstance(parse_object(raw), IngressClass)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "x", "//", "/a//b", "/a/./b", "/a/..", "/.", "/a b", "/a?b", "/a#b", "/a%2Fb", "/a%2fb", "/%zz", "/%4", "/%"),
+        *("/a\\b", "/\n", "/é", "/%00"),
+    ],
+)  # fmt: skip
+def test_odd_path_is_none(path: str) -> None:
+    assert not is_literal_path(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/a", "/a/", "/.well-known/acme-challenge/x", "/a.b/..c", "/a%20b", "/a;v=1", "/~u/*", "/a/...", "/@x:y"]
+)
+def test_ordinary_path_is_one(path: str) -> None:
+    assert is_literal_path(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("1s", 1.0), ("1h30m", 5400.0), ("87600h", 315360000.0)),
+        *(("0s", None), ("87601h", None), ("9" * 30 + "h", None), ("-1s", None), ("1", None)),
+    ],
+)  # fmt: skip
+def test_timeouts_are_above_zero_and_at_most_ten_years(text: str, seconds: float | None) -> None:
+    assert parse_timeout(text) == seconds
+
+
+def test_protocol_of_a_service_port_is_read() -> None:
+    spec = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 80}]}
+    service = parse_object({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": spec})
+
+    assert isinstance(service, Service)
+    assert [port.protocol for port in service.ports] == ["UDP", "TCP"]
