@@ -1,6 +1,7 @@
 """The controller's one loop: something changed, wait until it is quiet, translate, publish, say one line.
 
-The first change after a quiet time is built at once; a burst is taken together, for at most half a second.
+The first change after a quiet time is built at once; a burst is taken together, for at most half a second. Changes of endpoints
+never wait: new connections must not go to a pod that is ending.
 """
 
 import asyncio
@@ -33,13 +34,15 @@ class Reconciler:
         self._hub = hub
         self._memo = Memo()
         self._dirty = asyncio.Event()
+        self._urgent = False
         self._observed = 0.0
         self.last: Translation | None = None
         """The last translation."""
 
-    def poke(self) -> None:
-        """Take note that something changed."""
+    def poke(self, *, urgent: bool = False) -> None:
+        """Take note that something changed. `urgent`: it is not to wait for the end of a burst."""
         self._observed = time.monotonic()
+        self._urgent |= urgent
         self._dirty.set()
 
     async def run(self) -> None:
@@ -51,12 +54,17 @@ class Reconciler:
             if now - quiet_since < QUIET:
                 await self._settle(now)
             self._dirty.clear()
-            self.build()
+            self._urgent = False
+            try:
+                self.build()
+            except Exception:  # noqa: BLE001  our bug must not take the configuration away, nor what is built after the next change
+                _log.exception("the change is not served; the configuration before it stays")
+                self._memo = Memo()
             quiet_since = time.monotonic()
 
     async def _settle(self, start: float) -> None:
         """Wait until nothing changes for a while, or a burst has lasted long enough."""
-        while time.monotonic() - start < LONGEST:
+        while not self._urgent and time.monotonic() - start < LONGEST:
             self._dirty.clear()
             try:
                 async with asyncio.timeout(min(QUIET, LONGEST - (time.monotonic() - start))):

@@ -76,7 +76,7 @@ async def _watch(source: FolderSource, reconciler: Reconciler, stop: asyncio.Eve
     async for _ in source.changes(stop):
         try:
             if await source.refresh():
-                reconciler.poke()
+                reconciler.poke(urgent=source.only_endpoints)
         except FolderError as error:
             # Nothing that was served is lost because the folder is away for a moment, as it is while a mount is replaced.
             _log.warning("folder=%s %s", os.fspath(source.folder), error)

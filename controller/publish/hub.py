@@ -22,6 +22,7 @@ class Hub:
         self._report = Report()
         self._said: Report | None = None
         self._changed = asyncio.Event()
+        self._turn = 0
         self.acknowledged = ""
         """Root that the proxy has applied."""
         self.rejected: Mapping[str, str] = {}
@@ -39,23 +40,36 @@ class Hub:
         self._kept.move_to_end(encoded.root)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._wake()
         return True
 
-    async def sync(self, request: SyncRequest, wait: float) -> SyncReply | None:
-        """Answer a proxy: what it lacks as soon as it lacks something; None: nothing within `wait` seconds."""
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def sync(self, request: SyncRequest, wait: float, *, fresh: bool = False) -> SyncReply | None:
+        """Answer the proxy: what it lacks as soon as it lacks something; None: nothing within `wait` seconds.
+
+        There is one proxy: a newer request ends the waiting of an older one. `fresh`: it came by a new connection, so what was last
+        said may be lost; the report is said again.
+        """
         self.acknowledged, self.rejected = request.digest, request.rejected
+        self._turn += 1
+        turn = self._turn
+        self._wake()
+        if fresh:
+            self._said = None
         try:
             async with asyncio.timeout(wait):
-                while True:
+                while turn == self._turn:
                     current, changed = self._current, self._changed
                     if current is not None and (current.root != request.digest or self._report is not self._said):
                         self._said = self._report
                         return reply_between(self._kept.get(request.digest), current, self._report)
                     await changed.wait()
         except TimeoutError:
-            return None
+            pass
+        return None
 
     def idle_reply(self, request: SyncRequest) -> SyncReply:
         """Return the answer that nothing changed."""

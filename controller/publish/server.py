@@ -1,5 +1,6 @@
 """The control socket: `POST /v1/sync` on a unix socket, for processes of our own user only."""
 
+import asyncio
 import os
 import socket
 import struct
@@ -18,6 +19,7 @@ CONTENT_TYPE = "application/msgpack"
 
 def make_app(hub: Hub, *, wait: float = LONG_POLL) -> web.Application:
     """Make the application of the control socket."""
+    last: asyncio.Transport | None = None
 
     async def sync(request: web.Request) -> web.Response:
         if _peer_uid(request) not in (os.getuid(), 0):
@@ -28,7 +30,9 @@ def make_app(hub: Hub, *, wait: float = LONG_POLL) -> web.Application:
             raise web.HTTPBadRequest(text=f"{error}\n") from None
         if asked.version != VERSION:
             raise web.HTTPBadRequest(text=f"The request is of version {asked.version}, version {VERSION} would be accepted.\n")
-        reply = await hub.sync(asked, wait)
+        nonlocal last
+        fresh, last = request.transport is not last, request.transport
+        reply = await hub.sync(asked, wait, fresh=fresh)
         return web.Response(body=encode_message(reply or hub.idle_reply(asked)), content_type=CONTENT_TYPE)
 
     app = web.Application(client_max_size=MAX_REQUEST_BYTES)
@@ -47,7 +51,7 @@ def _peer_uid(request: web.Request) -> int:
 
 async def serve(hub: Hub, path: Path, *, wait: float = LONG_POLL) -> web.AppRunner:
     """Serve the hub on a unix socket of mode 0600; clean the runner up to end."""
-    runner = web.AppRunner(make_app(hub, wait=wait), access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(make_app(hub, wait=wait), access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     before = os.umask(0o177)
     try:

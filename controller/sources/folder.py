@@ -90,6 +90,11 @@ class FolderSource:
         return self._store.snapshot()
 
     @property
+    def only_endpoints(self) -> bool:
+        """Whether nothing but EndpointSlices changed since the last snapshot."""
+        return self._store.pending == {"endpoint_slices"}
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with files, not with objects."""
         return tuple(file.problem for _, file in sorted(self._files.items()) if file.problem is not None)

@@ -81,6 +81,11 @@ class Store:
         self._changed.add(kind)
         return True
 
+    @property
+    def pending(self) -> frozenset[str]:
+        """The kinds that changed since the last snapshot, as `SourceSnapshot` names them."""
+        return frozenset(self._changed)
+
     def snapshot(self) -> SourceSnapshot:
         """Return what is known now; kinds that did not change are the same mappings as before."""
         if self._changed:

@@ -1,0 +1,127 @@
+"""The loop: what waits for a burst to end, what does not, and what a fault of ours costs."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from controller import reconciler as module
+from controller.publish.hub import Hub
+from controller.reconciler import LONGEST, QUIET, Reconciler
+from controller.resources import Service
+from controller.resources.refs import ObjectRef
+from controller.resources.service import ServicePort
+from controller.sources.snapshot import SourceSnapshot
+from controller.translate import TranslateSettings
+
+WAIT = 10.0
+
+
+class Bench:
+    """A reconciler over a snapshot that the test changes; notes when it looked."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.looks: list[float] = []
+        self.hub = Hub()
+        self.reconciler = Reconciler(self.look, TranslateSettings(), self.hub)
+        self._looked = asyncio.Event()
+
+    def look(self) -> tuple[SourceSnapshot, tuple[()]]:
+        self.looks.append(time.monotonic())
+        self._looked.set()
+        refs = [ObjectRef("Service", "shop", f"s{number}") for number in range(self.count)]
+        return SourceSnapshot(services={ref: Service(ref, (ServicePort("", 80),)) for ref in refs}), ()
+
+    async def looked(self, times: int) -> None:
+        async with asyncio.timeout(WAIT):
+            while len(self.looks) < times:
+                self._looked.clear()
+                await self._looked.wait()
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Bench]:
+    bench = Bench()
+    task = asyncio.create_task(bench.reconciler.run())
+    try:
+        yield bench
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_first_change_after_quiet_is_built_at_once() -> None:
+    async with running() as bench:
+        start = time.monotonic()
+        bench.reconciler.poke()
+        await bench.looked(1)
+
+        assert bench.looks[0] - start < QUIET / 2
+
+
+async def test_burst_is_taken_together_and_the_last_change_is_in_it() -> None:
+    async with running() as bench:
+        bench.reconciler.poke()
+        await bench.looked(1)
+        for _ in range(20):
+            bench.count += 1
+            bench.reconciler.poke()
+            await asyncio.sleep(0)
+        await bench.looked(2)
+        last = bench.reconciler.last
+
+        assert bench.looks[1] - bench.looks[0] >= QUIET * 0.9
+        assert len(bench.looks) == 2
+        assert last is not None
+
+
+async def test_burst_without_an_end_is_put_off_for_half_a_second_at_most() -> None:
+    async with running() as bench:
+        bench.reconciler.poke()
+        await bench.looked(1)
+        async with asyncio.timeout(WAIT):
+            while len(bench.looks) < 2:
+                bench.reconciler.poke()
+                await asyncio.sleep(QUIET / 10)
+
+        assert QUIET < bench.looks[1] - bench.looks[0] < LONGEST + 2 * QUIET
+
+
+async def test_endpoints_do_not_wait_for_a_burst() -> None:
+    async with running() as bench:
+        bench.reconciler.poke()
+        await bench.looked(1)
+        bench.reconciler.poke()  # a burst begins
+        await asyncio.sleep(0)
+        start = time.monotonic()
+        bench.reconciler.poke(urgent=True)
+        await bench.looked(2)
+
+        assert bench.looks[1] - start < QUIET / 2
+
+
+async def test_fault_of_ours_keeps_the_configuration_and_the_next_change_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = module.translate
+
+    def fails(*_: object) -> object:
+        raise ZeroDivisionError
+
+    async with running() as bench:
+        bench.reconciler.poke()
+        await bench.looked(1)
+        before = bench.reconciler.last
+        monkeypatch.setattr(module, "translate", fails)
+        bench.reconciler.poke(urgent=True)
+        await bench.looked(2)
+        await asyncio.sleep(0)
+        assert bench.reconciler.last is before
+        monkeypatch.setattr(module, "translate", real)
+        bench.count = 3
+        bench.reconciler.poke(urgent=True)
+        await bench.looked(3)
+
+        assert bench.reconciler.last is not None
