@@ -1,21 +1,28 @@
 """The admin port: /metrics, /healthz and /readyz for the network; /routes and /problems for loopback unless they are opened."""
 
+import asyncio
 import ipaddress
 import json
+import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import CollectorRegistry
+from aiohttp.web_protocol import RequestHandler
 
-from proxy.totals import OpenMetrics
+from proxy.exposition import Exposition, RenderError
+
+_log = logging.getLogger("sluice.admin")
+
+KEEPALIVE = 75.0
+"""Seconds that a connection to the admin port may be silent, its first request included."""
 
 
 class AdminView(Protocol):
     """What the admin port shows; the supervisor has it."""
 
-    registry: CollectorRegistry
+    exposition: Exposition
 
     def alive(self) -> bool:
         """Tell whether at least one worker runs."""
@@ -27,6 +34,10 @@ class AdminView(Protocol):
 
     async def gather(self) -> None:
         """Bring the workers' counts up to date."""
+        ...
+
+    def owners(self) -> int:
+        """Return how many routes and Services have series."""
         ...
 
     def routes(self) -> Sequence[Mapping[str, object]]:
@@ -46,9 +57,17 @@ def make_app(view: AdminView, *, details_open: bool) -> web.Application:
 
     async def metrics(request: web.Request) -> web.Response:
         await view.gather()
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        families = OpenMetrics(view.registry) if content_type.startswith("application/openmetrics-text") else view.registry
-        return web.Response(body=encode(families), headers={"Content-Type": content_type})
+        compress = "gzip" in request.headers.get("Accept-Encoding", "")
+        try:
+            body, content_type = await view.exposition.render(
+                request.headers.get("Accept", ""), owners=view.owners(), compress=compress
+            )
+        except RenderError as error:
+            return _plain(503, f"The metrics cannot be shown: {error}.")
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        if compress:
+            headers["Content-Encoding"] = "gzip"
+        return web.Response(body=body, headers=headers)
 
     async def healthz(_: web.Request) -> web.Response:
         return _plain(200, "ok") if view.alive() else _plain(503, "No worker runs.")
@@ -91,12 +110,18 @@ def _json(value: object) -> web.Response:
 
 
 def _guard(request: web.Request, *, details_open: bool) -> None:
-    try:
-        loopback = ipaddress.ip_address((request.remote or "").partition("%")[0]).is_loopback
-    except ValueError:
-        loopback = False
-    if not details_open and not loopback:
+    if not details_open and not is_loopback(request.remote or ""):
         raise web.HTTPForbidden(text="This page is for loopback only; --admin-details opens it.\n")
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether a peer's address is this machine's own, as a dual-stack socket writes it too."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 @web.middleware
@@ -105,9 +130,56 @@ async def _sentences(request: web.Request, handler: Handler) -> web.StreamRespon
         return await handler(request)
     except web.HTTPNotFound:
         return _plain(404, "There are /metrics, /healthz, /readyz, /routes and /problems here.")
-    except web.HTTPMethodNotAllowed:
-        return _plain(405, "Only GET and HEAD are answered here.")
+    except web.HTTPMethodNotAllowed as error:
+        answer = _plain(405, "Only GET and HEAD are answered here.")
+        answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return answer
 
 
 async def _without_version(_: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "sluice"
+
+
+class _Connection(RequestHandler):
+    """A connection to the admin port: what is no request is answered without a version, and not repeated to its sender."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not parse, or what failed."""
+        del message
+        if status >= 500:
+            _log.error("path=%s the admin port failed", request.path, exc_info=exc)
+        answer = _plain(status, "The admin port failed." if status >= 500 else "The request is malformed.")
+        answer.headers["Server"] = "sluice"
+        answer.force_close()
+        return answer
+
+
+class AdminServer:
+    """The admin port, from `start` to `stop`."""
+
+    def __init__(self, view: AdminView, *, details_open: bool) -> None:
+        self._runner = web.AppRunner(make_app(view, details_open=details_open), shutdown_timeout=0.5)
+        self._server: asyncio.Server | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve on a bound socket."""
+        loop = asyncio.get_running_loop()
+        await self._runner.setup()
+        manager = self._runner.server
+        assert manager is not None  # noqa: S101  setup makes it
+        # Scrapes and probes are not worth a line each.
+        quiet = logging.getLogger("sluice.admin.requests")
+        quiet.setLevel(logging.WARNING)
+        self._server = await loop.create_server(
+            lambda: _Connection(manager, loop=loop, keepalive_timeout=KEEPALIVE, access_log=quiet), sock=sock
+        )
+
+    async def stop(self) -> None:
+        """End every connection."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()

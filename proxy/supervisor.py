@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from aiohttp import web
 
-from proxy.admin import make_app
+from proxy.admin import AdminServer
 from proxy.binding import bind_all, spoken
 from proxy.crew import Crew
+from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
 from proxy.model.wire import CertificateEntry, Report, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.settings import Settings
@@ -36,7 +36,7 @@ class Supervisor:
     """The state of the pod's proxy; also what the admin port shows (`AdminView`)."""
 
     def __init__(self, settings: Settings, crew: Crew, totals: Totals) -> None:
-        self.registry = totals.registry
+        self.exposition = Exposition(totals.registry)
         self._settings = settings
         self._crew = crew
         self._totals = totals
@@ -56,6 +56,10 @@ class Supervisor:
     async def gather(self) -> None:
         """Bring the workers' counts up to date."""
         await self._crew.gather()
+
+    def owners(self) -> int:
+        """Return how many routes and Services have series."""
+        return self._totals.owners
 
     def routes(self) -> Sequence[Mapping[str, object]]:
         """Return every route with what it matches, its upstreams and endpoints, and its open sockets."""
@@ -77,9 +81,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         self._crew.start()
-        runner = web.AppRunner(make_app(self, details_open=self._settings.admin_details), access_log=None, shutdown_timeout=0.5)
-        await runner.setup()
-        await web.SockSite(runner, admin).start()
+        server = AdminServer(self, details_open=self._settings.admin_details)
+        await server.start(admin)
         print(announcement, flush=True)  # noqa: T201  the one line that programs read to learn the ports
         sync = loop.create_task(self._sync())
         try:
@@ -89,7 +92,7 @@ class Supervisor:
             sync.cancel()
             self._crew.kill()
             await asyncio.gather(sync, return_exceptions=True)
-            await runner.cleanup()
+            await server.stop()
         return 1 if self._hurried.is_set() else 0
 
     def _signalled(self) -> None:

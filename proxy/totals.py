@@ -180,6 +180,11 @@ class Totals:
         """Return how many sockets each route has."""
         return {key: sum(route.open_sockets().values()) for key, route in self._routes.items()}
 
+    @property
+    def owners(self) -> int:
+        """How many routes and Services have series."""
+        return len(self._routes) + len(self._services)
+
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
         yield from self._http()

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import os
+import socket
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from proxy.admin import make_app
+from proxy.admin import AdminServer, is_loopback
+from proxy.exposition import Exposition, RenderError, in_child
 from proxy.metrics import WorkerStats
 from proxy.totals import Totals
 
@@ -20,7 +23,7 @@ class View:
 
     def __init__(self) -> None:
         self.totals = Totals()
-        self.registry = self.totals.registry
+        self.exposition = Exposition(self.totals.registry)
         self.is_ready = False
         stats = WorkerStats()
         stats.connection_opened("http")
@@ -32,6 +35,9 @@ class View:
 
     def ready(self) -> bool:
         return self.is_ready
+
+    def owners(self) -> int:
+        return self.totals.owners
 
     async def gather(self) -> None:
         await asyncio.sleep(0)
@@ -45,12 +51,15 @@ class View:
 
 @contextlib.asynccontextmanager
 async def admin(view: View) -> AsyncIterator[aiohttp.ClientSession]:
-    runner = web.AppRunner(make_app(view, details_open=False), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=aiohttp.ClientTimeout(10)) as session:
-        yield session
-    await runner.cleanup()
+    server = AdminServer(view, details_open=False)
+    sock = socket.create_server(("127.0.0.1", 0))
+    await server.start(sock)
+    base = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    try:
+        async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(10)) as session:
+            yield session
+    finally:
+        await server.stop()
 
 
 async def test_metrics_are_valid_in_both_formats() -> None:
@@ -85,3 +94,94 @@ async def test_other_pages_answer_with_a_sentence_and_no_version(method: str, pa
         assert answer.status == status
         assert answer.headers["Server"] == "sluice"
         assert (await answer.text()).endswith("\n")
+
+
+async def test_method_that_is_not_answered_names_those_that_are() -> None:
+    async with admin(View()) as session, session.delete("/metrics") as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+async def test_head_is_answered_without_a_body() -> None:
+    async with admin(View()) as session, session.head("/healthz") as answer:
+        assert (answer.status, await answer.read()) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x00\xa5\x01", b"GET /<b>x HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nBad Name: secret\r\n\r\n"]
+)
+async def test_what_is_no_request_is_refused_without_version_and_not_repeated(sent: bytes) -> None:
+    async with admin(View()) as session:
+        assert session._base_url is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", session._base_url.port)
+        writer.write(sent + b"\r\n\r\n")
+        async with asyncio.timeout(10):
+            answer = await reader.read(-1)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.")
+    assert b" 400 " in answer.split(b"\r\n")[0]
+    assert b"Server: sluice\r\n" in answer
+    assert answer.endswith(b"\r\n\r\nThe request is malformed.\n")
+    assert b"aiohttp" not in answer
+    assert b"secret" not in answer
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.1", False), ("::ffff:10.0.0.1", False), ("", False)],
+)
+def test_loopback_is_known_in_every_spelling(address: str, *, expected: bool) -> None:
+    assert is_loopback(address) is expected
+
+
+async def test_many_series_are_written_apart_and_are_the_same() -> None:
+    view = View()
+    inline = (await view.exposition.render("", owners=1, compress=False))[0]
+    apart = (await view.exposition.render("", owners=10_000, compress=False))[0]
+
+    assert apart == inline
+    with pytest.raises(ChildProcessError):  # nobody is left to be waited for
+        os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222  it does not wait
+
+
+async def test_loop_goes_on_while_series_are_written_apart() -> None:
+    turns = 0
+
+    def slow() -> bytes:
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            pass
+        return b"done"
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0.005)
+
+    counting = asyncio.create_task(count())
+    data = await in_child(slow)
+    counting.cancel()
+
+    assert data == b"done"
+    assert turns > 10
+
+
+async def test_child_that_fails_is_an_error_and_not_half_an_answer() -> None:
+    def fails() -> bytes:
+        raise ZeroDivisionError
+
+    with pytest.raises(RenderError, match="ended early"):
+        await in_child(fails)
+
+
+async def test_metrics_are_compressed_where_the_scraper_asks() -> None:
+    async with admin(View()) as session:
+        async with session.get("/metrics", headers={"Accept-Encoding": "gzip"}) as answer:
+            assert answer.headers["Content-Encoding"] == "gzip"
+            compressed = await answer.text()
+        async with session.get("/metrics", headers={"Accept-Encoding": "identity"}) as answer:
+            assert "Content-Encoding" not in answer.headers
+            plain = await answer.text()
+
+    assert compressed == plain
