@@ -86,8 +86,10 @@ async def echo_backends(count: int) -> AsyncIterator[list[int]]:
     await runner.setup()
     for _ in range(count):
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield [address[1] for address in runner.addresses]
-    await runner.cleanup()
+    try:
+        yield [address[1] for address in runner.addresses]
+    finally:
+        await runner.cleanup()
 
 
 def trusting_nobody() -> ssl.SSLContext:

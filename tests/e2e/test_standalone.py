@@ -1,0 +1,219 @@
+"""`sluice standalone` on a folder, as its user sees it: wrong files and Secrets, hosts of several Secrets, the access log."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import queue
+import ssl
+import subprocess
+import threading
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from demo import sluice, write_whole
+from e2e.test_reload import echo_backends, endpoints_text
+from websockets.asyncio.client import connect
+
+WAIT = 15.0
+AUTHORITY = trustme.CA()
+FREE = ["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--drain-time", "0s"]
+HOSTS = ("a.localhost", "b.localhost")
+
+
+def objects(host: str) -> str:
+    name = host.split(".", maxsplit=1)[0]
+    return f"""apiVersion: v1
+kind: Service
+metadata: {{name: echo}}
+spec: {{ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: WsRoute
+metadata: {{name: {name}}}
+spec:
+  hosts: [{host}]
+  tls: {{secretName: {name}-tls, redirect: false}}
+  rules: [{{name: all, websocket: {{backends: [{{service: echo, port: 80}}]}}, http: {{backends: [{{service: echo, port: 80}}]}}}}]
+"""
+
+
+def secret(host: str, *, key: str | None = None) -> str:
+    issued = AUTHORITY.issue_cert(host)
+    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"name": f"{host.split('.', maxsplit=1)[0]}-tls"},
+            "data": {
+                "tls.crt": base64.b64encode(chain).decode(),
+                "tls.key": key if key is not None else base64.b64encode(issued.private_key_pem.bytes()).decode(),
+            },
+        }
+    )
+
+
+class Running:
+    """`sluice standalone` on a folder of its own."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[str], listening: dict[str, str]) -> None:
+        self.folder = folder
+        self.http, self.https, self.admin = (int(listening[name].rsplit(":", 1)[1]) for name in ("http", "https", "admin"))
+        self.lines: queue.Queue[str] = queue.Queue()
+        assert process.stdout is not None
+        threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
+
+    def _read(self, lines: Iterator[str]) -> None:
+        with contextlib.suppress(ValueError):
+            for line in lines:
+                self.lines.put(line)
+
+    def shows(self, page: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{page}", timeout=5) as answer:
+            return json.load(answer)
+
+    async def until_shows(self, page: str, condition: Callable[[Any], bool]) -> Any:
+        async with asyncio.timeout(WAIT):
+            while not condition(found := await asyncio.to_thread(self.shows, page)):
+                await asyncio.sleep(0.02)
+        return found
+
+    def line(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.lines.get(timeout=WAIT))
+        return found
+
+    async def ask(self, host: str, path: str = "/", *, name: str | None = "", secure: bool = True) -> int:
+        """Ask over TLS with a server name of its own; the status."""
+        context = ssl.create_default_context()
+        AUTHORITY.configure_trust(context)
+        if name is None:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        async with asyncio.timeout(WAIT):
+            if secure:
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", self.https, ssl=context, server_hostname=(name or host) if name is not None else ""
+                )
+            else:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.http)
+            writer.write(f'GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: "test"\r\nConnection: close\r\n\r\n'.encode())
+            answer = await reader.read(-1)
+            writer.close()
+            with contextlib.suppress(ssl.SSLError, ConnectionError):
+                await writer.wait_closed()
+        return int(answer.split(b" ", 2)[1])
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, *arguments: str) -> AsyncIterator[Running]:
+    async with echo_backends(1) as ports:
+        write_whole(folder / "endpoints.yaml", endpoints_text(ports))
+        for host in HOSTS:
+            write_whole(folder / f"{host}.yaml", objects(host) if host == HOSTS[0] else objects(host).split("---\n", 1)[1])
+            write_whole(folder / f"{host}-secret.json", secret(host))
+        with sluice(folder, [*FREE, *arguments]) as (process, listening):
+            yield Running(folder, process, listening)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "objects"
+    made.mkdir()
+    return made
+
+
+async def test_h4_request_for_a_host_of_another_secret_is_421_and_none_without_server_name(folder: Path) -> None:
+    async with running(folder) as proxy:
+        assert await proxy.ask("a.localhost") == 200
+        assert await proxy.ask("b.localhost") == 200
+        assert await proxy.ask("b.localhost", name="a.localhost") == 421
+        assert await proxy.ask("unknown.localhost", name="a.localhost") == 421
+        assert await proxy.ask("b.localhost", name=None) == 200
+
+
+async def test_h1_secret_that_no_longer_parses_keeps_the_last_good_certificate_and_says_so(folder: Path) -> None:
+    async with running(folder) as proxy:
+        write_whole(folder / "a.localhost-secret.json", secret("a.localhost", key="AAAA"))
+        problems = await proxy.until_shows("/problems", bool)
+
+        assert next((one["kind"], one["name"], one["reason"], one["message"]) for one in problems) == (
+            "Secret",
+            "a-tls",
+            "SecretInvalid",
+            "data[tls.key]: no private key could be read, a key in PEM would be accepted.",
+        )
+        assert await proxy.ask("a.localhost") == 200
+        write_whole(folder / "a.localhost-secret.json", secret("a.localhost"))
+        await proxy.until_shows("/problems", lambda found: not found)
+        assert await proxy.ask("a.localhost") == 200
+
+
+async def test_half_written_file_keeps_its_objects_and_names_the_line(folder: Path) -> None:
+    async with running(folder) as proxy:
+        path = folder / "a.localhost.yaml"
+        path.write_text(path.read_text() + "---\nkind: [\n")
+        (problem,) = await proxy.until_shows("/problems", bool)
+
+        assert "line " in problem["message"]
+        assert "the objects that it gave before stay" in problem["message"]
+        assert await proxy.ask("a.localhost") == 200
+        routes = await asyncio.to_thread(proxy.shows, "/routes")
+        assert [route["id"] for route in routes] == ["wsroute/default/a/all", "wsroute/default/b/all"]
+
+
+async def test_wrong_object_harms_itself_alone_and_is_shown_with_its_sentence(folder: Path) -> None:
+    async with running(folder) as proxy:
+        wrong = objects("c.localhost").split("---\n", 1)[1].replace("port: 80", "port: 81")
+        write_whole(folder / "c.yaml", wrong)
+        problems = await proxy.until_shows("/problems", lambda found: len(found) > 1)
+
+        sentence = 'Service "default/echo" has no port 81; its port is 80 (http).'
+        assert any(one["message"].endswith(sentence) for one in problems)
+        assert await proxy.ask("a.localhost") == 200
+
+
+async def test_access_log_has_a_line_per_request_and_two_per_socket(folder: Path) -> None:
+    async with running(folder, "--access-log", "json") as proxy:
+        assert await proxy.ask("a.localhost", "/x?q=1") == 200
+        request = await asyncio.to_thread(proxy.line)
+        assert await proxy.ask("nobody.localhost", "/", secure=False) == 404
+        refused = await asyncio.to_thread(proxy.line)
+        context = ssl.create_default_context()
+        AUTHORITY.configure_trust(context)
+        async with asyncio.timeout(WAIT):
+            async with connect(f"wss://a.localhost:{proxy.https}/ws", ssl=context, host="127.0.0.1", compression=None) as socket:
+                for _ in range(3):
+                    await socket.send("hello")
+                    assert await socket.recv() == "hello"
+                opened = await asyncio.to_thread(proxy.line)
+                await socket.close(4001, "enough")
+            closed = await asyncio.to_thread(proxy.line)
+
+        assert (request["event"], request["status"], request["host"], request["target"], request["agent"], request["route"]) == (
+            "request",
+            200,
+            "a.localhost",
+            "/x?q=1",
+            '"test"',
+            "wsroute/default/a/all",
+        )
+        assert (refused["status"], refused["route"]) == (404, "-")
+        assert opened["event"] == "socket-open"
+        assert opened["endpoint"].startswith("127.0.0.1:")
+        assert closed["id"] == opened["id"]
+        assert (closed["event"], closed["code"], closed["by"]) == ("socket-close", 4001, "client")
+        assert (closed["messages_in"], closed["messages_out"], closed["bytes_in"], closed["bytes_out"]) == (3, 3, 15, 15)
+
+
+async def test_text_log_quotes_what_a_client_chose(folder: Path) -> None:
+    async with running(folder, "--access-log", "text") as proxy:
+        assert await proxy.ask("a.localhost", "/a%22b") == 200
+        line = await asyncio.to_thread(proxy.lines.get, timeout=WAIT)
+
+        assert 'event="request"' in line
+        assert 'agent="\\"test\\""' in line
