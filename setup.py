@@ -17,6 +17,7 @@ NATIVE = (
     "proxy/http1/forwarding.py",
     "proxy/http1/headers.py",
     "proxy/http1/heads.py",
+    "proxy/http1/sending.py",
     "proxy/http1/server.py",
     "proxy/leftover.py",
     "proxy/metrics.py",

@@ -1,90 +1,43 @@
-"""One request on its way to a backend, and the answer on its way back. Synchronous but for dialling.
+"""One request on its way to a backend, and the answer on its way back. The request's half is sending.py.
 
 The common case is one write to a pooled connection and one write to the client. A connection returns to the pool only when
 request and answer ended whole and nothing followed; otherwise it is closed.
 """
 
-import asyncio
-from typing import Protocol
-
-from proxy.deadlines import Deadline
-from proxy.exchange import Client, Request
+from proxy.exchange import Request
 from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
-from proxy.http1.client import UpstreamConnection
-from proxy.http1.headers import CHUNKED, NO_BODY, Facts, ResponseFacts, read_response, split_fields
+from proxy.http1.headers import Facts, ResponseFacts, read_response, split_fields
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, scan_status_line
 from proxy.http1.parsing import parse_response
+from proxy.http1.sending import BODY_GRACE, Sending, Side
 from proxy.model.config import LoadBalancing
-from proxy.runtime import ActiveRoute, Runtime
-from proxy.upstream.pool import EndpointPool, LiveUpstream, UpstreamUnavailableError, dial
+from proxy.runtime import ActiveRoute
+from proxy.upstream.pool import LiveUpstream
 from proxy.websocket.handshake import check_switch, extension_names
 from proxy.websocket.tunnel import Tunnel
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 MAX_INTERIM = 16
 """1xx answers that one request may bring."""
-BODY_GRACE = 30.0
-"""Seconds before the rate of a request's body is looked at (spec/wire.md)."""
 WRITE_STALL = 60.0
 """Seconds that a client may leave an answer unread."""
-EARLY_LIMIT = 64 * 1024
-"""Bytes of a body that wait for the backend's connection."""
 
 UNTIL_CLOSE, SIZED, DECHUNK, BODYLESS = range(4)
 
 
-class Side(Protocol):
-    """The client's connection, as a request on its way sees it."""
-
-    runtime: Runtime
-    client: Client
-    transport: asyncio.Transport
-    deadline: Deadline
-    buffer: bytes
-    closing: bool
-
-    def arm(self, seconds: float) -> None: ...  # noqa: D102
-    def pause(self) -> None: ...  # noqa: D102
-    def resume(self) -> None: ...  # noqa: D102
-    def write(self, data: bytes, /) -> None: ...  # noqa: D102
-    def finished(self) -> None: ...  # noqa: D102
-    def abort(self) -> None: ...  # noqa: D102
-    def release(self) -> None: ...  # noqa: D102
-    def fail(self, status: int, request: Request, route: ActiveRoute, service: str) -> None: ...  # noqa: D102
-
-
-class Forwarding:
+class Forwarding(Sending):
     """One request and its answer."""
 
     __slots__ = (
-        "_answer",
         "_answer_bytes",
-        "_body_bytes",
-        "_body_left",
-        "_connection",
         "_decoder",
-        "_dialling",
-        "_early",
-        "_head",
         "_held",
         "_interim",
         "_mode",
-        "_over",
-        "_policy",
-        "_pool",
         "_remaining",
-        "_request_decoder",
         "_response",
         "_retried",
-        "_sent_all",
-        "_side",
         "_stalled",
-        "_started",
-        "_timeouts",
-        "_upstream",
-        "request",
-        "route",
-        "wants_body",
     )
 
     def __init__(
@@ -97,25 +50,8 @@ class Forwarding:
         facts: Facts,
         forward: bytes,
     ) -> None:
-        self._side = side
-        self.request = request
-        self.route = route
-        self._timeouts = route.timeouts
-        self._upstream = upstream
-        self._policy = policy
-        self._pool: EndpointPool | None = None
-        self._connection: UpstreamConnection | None = None
-        self._dialling: asyncio.Task[None] | None = None
-        self._early = b""
-        """What of the body waits for the connection, as it goes to the backend."""
-        self._body_left = facts.length
-        self._request_decoder = ChunkDecoder() if facts.length == CHUNKED else None
-        self.wants_body = facts.length != NO_BODY
-        """The client's bytes belong to the body."""
-        self._body_bytes = 0
+        super().__init__(side, request, route, upstream, policy, facts, forward)
         self._retried = False
-        self._sent_all = False
-        """Nothing of the request was sent that could not be sent again: all of it is still here."""
         self._held = b""
         self._interim = 0
         self._response: ResponseFacts | None = None
@@ -123,136 +59,7 @@ class Forwarding:
         self._remaining = 0
         self._decoder: ChunkDecoder | None = None
         self._answer_bytes = 0
-        self._answer = False
-        """Bytes of the final answer are out."""
         self._stalled = False
-        self._over = False
-        """Answered, or given up: it is accounted for, and nothing more is sent to the backend."""
-        self._started = side.runtime.loop.time()
-        self._head = self._request_head(facts, forward)
-
-    def _request_head(self, facts: Facts, forward: bytes) -> bytes:
-        request = self.request
-        tail = f"X-Request-ID: {request.id}\r\n"
-        if facts.length == CHUNKED:
-            tail += "Transfer-Encoding: chunked\r\n"
-        if request.upgrade:
-            tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-        host = "" if facts.authority else "Host: \r\n"
-        return b"%b%b%b\r\n" % (
-            f"{request.method} {request.target} HTTP/1.1\r\n".encode("latin-1"),
-            forward,
-            (host + tail).encode("latin-1"),
-        )
-
-    def start(self, pool: EndpointPool, early: bytes) -> None:
-        """Send the request over a pooled connection, or dial one. `early` is what of the body is here already."""
-        self.route.stats.in_flight += 1
-        self._side.arm(self._timeouts.handshake if self.request.upgrade else self._timeouts.response)
-        if self.wants_body:
-            self._side.arm(min(BODY_GRACE, self._timeouts.response))
-            self._early = self._take_body(early)
-            if self._over:
-                return
-        self._take_pool(pool)
-        connection = pool.take()
-        if connection is not None:
-            self._send(connection)
-        else:
-            self._dial(pool)
-
-    def _take_pool(self, pool: EndpointPool | None) -> None:
-        if self._pool is not None:
-            self._pool.in_flight -= 1
-        self._pool = pool
-        if pool is not None:
-            pool.in_flight += 1
-
-    def _dial(self, pool: EndpointPool | None) -> None:
-        if self.wants_body and len(self._early) > EARLY_LIMIT:
-            self._side.pause()
-        self._dialling = self._side.runtime.loop.create_task(self._connect(pool))
-
-    async def _connect(self, pool: EndpointPool | None) -> None:
-        try:
-            connection = await dial(self._upstream, self._policy, self._timeouts.connect, pool)
-        except UpstreamUnavailableError as error:
-            self._dialling = None
-            self._fail(error.status)
-            return
-        self._dialling = None
-        if isinstance(connection.pool, EndpointPool) and connection.pool is not self._pool:
-            self._take_pool(connection.pool)
-        self._send(connection)
-
-    def _send(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
-        connection.turn = self
-        self._sent_all = not self.wants_body
-        connection.write(self._head + self._early if self._early else self._head)
-        if self.wants_body:
-            self._early = b""
-        self._side.resume()
-
-    # The request's body
-
-    def body_data(self, data: bytes) -> None:
-        """Take bytes of the client while the body lasts."""
-        encoded = self._take_body(data)
-        if self._over:
-            return
-        connection = self._connection
-        if connection is None:
-            self._early += encoded
-            if len(self._early) > EARLY_LIMIT:
-                self._side.pause()
-        elif encoded:
-            self._sent_all = False
-            connection.write(encoded)
-
-    def _take_body(self, data: bytes) -> bytes:
-        """Return what of `data` goes to the backend; what follows the body waits as the next request."""
-        decoder = self._request_decoder
-        if decoder is None:
-            size = len(data)
-            if size > self._body_left:
-                self._side.buffer = data[self._body_left :]
-                data = data[: self._body_left]
-                size = self._body_left
-            self._body_left -= size
-            self._body_bytes += size
-            if not self._body_left:
-                self._body_ended()
-            return data
-        try:
-            pieces = decoder.feed(data)
-        except ChunkError:
-            self._bad_body()
-            return b""
-        self._body_bytes += sum(map(len, pieces))
-        encoded = b"".join([chunk(piece) for piece in pieces if piece])
-        if decoder.done:
-            encoded += LAST_CHUNK
-            self._side.buffer = decoder.rest
-            self._body_ended()
-        return encoded
-
-    def _body_ended(self) -> None:
-        self.wants_body = False
-        if not self._answer:
-            self._side.arm(self._timeouts.response)
-
-    def _bad_body(self) -> None:
-        """Refuse a body whose coding is broken: 400 if nothing was answered yet; both connections end."""
-        self.wants_body = False
-        self._side.closing = True
-        if self._answer:
-            self._drop()
-            self._side.abort()
-            return
-        self._fail(400)
-
-    # The answer
 
     def answer_data(self, data: bytes) -> None:
         """Take bytes of the backend."""
@@ -560,15 +367,6 @@ class Forwarding:
             self._fail(504)
 
     # Backpressure
-
-    def upstream_full(self) -> None:
-        """Stop reading the client: the backend does not take its body."""
-        if self.wants_body:
-            self._side.pause()
-
-    def upstream_ready(self) -> None:
-        """Read the client again."""
-        self._side.resume()
 
     def client_full(self) -> None:
         """Stop reading the backend: the client does not take its answer."""
