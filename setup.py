@@ -27,6 +27,7 @@ NATIVE = (
     "proxy/runtime.py",
     "proxy/scratch.py",
     "proxy/upstream/balance.py",
+    "proxy/upstream/health.py",
     "proxy/upstream/pool.py",
     "proxy/websocket/account.py",
     "proxy/websocket/closing.py",

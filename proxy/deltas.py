@@ -42,6 +42,7 @@ class ServiceDelta(msgspec.Struct, omit_defaults=True):
     connections: int = 0
     ready: int = 0
     draining: int = 0
+    unhealthy: int = 0
 
 
 class StatsDelta(msgspec.Struct, omit_defaults=True):

@@ -180,7 +180,17 @@ class RouteStats:
 class ServiceStats:
     """What one upstream counts in this worker."""
 
-    __slots__ = ("_sent", "_touched", "connect_duration", "connect_failures", "connections", "draining", "key", "ready")
+    __slots__ = (
+        "_sent",
+        "_touched",
+        "connect_duration",
+        "connect_failures",
+        "connections",
+        "draining",
+        "key",
+        "ready",
+        "unhealthy",
+    )
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -190,8 +200,13 @@ class ServiceStats:
         """Open connections to its endpoints, idle ones too."""
         self.ready = 0
         self.draining = 0
+        self.unhealthy = 0
         self._touched = False
-        self._sent = (0, 0, 0)
+        self._sent = (0, 0, 0, 0)
+
+    def set_endpoints(self, ready: int, draining: int, unhealthy: int) -> None:
+        """Set how many endpoints there are, by state."""
+        self.ready, self.draining, self.unhealthy = ready, draining, unhealthy
 
     def connected(self, seconds: float) -> None:
         """Count a connection that was made."""
@@ -205,14 +220,14 @@ class ServiceStats:
 
     def changed(self) -> bool:
         """Tell whether the last delta is out of date: something was added, or a gauge moved."""
-        return self._touched or self._sent != (self.connections, self.ready, self.draining)
+        return self._touched or self._sent != (self.connections, self.ready, self.draining, self.unhealthy)
 
     def take(self) -> ServiceDelta:
         """Return and forget what was added; gauges stay."""
         failures, self.connect_failures = self.connect_failures, 0
         self._touched = False
-        self._sent = (self.connections, self.ready, self.draining)
-        return ServiceDelta(self.connect_duration.take(), failures, self.connections, self.ready, self.draining)
+        self._sent = (self.connections, self.ready, self.draining, self.unhealthy)
+        return ServiceDelta(self.connect_duration.take(), failures, self.connections, self.ready, self.draining, self.unhealthy)
 
 
 class WorkerStats:
@@ -263,11 +278,6 @@ class WorkerStats:
     def drop_service(self, key: str) -> None:
         """Forget an upstream that is gone."""
         self.services.pop(key, None)
-
-    def set_endpoints(self, key: str, ready: int, draining: int) -> None:
-        """Set how many endpoints an upstream has."""
-        stats = self.service(key)
-        stats.ready, stats.draining = ready, draining
 
     def connection_opened(self, listener: str) -> None:
         """Count an accepted connection."""

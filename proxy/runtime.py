@@ -258,7 +258,6 @@ class Runtime:
         if live is None:
             live = self.upstreams[name] = LiveUpstream(name, self.stats.service(name), self.wheel, self.scratch, self.loop)
         live.update(upstream, self._upstream_tls)
-        self.stats.set_endpoints(name, len(live.ready), len(live.draining))
 
     def _apply_routes(self, routes: Mapping[str, Route | None]) -> None:
         touched: set[str] = set()

@@ -100,13 +100,13 @@ class _Service:
     connect: _Sum = field(default_factory=_Sum)
     failures: int = 0
     connections: dict[int, int] = field(default_factory=dict)
-    endpoints: dict[int, tuple[int, int]] = field(default_factory=dict)
+    endpoints: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
     def add(self, worker: int, delta: ServiceDelta) -> None:
         self.connect.add(delta.connect_duration)
         self.failures += delta.connect_failures
         self.connections[worker] = delta.connections
-        self.endpoints[worker] = (delta.ready, delta.draining)
+        self.endpoints[worker] = (delta.ready, delta.draining, delta.unhealthy)
 
 
 def _add(totals: dict[str, int], added: Mapping[str, int]) -> None:
@@ -252,7 +252,7 @@ class Totals:
             connect.add_metric([key], service.connect.buckets(), service.connect.total)
             failures.add_metric([key], service.failures)
             connections.add_metric([key], sum(service.connections.values()))
-            for number, state in enumerate(("ready", "draining")):
+            for number, state in enumerate(("ready", "draining", "unhealthy")):
                 endpoints.add_metric([key, state], max((found[number] for found in service.endpoints.values()), default=0))
         yield from (connect, failures, connections, endpoints)
 

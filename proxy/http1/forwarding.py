@@ -137,6 +137,8 @@ class Forwarding(Sending):
         now = side.runtime.loop.time()
         stats = self.route.stats
         stats.in_flight -= 1
+        if pool.health.marked:
+            pool.answered(101)
         stats.ws_handshake(101, now - self._started)
         stats.first_byte(self._upstream.key, now - self._started)
         pool.in_flight -= 1
@@ -278,6 +280,9 @@ class Forwarding(Sending):
         runtime, request, stats = self._side.runtime, self.request, self.route.stats
         seconds = runtime.loop.time() - self._started
         stats.in_flight -= 1
+        pool = self._pool
+        if pool is not None and (status >= 500 or pool.health.marked):
+            pool.answered(status)
         self._take_pool(None)
         stats.request_done(self._upstream.key, request.method, status, seconds, self._body_bytes, self._answer_bytes)
         if runtime.accesslog.enabled:
@@ -303,15 +308,18 @@ class Forwarding(Sending):
                 self._retried = True
                 self._dial(None)
             else:
-                self._fail(502)
+                self._bad_answer()
         elif self._mode == UNTIL_CLOSE and exc is None:
             self._side.write(LAST_CHUNK if self.request.version >= 11 else b"")
             self._answered(clean=False)
         else:
             self._broken()
 
-    def _bad_answer(self) -> None:
-        self._fail(502)
+    def _bad_answer(self, status: int = 502) -> None:
+        """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
+        if self._pool is not None:
+            self._pool.answered(status)
+        self._fail(status)
 
     def _broken(self) -> None:
         """Abort the client: an answer that is not whole must not look whole."""
@@ -363,6 +371,8 @@ class Forwarding(Sending):
                 side.abort()
             else:
                 side.arm(1.0)
+        elif self._connection is not None:
+            self._bad_answer(504)
         else:
             self._fail(504)
 

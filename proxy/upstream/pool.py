@@ -1,6 +1,7 @@
 """Endpoints and the connections that are kept to them. Pools outlive changes of configuration; a retired one empties."""
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Collection, Mapping
 
@@ -11,6 +12,7 @@ from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.scratch import Scratch
 from proxy.shells import PlainShell, SecureShell
 from proxy.upstream.balance import Chooser
+from proxy.upstream.health import Health
 
 IDLE_SECONDS = 60.0
 """An idle connection is closed after this time; most backends keep theirs longer."""
@@ -18,6 +20,8 @@ MAX_IDLE = 256
 """Idle connections kept per endpoint."""
 ATTEMPT_SECONDS = 1.0
 """One attempt to connect, while other endpoints remain (spec/wsroute.md, `timeouts.connect`)."""
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 PoolKey = tuple[str, int, bool]
 
@@ -45,11 +49,14 @@ class EndpointPool:
     __slots__ = (
         "_idle",
         "_loop",
+        "_owner",
         "_reaper",
+        "_return",
         "_scratch",
         "_tls",
         "_wheel",
         "address",
+        "health",
         "in_flight",
         "port",
         "retired",
@@ -59,25 +66,28 @@ class EndpointPool:
 
     def __init__(
         self,
+        owner: "LiveUpstream",
         endpoint: Endpoint,
         tls: ssl.SSLContext | None,
-        stats: ServiceStats,
         wheel: Wheel,
         scratch: Scratch,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self._owner = owner
+        self.health = Health()
         self.address = endpoint.address
         self.port = endpoint.port
         self.in_flight = 0
         self.sockets = 0
         self.retired = False
-        self.stats = stats
+        self.stats = owner.stats
         self._tls = tls
         self._wheel = wheel
         self._scratch = scratch
         self._loop = loop
         self._idle: list[UpstreamConnection] = []
         self._reaper = Deadline(self._reap)
+        self._return = Deadline(self._readmit)
 
     @property
     def load(self) -> int:
@@ -123,9 +133,31 @@ class EndpointPool:
     def retire(self) -> None:
         """Let nothing new go to an endpoint that is gone; what is under way ends as it would."""
         self.retired = True
+        self._wheel.drop(self._reaper)
+        self._wheel.drop(self._return)
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def refused(self) -> None:
+        """Take note that an attempt to connect failed."""
+        self.stats.connect_failed()
+        if self.health.refused():
+            self._eject()
+
+    def answered(self, status: int) -> None:
+        """Take note of an answer; 502 and 504 stand for none. Needed for those from 500 on, and while `health.marked`."""
+        if self.health.answered(status, self._wheel.now):
+            self._eject()
+
+    def _eject(self) -> None:
+        if not self.retired and self._owner.may_lose(self):
+            self._wheel.file(self._return, self.health.eject())
+            self._owner.sort()
+
+    def _readmit(self) -> None:
+        self.health.readmit(self._wheel.now)
+        self._owner.sort()
 
     async def connect(self, timeout: float) -> UpstreamConnection:
         """Make a connection; raises OSError or TimeoutError."""
@@ -151,7 +183,7 @@ class EndpointPool:
 class LiveUpstream:
     """One upstream as it runs: its endpoints' pools and the state of its load balancing."""
 
-    __slots__ = ("_chooser", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats")
+    __slots__ = ("_chooser", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats", "usable")
 
     def __init__(self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop) -> None:
         self.key = key
@@ -162,7 +194,18 @@ class LiveUpstream:
         self._chooser = Chooser()
         self._pools: dict[PoolKey, EndpointPool] = {}
         self.ready: list[EndpointPool] = []
+        self.usable: list[EndpointPool] = []
+        """The ready ones that are not left out for failing."""
         self.draining: list[EndpointPool] = []
+
+    def may_lose(self, pool: EndpointPool) -> bool:
+        """Tell whether a ready endpoint may be left out: at most half of them are at once."""
+        return pool in self.usable and 2 * (len(self.ready) - len(self.usable) + 1) <= len(self.ready)
+
+    def sort(self) -> None:
+        """Sort the ready endpoints anew, after one was left out or comes back."""
+        self.usable = [pool for pool in self.ready if not pool.health.ejected]
+        self.stats.set_endpoints(len(self.usable), len(self.draining), len(self.ready) - len(self.usable))
 
     def update(self, upstream: Upstream, tls: ssl.SSLContext) -> None:
         """Take the endpoints of a new configuration; pools of endpoints that stay are kept."""
@@ -173,13 +216,14 @@ class LiveUpstream:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
             if pool is None:
-                pool = EndpointPool(endpoint, tls if upstream.tls else None, self.stats, self._wheel, self._scratch, self._loop)
+                pool = EndpointPool(self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop)
             pools[key] = pool
             (self.ready if endpoint.state == "ready" else self.draining).append(pool)
         self._pools = pools
         for key, pool in old.items():
             if key not in pools:
                 pool.retire()
+        self.sort()
 
     def retire(self) -> None:
         """Retire every endpoint of an upstream that is gone."""
@@ -187,10 +231,12 @@ class LiveUpstream:
             pool.retire()
 
     def choose(self, policy: LoadBalancing, tried: Collection[EndpointPool] = ()) -> EndpointPool | None:
-        """Choose an endpoint that was not tried: a ready one, or while none is ready, a draining one; None: none is left."""
-        candidates = self.ready or self.draining
+        """Choose an endpoint that was not tried: a usable one, else any ready one, else a draining one; None: none is left."""
+        candidates = self.usable or self.ready or self.draining
         if tried:
-            candidates = [pool for pool in candidates if pool not in tried]
+            candidates = [pool for pool in candidates if pool not in tried] or [
+                pool for pool in self.ready or self.draining if pool not in tried
+            ]
         return self._chooser.choose(policy, candidates) if candidates else None
 
     @property
@@ -221,8 +267,11 @@ async def dial(
             return await pool.connect(min(ATTEMPT_SECONDS, timeout / 3, left) if others else left)
         except TimeoutError:
             timed_out = True
-        except OSError:
+        except OSError as error:
+            if error.errno in _OURS:
+                # We have run out of descriptors, ports or memory: no endpoint is to blame.
+                raise UpstreamUnavailableError(503) from None
             timed_out = False
-        upstream.stats.connect_failed()
+        pool.refused()
         pool = upstream.choose(policy, tried)
     raise UpstreamUnavailableError(504 if timed_out else 502)

@@ -125,7 +125,7 @@ def test_close_codes_beyond_32_others_are_other_for_good() -> None:
 
 def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
     stats = WorkerStats()
-    stats.set_endpoints(SERVICE, 2, 1)
+    stats.service(SERVICE).set_endpoints(2, 1, 0)
     service = stats.service(SERVICE)
     service.connected(0.004)
     service.connections += 1
@@ -133,7 +133,7 @@ def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
 
     assert stats.delta().services == {SERVICE: ServiceDelta(at(0.004), 1, 1, 2, 1)}
     assert stats.delta().services == {}
-    stats.set_endpoints(SERVICE, 0, 0)
+    stats.service(SERVICE).set_endpoints(0, 0, 0)
     assert stats.delta().services == {SERVICE: ServiceDelta(connections=1)}
 
 
