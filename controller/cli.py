@@ -46,6 +46,7 @@ class _WithProxyHelp(click.Command):
 def standalone(folder: Path, proxy_arguments: tuple[str, ...], **values: Any) -> None:
     """Serve the objects in DIR, re-read on change, without a cluster. DIR comes first."""
     settings = Settings(**values)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # the reconciler has a line for each change that is one
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )

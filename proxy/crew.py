@@ -19,13 +19,17 @@ from proxy.sync import SyncError
 from proxy.totals import Totals
 from proxy.worker import Inheritance, run_worker
 
-QUICK_DEATH = 10.0
+QUICK_DEATH = 3.0
 """A worker that lived for less seconds counts as crashing in a loop from its second death on."""
 BACKOFF_FIRST = 0.25
 BACKOFF_MOST = 15.0
 """Seconds until a worker that crashes in a loop is started again, doubling from the first to this."""
 APPLY_SECONDS = 10.0
 """How long a worker may take over a configuration; 5,000 routes take less than one."""
+HANG_SECONDS = 10.0
+"""A worker that was not heard of for this time is replaced. Each sends what it counted every second."""
+WATCH_SECONDS = 1.0
+"""How often the workers are looked at."""
 GATHER_SECONDS = 1.0
 """How long a scrape waits for a worker's counts."""
 
@@ -39,6 +43,8 @@ class _Worker:
         self.slot = slot
         self.pid = pid
         self.started = now
+        self.heard = now
+        """When it sent something last."""
         self.channel: Channel[ToSupervisor]
         self.connected = False
         self.sent: Encoded | None = None
@@ -69,6 +75,7 @@ class Crew:
         self._serving = False
         self._ending = False
         self._asked = 0
+        self._looked = self._loop.time()
 
     @property
     def alive(self) -> int:
@@ -79,6 +86,21 @@ class Crew:
         """Fork all workers; they wait for a configuration."""
         for slot in range(len(self._inheritance.slots)):
             self._fork(slot)
+        self._loop.call_later(WATCH_SECONDS, self._watch)
+
+    def _watch(self) -> None:
+        """Kill workers that hang: their connections get no answer, and nobody else gets what waits for them."""
+        now = self._loop.time()
+        late, self._looked = now - self._looked, now
+        if self._ending:
+            return
+        self._loop.call_later(WATCH_SECONDS, self._watch)
+        for worker in self._workers.values():
+            if late > 2 * WATCH_SECONDS or not worker.connected:
+                worker.heard = now  # we did not run ourselves: the machine was stopped, or has no time for anybody
+            elif now - worker.heard > HANG_SECONDS:
+                _log.error("worker=%d pid=%d hangs for %.0f s and is replaced", worker.slot, worker.pid, now - worker.heard)
+                os.kill(worker.pid, signal.SIGKILL)
 
     @property
     def serving(self) -> bool:
@@ -230,6 +252,7 @@ class Crew:
             worker.channel.send(Drain(0.0))
 
     def _received(self, worker: _Worker, message: ToSupervisor) -> None:
+        worker.heard = self._loop.time()
         match message:
             case Applied(digest, rejected):
                 if worker.sent is not None and worker.sent.root == digest:

@@ -58,9 +58,12 @@ async def in_child(make: Callable[[], bytes]) -> bytes:
         # A fork takes along locks that other threads hold; nothing of ours starts threads, so this is for who embeds us.
         return make()
     reader, writer = os.pipe()
+    # A signal in the child would be written to the parent's wakeup descriptor.
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = os.fork()
     if child == 0:
         _be_child(make, reader, writer)
+    signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     os.close(writer)
     try:
         async with asyncio.timeout(RENDER_SECONDS):

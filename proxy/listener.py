@@ -6,6 +6,8 @@ What a connection says over HTTP is the server's; which certificate it gets is t
 import asyncio
 import errno
 import logging
+import os
+import resource
 import socket
 import ssl
 from collections import deque
@@ -33,6 +35,8 @@ ACCEPT_BATCH = 64
 """Connections accepted per turn of the loop, so that open ones are not kept waiting."""
 HANDSHAKES_PER_TURN = 4
 """A handshake takes about 1 ms: 400 at once stalled the loop for 74 to 183 ms, four per turn 12 ms."""
+DESCRIPTOR_SHARE = 0.9
+"""Share of the descriptors from which on new connections wait in the kernel's queue; those that are open need some to go on."""
 PAUSE_SECONDS = 0.25
 """How long accepting rests when descriptors or memory ran out."""
 SHUTDOWN_SECONDS = 75.0
@@ -97,6 +101,7 @@ class Listener:
         self._port = port
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting = False
+        self._ceiling = int(DESCRIPTOR_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._exhausted = False
         """Said already; once until something is accepted again."""
         self._pause: asyncio.TimerHandle | None = None
@@ -143,25 +148,41 @@ class Listener:
                 return False
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._rest(error)
+                    self._rest(str(error))
                     return False
                 continue  # accept(2): the connection died in the queue; the next one may be well
             self._exhausted = False
             sock.setblocking(False)
+            # A new descriptor is the lowest that is free (open(2)): nothing need be counted.
+            full = sock.fileno() >= self._ceiling
             self._take(sock, _plain_address(address[0]))
+            if full:
+                self._rest(f"{self._ceiling} descriptors are in use")
+                return False
         return True
 
-    def _rest(self, error: OSError) -> None:
+    def _rest(self, reason: str) -> None:
         if self._accepting and self._pause is None:
             if not self._exhausted:
                 self._exhausted = True
-                _log.error("listener=%s error=%r accepting rests %g s at a time", self._name, str(error), PAUSE_SECONDS)
+                _log.error("listener=%s reason=%r new connections wait", self._name, reason)
             self._loop.remove_reader(self._sock)
             self._pause = self._loop.call_later(PAUSE_SECONDS, self._resume)
 
     def _resume(self) -> None:
+        if self._crowded():
+            self._pause = self._loop.call_later(PAUSE_SECONDS, self._resume)
+            return
         self._pause = None
         self._loop.add_reader(self._sock, self._accept)
+
+    def _crowded(self) -> bool:
+        try:
+            probe = os.dup(self._sock.fileno())
+        except OSError:
+            return True
+        os.close(probe)
+        return probe >= self._ceiling
 
     def _take(self, sock: socket.socket, peer: str) -> None:
         client = Client(

@@ -6,6 +6,7 @@ It handles no client's byte. Its loop is the standard library's: workers are for
 import asyncio
 import collections
 import logging
+import resource
 import signal
 import socket
 import time
@@ -177,6 +178,10 @@ class Supervisor:
 
 def supervise(settings: Settings) -> int:
     """Run the proxy; return the exit status. Raises `BindError` if an address cannot be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        # The soft limit is low for programs that use select(2), which none of ours does.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     https = bind_all(settings.https, "--https", settings.workers)
     http = bind_all(settings.http, "--http", settings.workers)
     (admin,) = bind_all(settings.admin, "--admin", 1)

@@ -96,9 +96,10 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxy(hub: Hub, *arguments: str) -> AsyncIterator[Proxy]:
-    """Run `sluice-proxy` on free ports of loopback."""
+async def proxy(hub: Hub, *arguments: str, descriptors: int = 0) -> AsyncIterator[Proxy]:
+    """Run `sluice-proxy` on free ports of loopback; `descriptors`: with no more than these for each process."""
     process = await asyncio.create_subprocess_exec(
+        *(("prlimit", f"--nofile={descriptors}:{descriptors}") if descriptors else ()),
         sys.executable,
         *("-m", "proxy", "--control-socket", str(hub.path), "--drain-delay", "0"),
         *("--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
