@@ -262,7 +262,7 @@ class Forwarding(Sending):
         facts = self._response
         assert facts is not None  # noqa: S101  it was read
         self._connection = None
-        whole = clean and not self.wants_body and facts.keep_alive and not self.request.upgrade
+        whole = clean and not self.wants_body and facts.keep_alive and not self.request.upgrade and not self._login
         if connection is not None:
             if whole and connection.alive:
                 connection.transport.resume_reading() if self._stalled else None

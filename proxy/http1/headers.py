@@ -50,6 +50,7 @@ class Facts:
         "host",
         "keep_alive",
         "length",
+        "login",
         "request_id",
         "wrong",
     )
@@ -68,6 +69,8 @@ class Facts:
         """Fields for the backend beside the client's own, each with its CRLF, without Connection, Upgrade and X-Request-ID."""
         self.dropped = _NOTHING
         """Lower-case names of ordinary fields that do not go to the backend all the same."""
+        self.login = False
+        """Logs the backend's connection in: it is not pooled."""
         self.request_id = ""
         """X-Request-ID of a trusted peer; empty: make one."""
         self.address = ""
@@ -103,6 +106,8 @@ def read_request(
             facts.expect = version >= 11
         elif name == b"upgrade":
             upgrades = True
+        elif name == b"authorization":
+            facts.login = True
         elif name in FORWARDING:
             incoming.append((name.decode(), value))
     if len(hosts) != 1:
@@ -142,7 +147,8 @@ def _body_length(lengths: list[str], codings: list[str], version: int) -> int | 
     if not lengths:
         return NO_BODY
     value = lengths[0]
-    if len(lengths) > 1 or not value.isascii() or not value.isdigit() or len(value) > 18:
+    if len(lengths) > 1 or not value.isascii() or not value.isdigit() or len(value) > 18 or (value[0] == "0" and value != "0"):
+        # Some read leading zeros as octal.
         return None
     return int(value)
 
@@ -208,6 +214,7 @@ def read_response(status: int, reason: str, version: int, kept: list[bytes], rea
     connection: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
+    login = False
     for line in read:
         raw_name, _, raw_value = line.partition(b":")
         name, value = raw_name.lower(), raw_value.strip(b" \t")
@@ -217,16 +224,18 @@ def read_response(status: int, reason: str, version: int, kept: list[bytes], rea
             connection += [token for part in value.split(b",") if (token := part.strip(b" \t").lower())]
         elif name == b"transfer-encoding":
             codings.append(value.lower())
+        elif name == b"www-authenticate":
+            login = True
     if codings:
         if codings != [b"chunked"] or lengths or version < 11:
             return None
         facts.chunked = True
     elif lengths:
         value = lengths[0]
-        if len(lengths) > 1 or not value.isdigit() or len(value) > 18:
+        if len(lengths) > 1 or not value.isdigit() or len(value) > 18 or (value[:1] == b"0" and value != b"0"):
             return None
         facts.length = int(value)
-    facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection)
+    facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection) and not login
     if dropped := frozenset(connection) - _KEPT_ANYWAY:
         kept = without(kept, dropped)
     facts.forward = b"\r\n".join((f"HTTP/1.1 {status} {reason}".encode("latin-1"), *kept, b""))

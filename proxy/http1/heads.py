@@ -124,10 +124,11 @@ _REPEATED = frozenset(
 class FieldLines:
     """What is known of field lines, of requests or of responses; one per worker for each."""
 
-    __slots__ = ("_known", "_request")
+    __slots__ = ("_known", "_login", "_request")
 
     def __init__(self, *, request: bool) -> None:
         self._request = request
+        self._login = b"authorization" if request else b"www-authenticate"
         self._known: dict[bytes, int] = {}
 
     def sort(self, lines: Iterable[bytes], kept: list[bytes], read: list[bytes]) -> bool:
@@ -153,7 +154,7 @@ class FieldLines:
         if not colon or not name or name.translate(None, _TOKEN) or value.translate(None, _VALUE):
             return BAD
         name = name.lower()
-        kind = self._kind(name)
+        kind = READ if name == self._login and is_connection_login(value) else self._kind(name)
         if name in _REPEATED and len(line) <= _REMEMBERED_LENGTH:
             if len(self._known) >= _REMEMBERED_LINES:
                 self._known.clear()
@@ -174,6 +175,11 @@ class FieldLines:
                 # Many backends read an underscore as a dash: such a field would frame the message there and not here.
                 return BAD
         return KEPT
+
+
+def is_connection_login(value: bytes) -> bool:
+    """Tell whether a field logs a whole connection in, not a request (RFC 4559, NTLM): then it must never serve anybody else."""
+    return value.strip(b" \t").lower().startswith((b"ntlm", b"negotiate"))
 
 
 def scan_request_line(line: bytes) -> tuple[str, str, int] | None:

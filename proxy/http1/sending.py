@@ -52,6 +52,7 @@ class Sending:
         "_dialling",
         "_early",
         "_head",
+        "_login",
         "_over",
         "_policy",
         "_pool",
@@ -92,6 +93,7 @@ class Sending:
         self.wants_body = facts.length != NO_BODY
         """The client's bytes belong to the body."""
         self._body_bytes = 0
+        self._login = facts.login
         self._sent_all = False
         """Nothing of the request was sent that could not be sent again: all of it is still here."""
         self._answer = False

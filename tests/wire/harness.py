@@ -171,6 +171,18 @@ class Proxy:
         encoded = wire.encode_config(config)
         self.runtime.apply({key: wire.decode_entry(key, data) for key, (data, _) in encoded.entries.items()}, ())
 
+    async def passes(self, request: bytes, answer: bytes = b"HTTP/1.1 204 No Content\r\n\r\n") -> tuple[bytes, int, bytes]:
+        """Send a request on a connection of its own, let the backend answer; return the head that it saw, status and body."""
+        client = await self.client()
+        await client.sends(request)
+        backend = await self.backend.accepts()
+        head = await backend.head()
+        await backend.sends(answer)
+        status, _, body = await client.answer()
+        backend.closes()
+        client.closes()
+        return head, status, body
+
     async def is_innocent(self) -> None:
         """A request of somebody else gets its own answer."""
         client = await self.client()

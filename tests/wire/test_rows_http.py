@@ -1,0 +1,398 @@
+"""Rows A, B and C that test_refusals.py and test_http.py do not have: odd input, legal and illegal, as raw bytes."""
+
+import asyncio
+import time
+
+import pytest
+from wire.harness import WAIT, config_for, proxying
+
+from proxy.model.config import Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
+
+HOST = b"Host: a.test\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def post(*fields: bytes, body: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\n" + HOST + b"".join(field + b"\r\n" for field in fields) + b"\r\n" + body
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+REFUSED = {
+    "a3_leading_zero": (400, post(b"Content-Length: 010", body=b"0123456789")),
+    "a3_two_numbers": (400, post(b"Content-Length: 5 5", body=b"hello")),
+    "a3_arabic": (400, post("Content-Length: \u0665".encode(), body=b"hello")),
+    "a3_underscored_name": (400, post(b"Content_Length: 5", body=b"hello")),
+    "a4_leading_comma": (400, post(b"Transfer-Encoding: ,chunked", body=b"0\r\n\r\n")),
+    "a4_trailing_comma": (400, post(b"Transfer-Encoding: chunked,", body=b"0\r\n\r\n")),
+    "a4_form_feed": (400, post(b"Transfer-Encoding: chunked\x0c", body=b"0\r\n\r\n")),
+    "a4_nul": (400, post(b"Transfer-Encoding: chunked\0", body=b"0\r\n\r\n")),
+    "a4_empty": (400, post(b"Transfer-Encoding:", body=b"0\r\n\r\n")),
+    "a4_quoted": (400, post(b'Transfer-Encoding: "chunked"', body=b"0\r\n\r\n")),
+    "a4_underscore": (400, post(b"Transfer_Encoding: chunked", body=b"0\r\n\r\n")),
+    "a4_folded": (400, post(b"Transfer-Encoding:\r\n chunked", body=b"0\r\n\r\n")),
+    "a6_minus_zero": (400, post(CHUNKED, body=b"-0\r\n\r\n")),
+    "a6_underscore": (400, post(CHUNKED, body=b"5_0\r\nhello\r\n0\r\n\r\n")),
+    "a6_trailing_space": (400, post(CHUNKED, body=b"5 \r\nhello\r\n0\r\n\r\n")),
+    "a7_bare_cr": (400, post(CHUNKED, body=b"5\rhello\r\n0\r\n\r\n")),
+    "a7_two_crs": (400, post(CHUNKED, body=b"5\r\r;\r\nhello\r\n0\r\n\r\n")),
+    "a7_no_crlf_after_data": (400, post(CHUNKED, body=b"5\r\nhello0\r\n\r\n")),
+    "a11_cr_in_name": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X\rY: a\r\n\r\n"),
+    "a11_tab_in_line": (400, b"GET\t/ HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "a12_xa0": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X\xa0: a\r\n\r\n"),
+    "a18_lower_case": (400, b"get / HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "a18_unknown": (400, b"HELO / HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "a18_long_method": (414, b"G" * 66_000 + b" / HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "a18_two_spaces": (400, b"GET  / HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "a18_version_1_10": (400, b"GET / HTTP/1.10\r\n" + HOST + b"\r\n"),
+    "b1_hosts_of_two_cases": (400, b"GET / HTTP/1.1\r\n" + HOST + b"hOST: b.test\r\n\r\n"),
+    "b1_path": (400, b"GET / HTTP/1.1\r\nHost: a.test/x\r\n\r\n"),
+    "b1_space": (400, b"GET / HTTP/1.1\r\nHost: a test\r\n\r\n"),
+    "b1_nul": (400, b"GET / HTTP/1.1\r\nHost: a.test\0\r\n\r\n"),
+    "b2_port_dots": (400, b"GET / HTTP/1.1\r\nHost: a.test:1.2\r\n\r\n"),
+    "b2_broken_ipv6": (400, b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"),
+    "b5_fragment_ends_authority": (400, b"GET http://a.test#@b.test/ HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b6_tab": (400, b"GET /a\tb HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b6_del": (400, b"GET /a\x7f HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b7_connect_origin": (405, b"CONNECT / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabcGET /evil HTTP/1.1\r\n\r\n"),
+    "c7_one_field": (431, b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 1024 * 1024 + b"\r\n\r\n"),
+    "c7_many_fields": (431, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 1000 + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_odd_input_is_refused_and_closed_and_the_backend_sees_no_request(name: str) -> None:
+    status, data = REFUSED[name]
+    async with proxying() as proxy:
+        client = await proxy.client()
+        client.writer.write(data)  # the proxy may have closed before all of it is out
+        found, fields, _ = await client.answer()
+        assert (found, fields.get("connection")) == (status, "close")
+        await client.ends()
+        while not proxy.backend.connections.empty():
+            seen = await (await proxy.backend.accepts()).rest()
+            assert not seen.endswith(b"0\r\n\r\n")
+            assert b"evil" not in seen
+        await proxy.is_innocent()
+
+
+LEGAL = {
+    "a4_upper_case": (post(b"Transfer-Encoding: CHUNKED", body=b"3\r\nabc\r\n0\r\n\r\n"), b"3\r\nabc\r\n0\r\n\r\n"),
+    "a4_spaces_around": (post(b"Transfer-Encoding: \t chunked \t", body=b"0\r\n\r\n"), b"0\r\n\r\n"),
+    "a6_zeros_in_size": (post(CHUNKED, body=b"0003\r\nabc\r\n000\r\n\r\n"), b"3\r\nabc\r\n0\r\n\r\n"),
+    "a6_upper_case_hex": (post(CHUNKED, body=b"A\r\n0123456789\r\n0\r\n\r\n"), b"a\r\n0123456789\r\n0\r\n\r\n"),
+    "a8_extension": (post(CHUNKED, body=b'3;name="v;x"\r\nabc\r\n0;last\r\n\r\n'), b"3\r\nabc\r\n0\r\n\r\n"),
+    "a10_trailers": (post(CHUNKED, body=b"3\r\nabc\r\n0\r\nHost: evil\r\nContent-Length: 9\r\n\r\n"), b"3\r\nabc\r\n0\r\n\r\n"),
+    "a13_body_on_get": (b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"abc"),
+    "a13_body_on_delete": (b"DELETE / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"abc"),
+    "a3_zero": (post(b"Content-Length: 0"), b""),
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+async def test_odd_but_legal_body_arrives_and_the_next_request_is_its_own(name: str) -> None:
+    data, body = LEGAL[name]
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(data + b"GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sees(body)
+        await backend.sends(OK)
+        assert (await client.answer())[0] == 200
+        assert (await backend.head()).startswith(b"GET /next HTTP/1.1\r\n")
+        await backend.sends(OK)
+        assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize("name", LEGAL)
+async def test_odd_but_legal_request_is_the_same_however_it_is_cut(name: str) -> None:
+    data, body = LEGAL[name]
+    async with proxying() as proxy:
+        client = await proxy.client()
+        for place in range(len(data)):
+            client.writer.write(data[place : place + 1])
+            await asyncio.sleep(0)
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        if body.endswith(b"0\r\n\r\n"):
+            seen = b""
+            async with asyncio.timeout(WAIT):
+                while not seen.endswith(b"0\r\n\r\n"):
+                    seen += await backend.reader.read(100)
+        else:
+            await backend.sees(body)
+        await backend.sends(OK)
+        assert (await client.answer())[0] == 200
+
+
+async def test_a9_million_chunks_of_one_byte_cost_no_more_than_their_number() -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(post(CHUNKED))
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        spent = []
+        for _ in range(2):
+            start = time.process_time()
+            writing = asyncio.create_task(client.sends(b"1\r\na\r\n" * 200_000))
+            seen = 0
+            async with asyncio.timeout(30):
+                while seen < 200_000:
+                    seen += (await backend.reader.read(1024 * 1024)).count(b"a")
+            await writing
+            spent.append(time.process_time() - start)
+        await client.sends(b"0\r\n\r\n")
+        await backend.sends(OK)
+        assert (await client.answer())[0] == 200
+
+    assert spent[1] < 4 * spent[0] + 0.5
+
+
+@pytest.mark.parametrize("method", ["PROPFIND", "M-SEARCH", "LOCK", "REPORT"])
+async def test_a18_registered_method_passes_as_it_is(method: str) -> None:
+    async with proxying() as proxy:
+        head, status, _ = await proxy.passes(f"{method} /x HTTP/1.1\r\nHost: a.test\r\n\r\n".encode())
+
+        assert (status, head.split(b"\r\n")[0]) == (204, f"{method} /x HTTP/1.1".encode())
+
+
+@pytest.mark.parametrize("host", [b"A.Test", b"a.test.", b"a.test:80", b"a.test:", b"a.test:443", b" a.test\t", b"A.TEST.:8080"])
+async def test_b2_host_is_matched_without_case_dot_and_port_and_passed_as_it_is(host: bytes) -> None:
+    async with proxying() as proxy:
+        head, status, _ = await proxy.passes(b"GET / HTTP/1.1\r\nHost:" + host + b"\r\n\r\n")
+
+        assert status == 204
+        assert b"\r\nHost:" + host + b"\r\n" in head
+
+
+def many_hosts(port: int, count: int) -> ProxyConfig:
+    plain = config_for(port)
+    target = Target((Share("test/backend:80"),))
+    routes = dict(plain.routes)
+    for number in range(count):
+        route = Route(
+            id=f"ingress/test/h{number}/0",
+            origin="ingress",
+            namespace="test",
+            name=f"h{number}",
+            created="",
+            index=0,
+            hosts=(f"h{number}.test", f"*.w{number}.test"),
+            path=Path("prefix", f"/p{number}"),
+            websocket=target,
+            http=target,
+        )
+        routes[route.id] = route
+    return ProxyConfig(
+        routes=routes,
+        upstreams={"test/backend:80": Upstream((Endpoint("127.0.0.1", port),))},
+        certificates={},
+        tls_hosts={},
+    )
+
+
+@pytest.mark.parametrize("count", [10, 10_000])
+async def test_b3_verdicts_do_not_depend_on_the_number_of_hosts(count: int) -> None:
+    asked = [
+        (b"h5.test", b"/p5", 204),
+        (b"H5.TEST", b"/p5/x", 204),
+        (b"h5.test.:80", b"/p5", 204),
+        (b"x.w5.test", b"/p5", 204),
+        (b"X.W5.Test", b"/p5", 204),
+        (b"x.y.w5.test", b"/p5", 404),
+        (b"w5.test", b"/p5", 404),
+        (b"h5.test", b"/p55", 404),
+        (b"h5.test", b"/P5", 404),
+        (b"h5.test", b"/%705", 400),
+        (b"h5.test", b"/x/../p5", 400),
+        (b"nobody.test", b"/p5", 404),
+    ]
+    async with proxying() as proxy:
+        proxy.serves(many_hosts(proxy.backend.port, count))
+        found = []
+        for host, path, status in asked:
+            request = b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
+            if status == 204:
+                found.append((await proxy.passes(request))[1])
+            else:
+                client = await proxy.client()
+                await client.sends(request)
+                found.append((await client.answer())[0])
+
+        assert found == [status for _, _, status in asked]
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://a.test/x?y", b"http://A.TEST:80/x?y", b"HTTP://a.test/x?y", b"https://a.test/x?y", b"http://a.test:80/x?y"]
+)
+async def test_b5_absolute_form_that_names_the_host_is_passed_in_origin_form(target: bytes) -> None:
+    async with proxying() as proxy:
+        head, status, _ = await proxy.passes(b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+
+        assert (status, head.split(b"\r\n")[0]) == (204, b"GET /x?y HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(b"/?x=!%21", b"/?x=%27'", b"/?a+b;c=d", b"/?", b"/a?b?c", b"/?%zz%", b"/?a=%C3%A9", b"/~a.b-c_d", b"/*"),
+        *(b"/a'b(c)!$&,=:@", b'/[]{}|^`"'),
+    ],
+)
+async def test_b10_target_passes_byte_for_byte(target: bytes) -> None:
+    async with proxying() as proxy:
+        head, status, _ = await proxy.passes(b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+
+        assert (status, head.split(b"\r\n")[0]) == (204, b"GET " + target + b" HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        *((b"/foo", 204), (b"/foo/", 204), (b"/foo/x", 204), (b"/foo?x", 204)),
+        *((b"/foobar", 404), (b"/fo", 404), (b"/", 404), (b"/FOO", 404)),
+    ],
+)
+async def test_b11_prefix_matches_whole_segments(path: bytes, status: int) -> None:
+    async with proxying() as proxy:
+        proxy.serves(config_for(proxy.backend.port, path="/foo"))
+        request = b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+        if status == 204:
+            found = (await proxy.passes(request))[1]
+        else:
+            client = await proxy.client()
+            await client.sends(request)
+            found = (await client.answer())[0]
+
+        assert found == status
+
+
+async def test_c3_hop_by_hop_fields_pass_in_neither_direction() -> None:
+    hop = (
+        b"Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nTrailer: X\r\nUpgrade: foo/2\r\n"
+        b"Proxy-Authorization: Basic eDp5\r\nHTTP2-Settings: AAA\r\n"
+    )
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET / HTTP/1.1\r\n" + HOST + hop + b"X-Mine: 1\r\n\r\n")
+        backend = await proxy.backend.accepts()
+        seen = await backend.head()
+        await backend.sends(
+            b"HTTP/1.1 200 OK\r\n" + hop + b"Connection: keep-alive, X-Gone\r\nX-Gone: 1\r\nContent-Length: 0\r\n\r\n"
+        )
+        answered = await client.head()
+
+        for name in (b"Keep-Alive", b"Proxy-Connection", b"TE:", b"Trailer", b"Upgrade", b"Proxy-Authorization", b"HTTP2-Settings"):
+            assert name not in seen
+            assert name not in answered
+        assert b"X-Gone" not in answered
+        assert b"X-Mine: 1\r\n" in seen
+
+
+SPOOFED = b"".join(
+    name + b": spoofed\r\n"
+    for name in (
+        *(b"X-Forwarded-For", b"x-forwarded-proto", b"X-FORWARDED-HOST", b"X-Forwarded-Port", b"X-Forwarded-Prefix"),
+        *(b"X-Forwarded-Scheme", b"X-Forwarded-Server", b"Forwarded", b"X-Real-IP", b"X-Request-ID"),
+        *(b"X_Forwarded_For", b"X_Forwarded-Proto", b"x_forwarded_host", b"X_Real_IP", b"X_Request_ID"),
+    )
+)
+
+
+@pytest.mark.parametrize("nominated", [b"", b"Connection: X-Forwarded-For, X-Real-IP, X-Forwarded-Proto, X-Request-ID\r\n"])
+async def test_c4_spoofed_forwarding_fields_are_replaced_by_ours(nominated: bytes) -> None:
+    async with proxying() as proxy:
+        head, _, _ = await proxy.passes(b"GET / HTTP/1.1\r\n" + HOST + SPOOFED + nominated + b"\r\n")
+
+        assert b"spoofed" not in head
+        for line in (
+            b"X-Forwarded-For: 127.0.0.1",
+            b"X-Real-IP: 127.0.0.1",
+            b"X-Forwarded-Proto: http",
+            b"X-Forwarded-Host: a.test",
+        ):
+            assert head.count(line + b"\r\n") == 1
+        assert head.count(b"\r\nX-Request-ID: ") == 1
+
+
+async def test_c6_repeated_fields_pass_in_order() -> None:
+    fields = (
+        b"Cookie: a=1\r\nAuthorization: Basic x\r\nX-A: 1\r\nCookie: b=2\r\nAuthorization: Bearer y\r\nX-A: 2\r\n"
+        b"Content-Type: a/b\r\nContent-Type: c/d\r\n"
+    )
+    async with proxying() as proxy:
+        head, _, _ = await proxy.passes(b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n")
+
+        assert fields in head
+
+
+async def test_c7_hundred_and_twenty_fields_and_sixty_kilobytes_pass() -> None:
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"v" * 480) for number in range(120))
+    async with proxying() as proxy:
+        head, status, _ = await proxy.passes(b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n")
+
+        assert status == 204
+        assert fields in head
+
+
+async def test_c7_dribbled_head_is_bounded_all_the_same() -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET / HTTP/1.1\r\n" + HOST)
+        most = 0
+        async with asyncio.timeout(WAIT):
+            while not client.reader._buffer:
+                client.writer.write(b"X: %s\r\n" % (b"v" * 400))
+                await asyncio.sleep(0)
+                most = max([most, *(len(one.buffer) for one in proxy.runtime.connections)])  # type: ignore[attr-defined]
+        assert (await client.answer())[0] == 431
+        assert 40_000 < most < 70_000
+
+
+@pytest.mark.parametrize("value", [b"caf\xe9", b"\xff\xfe", "snow\u2603".encode(), b"\x80", b"a\tb", b""])
+async def test_c8_bytes_of_values_pass_in_both_directions(value: bytes) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET / HTTP/1.1\r\n" + HOST + b"X-V:" + value + b"\r\n\r\n")
+        backend = await proxy.backend.accepts()
+        seen = await backend.head()
+        await backend.sends(b"HTTP/1.1 200 OK\r\nX-W:" + value + b"\r\nContent-Length: 0\r\n\r\n")
+        answered = await client.head()
+
+        assert b"\r\nX-V:" + value + b"\r\n" in seen.replace(b"X-V: ", b"X-V:")
+        assert b"\r\nX-W:" + value + b"\r\n" in answered.replace(b"X-W: ", b"X-W:")
+
+
+@pytest.mark.parametrize(
+    ("fields", "answer"),
+    [
+        (b"Authorization: NTLM TlRMTVNTUAADAAAA\r\n", OK),
+        (b"authorization: negotiate YII=\r\n", OK),
+        (b"", b"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"),
+        (b"", b"HTTP/1.1 401 No\r\nWWW-Authenticate: Negotiate YII=\r\nContent-Length: 0\r\n\r\n"),
+    ],
+)
+async def test_c9_connection_that_was_logged_in_serves_nobody_else(fields: bytes, answer: bytes) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n")
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sends(answer)
+        await client.answer()
+        await backend.ends()
+        await proxy.is_innocent()
+
+
+async def test_c9_ordinary_credentials_do_not_cost_the_connection() -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        for _ in range(2):
+            await client.sends(b"GET / HTTP/1.1\r\n" + HOST + b"Authorization: Bearer x\r\n\r\n")
+            if not proxy.backend.peers:
+                backend = await proxy.backend.accepts()
+            await backend.head()
+            await backend.sends(OK)
+            await client.answer()
+
+        assert proxy.backend.count == 1
