@@ -7,6 +7,7 @@ from importlib.metadata import version
 import click
 
 from proxy.binding import BindError
+from proxy.patientlog import PatientHandler
 from proxy.settings import options, settings_from
 from proxy.supervisor import supervise
 
@@ -19,7 +20,9 @@ def main(**values: object) -> None:
     settings = settings_from(values)
     if not settings.control_socket:
         raise click.UsageError("--control-socket is missing; the path of the controller's unix socket would be accepted.")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s")
+    handler = PatientHandler(sys.stderr.fileno())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     try:
         status = supervise(settings)
     except BindError as error:

@@ -22,6 +22,7 @@ from proxy.worker import Inheritance, run_worker
 QUICK_DEATH = 3.0
 """A worker that lived for less seconds counts as crashing in a loop from its second death on."""
 BACKOFF_FIRST = 0.25
+BACKOFF_KILLED = 0.5
 BACKOFF_MOST = 15.0
 """Seconds until a worker that crashes in a loop is started again, doubling from the first to this."""
 APPLY_SECONDS = 10.0
@@ -74,6 +75,7 @@ class Crew:
         self._target: Encoded | None = None
         self._serving = False
         self._ending = False
+        self._end_by = 0.0
         self._asked = 0
         self._looked = self._loop.time()
 
@@ -99,8 +101,8 @@ class Crew:
             if late > 2 * WATCH_SECONDS or not worker.connected:
                 worker.heard = now  # we did not run ourselves: the machine was stopped, or has no time for anybody
             elif now - worker.heard > HANG_SECONDS:
-                _log.error("worker=%d pid=%d hangs for %.0f s and is replaced", worker.slot, worker.pid, now - worker.heard)
                 os.kill(worker.pid, signal.SIGKILL)
+                _log.error("worker=%d pid=%d hangs for %.0f s and is replaced", worker.slot, worker.pid, now - worker.heard)
 
     @property
     def serving(self) -> bool:
@@ -140,8 +142,13 @@ class Crew:
     async def drain(self, within: float) -> None:
         """Have every worker end; what is left after `within` seconds and a moment is killed."""
         self._ending = True
+        self._end_by = self._loop.time() + within
         for worker in self._workers.values():
             worker.channel.send(Drain(within))
+        if self._serving:
+            for slot in range(len(self._inheritance.slots)):
+                if slot not in self._workers and slot not in self._neighbours:
+                    self._fork(slot)  # what waits in its queue is answered first
         try:
             async with asyncio.timeout(within + 0.5):
                 while self._workers:
@@ -243,13 +250,13 @@ class Crew:
         await self._loop.create_unix_connection(lambda: worker.channel, sock=line)
         worker.connected = True
         self._give(worker)
-        if self._serving and not self._ending:
+        if self._serving:
             worker.channel.send(Serve(worker.slot))
             neighbour = self._workers.get(self._neighbours.pop(worker.slot, -1))
             if neighbour is not None:
                 neighbour.channel.send(Release(worker.slot))
         if self._ending:
-            worker.channel.send(Drain(0.0))
+            worker.channel.send(Drain(max(0.0, self._end_by - self._loop.time())))
 
     def _received(self, worker: _Worker, message: ToSupervisor) -> None:
         worker.heard = self._loop.time()
@@ -283,7 +290,9 @@ class Crew:
         self._totals.restarts += 1
         lived = self._loop.time() - worker.started
         deaths = self._deaths[slot] = self._deaths.get(slot, 0) + 1 if lived < QUICK_DEATH else 1
-        delay = 0.0 if deaths == 1 else min(BACKOFF_FIRST * 2.0 ** (deaths - 2), BACKOFF_MOST)
+        # A kill comes from outside, by a hand or for want of memory: its successor is promised within a second.
+        most = BACKOFF_KILLED if status == -signal.SIGKILL else BACKOFF_MOST
+        delay = 0.0 if deaths == 1 else min(BACKOFF_FIRST * 2.0 ** (deaths - 2), most)
         _log.error("worker=%d pid=%d status=%d lived=%.1fs replaced in %g s", slot, worker.pid, status, lived, delay)
         for absent in [absent for absent, neighbour in self._neighbours.items() if neighbour == slot]:
             del self._neighbours[absent]

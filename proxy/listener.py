@@ -10,6 +10,7 @@ import os
 import resource
 import socket
 import ssl
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ HANDSHAKES_PER_TURN = 4
 """A handshake takes about 1 ms: 400 at once stalled the loop for 74 to 183 ms, four per turn 12 ms."""
 DESCRIPTOR_SHARE = 0.9
 """Share of the descriptors from which on new connections wait in the kernel's queue; those that are open need some to go on."""
+RESUME_SHARE = 0.95
+"""Share of that from which on accepting goes on, so that it does not stop again at once."""
 PAUSE_SECONDS = 0.25
 """How long accepting rests when descriptors or memory ran out."""
 SHUTDOWN_SECONDS = 75.0
@@ -132,6 +135,7 @@ class Listener:
             greeting.drop()
         if self._accepting:
             self.pause()
+            self._ceiling = sys.maxsize
             while self._accept_some():
                 pass
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -151,7 +155,6 @@ class Listener:
                     self._rest(str(error))
                     return False
                 continue  # accept(2): the connection died in the queue; the next one may be well
-            self._exhausted = False
             sock.setblocking(False)
             # A new descriptor is the lowest that is free (open(2)): nothing need be counted.
             full = sock.fileno() >= self._ceiling
@@ -174,6 +177,7 @@ class Listener:
             self._pause = self._loop.call_later(PAUSE_SECONDS, self._resume)
             return
         self._pause = None
+        self._exhausted = False
         self._loop.add_reader(self._sock, self._accept)
 
     def _crowded(self) -> bool:
@@ -182,7 +186,7 @@ class Listener:
         except OSError:
             return True
         os.close(probe)
-        return probe >= self._ceiling
+        return probe >= RESUME_SHARE * self._ceiling
 
     def _take(self, sock: socket.socket, peer: str) -> None:
         client = Client(

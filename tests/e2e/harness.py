@@ -96,7 +96,7 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxy(hub: Hub, *arguments: str, descriptors: int = 0) -> AsyncIterator[Proxy]:
+async def proxy(hub: Hub, *arguments: str, descriptors: int = 0, stderr: int | None = None) -> AsyncIterator[Proxy]:
     """Run `sluice-proxy` on free ports of loopback; `descriptors`: with no more than these for each process."""
     process = await asyncio.create_subprocess_exec(
         *(("prlimit", f"--nofile={descriptors}:{descriptors}") if descriptors else ()),
@@ -105,6 +105,7 @@ async def proxy(hub: Hub, *arguments: str, descriptors: int = 0) -> AsyncIterato
         *("--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
         *arguments,
         stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
     )
     try:
         assert process.stdout is not None

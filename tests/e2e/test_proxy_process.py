@@ -1,12 +1,14 @@
 """Real `sluice-proxy` processes: workers that die, configurations that come and go, TLS across workers, signals."""
 
 import asyncio
+import fcntl
 import os
 import resource
 import signal
 import socket
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -501,3 +503,60 @@ def _queued(port: int) -> int:
 
 def _established(port: int) -> int:
     return len(_rows(port, 1, "01"))
+
+
+async def test_log_that_nobody_reads_stops_neither_workers_nor_supervisor(hub: Hub) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    async with backend() as port, proxy(hub, "--workers", "1", stderr=writer) as one:
+        os.close(writer)
+        hub.publish(config(port))
+        await one.ready()
+        for number in range(60):  # a line each in the worker's log and in the supervisor's
+            hub.publish(config(port, host=f"h{number}.example.com"))
+            await hub.acknowledged()
+        (worker,) = one.workers()
+        os.kill(worker, signal.SIGKILL)
+        await until(lambda: one.workers() not in ([], [worker]))
+        answer = await get(one.http, host="h59.example.com")
+        health = await one.ask("/healthz")
+    os.close(reader)
+
+    assert ok(answer)
+    assert health[0] == 200
+
+
+async def test_worker_killed_again_and_again_is_back_within_a_second_each_time(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port))
+        await one.ready()
+        waits = []
+        for _ in range(6):
+            (worker,) = one.workers()
+            os.kill(worker, signal.SIGKILL)
+            start = time.monotonic()
+            assert ok(await get(one.http))
+            waits.append(time.monotonic() - start)
+            await until(lambda: len(one.workers()) == 1)
+
+    assert max(waits) < 1.0
+
+
+async def test_sigterm_while_a_worker_is_away_answers_what_waits_for_it(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1", "--drain-time", "1s") as one:
+        hub.publish(config(port))
+        await one.ready()
+        for _ in range(3):
+            (worker,) = one.workers()
+            os.kill(worker, signal.SIGKILL)
+            await until(lambda gone=worker: gone not in one.workers())
+            await until(lambda: len(one.workers()) == 1)
+        (worker,) = one.workers()
+        os.kill(worker, signal.SIGKILL)
+        await until(lambda: not one.workers())
+        asking = asyncio.create_task(get(one.http))
+        await asyncio.sleep(0.05)  # the connection waits in the queue; nothing tells when it does
+        one.process.terminate()
+        answer = await asking
+
+    assert ok(answer)
