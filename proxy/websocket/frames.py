@@ -81,7 +81,7 @@ class FrameScanner:
                             return data
                     elif length == 126 and size >= 4:
                         length = data[2] << 8 | data[3]
-                        if size == self._start + 2 + length:
+                        if length > 125 and size == self._start + 2 + length:
                             self.messages += 1
                             self.payload_bytes += length
                             return data
@@ -148,6 +148,8 @@ class FrameScanner:
             length = int.from_bytes(data[position + 2 : position + 2 + extended], "big")
             if length >> 63:
                 return self._refuse("a length of more than 63 bits")
+            if length < (126 if extended == 2 else 65536):
+                return self._refuse("a length in more bytes than it needs")
         opcode = first & 0x0F
         self._opcode = opcode
         self._fin = first & 0x80

@@ -3,6 +3,7 @@
 import itertools
 import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
@@ -107,3 +108,87 @@ def test_malformed_frame_is_not_begun_at_the_other_end() -> None:
     assert scanner.scan(good + b"\x83\x80" + os.urandom(4)) == good
     assert scanner.error == "reserved opcode 3"
     assert scanner.scan(good) == b""
+
+
+def masked_header(first: int, length: bytes) -> bytes:
+    """The header of a client's frame, whose length is given as it is on the wire."""
+    return bytes([first, length[0] | 0x80]) + length[1:] + b"mask"
+
+
+START = masked_header(0x01, b"\x01") + b"a"
+RESERVED = {
+    f"reserved opcode {opcode}": (masked_header(0x80 | opcode, b"\0"), b"") for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
+}
+RESERVED_BITS = {f"reserved bits {bits:#x}": (masked_header(0x81 | bits, b"\0"), b"") for bits in (0x10, 0x20, 0x40, 0x70)}
+MALFORMED: dict[str, tuple[bytes, bytes]] = {
+    # Name: what the client sends, and how much of it reaches the backend.
+    **RESERVED,
+    **RESERVED_BITS,
+    "fragmented close": (masked_header(0x08, b"\0"), b""),
+    "fragmented ping": (masked_header(0x09, b"\0"), b""),
+    "fragmented pong": (masked_header(0x0A, b"\0"), b""),
+    "ping of 126 bytes": (masked_header(0x89, b"\x7e\0\x7e"), b""),
+    "close of 65536 bytes": (masked_header(0x88, b"\x7f" + (65536).to_bytes(8, "big")), b""),
+    "unmasked text": (b"\x81\x00", b""),
+    "unmasked ping": (b"\x89\x00", b""),
+    "125 bytes in 16 bits": (masked_header(0x82, b"\x7e\0\x7d") + bytes(125), b""),
+    "no byte in 16 bits": (masked_header(0x82, b"\x7e\0\0"), b""),
+    "65535 bytes in 64 bits": (masked_header(0x82, b"\x7f" + (65535).to_bytes(8, "big")), b""),
+    "top bit of 64": (masked_header(0x82, b"\x7f\x80" + bytes(7)), b""),
+    "continuation without a start": (masked_header(0x80, b"\0"), b""),
+    "continuation after a whole message": (START + masked_header(0x80, b"\0") * 2, START + masked_header(0x80, b"\0")),
+    "text inside a message": (START + masked_header(0x81, b"\0"), START),
+    "binary inside a message": (START + masked_header(0x02, b"\0"), START),
+}
+
+
+@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_header_is_refused_and_not_begun_at_the_other_end(name: str, step: int) -> None:
+    data, before = MALFORMED[name]
+    scanner = FrameScanner(masked=True, extensions=False)
+
+    out = b"".join(scanner.scan(data[place : place + step]) for place in range(0, len(data), step))
+
+    assert out == before
+    assert scanner.error
+    assert scanner.at_boundary
+    assert scanner.scan(encode(1, b"later", fin=True, masked=True)) == b""
+
+
+@pytest.mark.parametrize("data", [b"\x81\x80mask", b"\x89\x80mask", b"\x82\xfe\0\x7emask"])
+def test_masked_frame_of_the_backend_is_refused(data: bytes) -> None:
+    scanner = FrameScanner(masked=False, extensions=False)
+
+    assert scanner.scan(data) == b""
+    assert scanner.error == "a masked frame from the backend"
+
+
+LEGAL: dict[str, tuple[bytes, bool, int]] = {
+    # Name: what the client sends, whether an extension was negotiated, how many messages that is.
+    "empty frames": (masked_header(0x81, b"\0") + masked_header(0x82, b"\0"), False, 2),
+    "empty fragments": (masked_header(0x01, b"\0") + masked_header(0x00, b"\0") * 3 + masked_header(0x80, b"\0"), False, 1),
+    "control frames between fragments": (
+        START + masked_header(0x89, b"\x01") + b"p" + masked_header(0x8A, b"\0") + masked_header(0x80, b"\0"),
+        False,
+        1,
+    ),
+    "ping of no byte": (masked_header(0x89, b"\0"), False, 0),
+    "ping of 125 bytes": (masked_header(0x89, b"\x7d") + bytes(125), False, 0),
+    "pong that nobody asked for": (masked_header(0x8A, b"\0"), False, 0),
+    "126 bytes in 16 bits": (masked_header(0x82, b"\x7e\0\x7e") + bytes(126), False, 1),
+    "65536 bytes in 64 bits": (masked_header(0x82, b"\x7f" + (65536).to_bytes(8, "big")) + bytes(65536), False, 1),
+    "text that is not UTF-8": (masked_header(0x81, b"\x02") + b"\xff\xff", False, 1),
+    "reserved bits of an extension": (masked_header(0xC1, b"\x01") + b"z", True, 1),
+}
+
+
+@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+@pytest.mark.parametrize("name", LEGAL)
+def test_odd_but_legal_frames_pass_unchanged(name: str, step: int) -> None:
+    data, extensions, messages = LEGAL[name]
+    scanner = FrameScanner(masked=True, extensions=extensions)
+
+    out = b"".join(scanner.scan(data[place : place + step]) for place in range(0, len(data), step))
+
+    assert (out, scanner.messages, scanner.error, scanner.at_boundary) == (data, messages, "", True)
