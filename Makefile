@@ -3,8 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell tools/find-python)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: help demo demo-check test wheel lint format lock clean
+.PHONY: help demo demo-check test bench wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,11 @@ test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run 
 	SLUICE_TEST_NATIVE=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit/proxy tests/wire
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="--loads HTTP --peers nginx --rounds 3 --seconds 2"
+	tools/install-bench-packages
+	$(BIN)/python tools/build_native.py
+	$(BIN)/python benchmarks $(BENCH_ARGS)
+
 wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
 	rm -rf build/lib* build/temp* dist
 	SLUICE_NATIVE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
@@ -58,6 +64,8 @@ lock: ## pin every dependency with hashes (needs uv)
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	    $$(test $$name = runtime || echo --extra $$name --constraint requirements/runtime.txt) pyproject.toml --output-file requirements/$$name.txt || exit 1; \
 	done
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	  requirements/bench.in --output-file requirements/bench.txt
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist manifests/examples/chat/generated

@@ -1,5 +1,6 @@
-"""The backend of the benchmarks: answers 12 bytes to any GET, echoes WebSocket messages. Raw, on uvloop: never the limit.
+"""The backend of the benchmarks: raw, on uvloop, never the limit.
 
+Answers 12 bytes to any request, echoes WebSocket messages, or sends each to all sockets of /broadcast.
 Usage: backend.py. Prints its port, ends when standard input closes.
 """
 
@@ -13,6 +14,7 @@ import uvloop
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nhello world\n"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 KEY = re.compile(rb"(?i)\r\nsec-websocket-key: *([^\r]+)")
 
 
@@ -26,14 +28,29 @@ def unmask(payload: bytes, mask: bytes) -> bytes:
 class Backend(asyncio.Protocol):
     """One connection: HTTP until an upgrade, an echo after it."""
 
+    everybody: "set[Backend]" = set()  # noqa: RUF012  all connections share it
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.held = b""
         self.upgraded = False
+        self.unread = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave the broadcast."""
+        del exc
+        self.everybody.discard(self)
 
     def data_received(self, data: bytes) -> None:
         """Answer what is whole."""
+        if self.unread:
+            taken = min(self.unread, len(data))
+            self.unread -= taken
+            data = data[taken:]
+            if self.unread:
+                return
+            self.transport.write(ANSWER)
         self.held += data
         if self.upgraded:
             self.echo()
@@ -42,8 +59,14 @@ class Backend(asyncio.Protocol):
             head, self.held = self.held[: end + 2], self.held[end + 4 :]
             key = KEY.search(head)
             if key is None:
-                self.transport.write(ANSWER)
+                length = LENGTH.search(head)
+                self.unread = max(0, int(length[1]) - len(self.held)) if length else 0
+                self.held = self.held[int(length[1]) :] if length else self.held
+                if not self.unread:
+                    self.transport.write(ANSWER)
                 continue
+            if head.startswith(b"GET /broadcast"):
+                self.everybody.add(self)
             accept = base64.b64encode(hashlib.sha1(key[1].strip() + GUID).digest())  # noqa: S324  RFC 6455, 4.2.2
             self.transport.write(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -66,9 +89,9 @@ class Backend(asyncio.Protocol):
                 size = int.from_bytes(held[2:10], "big")
             if len(held) < start + size:
                 break
-            self.transport.write(
-                held[:1] + bytes([short]) + held[2 : start - 4] + unmask(held[start : start + size], held[start - 4 : start])
-            )
+            message = held[:1] + bytes([short]) + held[2 : start - 4] + unmask(held[start : start + size], held[start - 4 : start])
+            for one in list(self.everybody) if self in self.everybody else (self,):
+                one.transport.write(message)
             held = held[start + size :]
         self.held = held
 

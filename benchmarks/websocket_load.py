@@ -1,19 +1,24 @@
-"""Echo load over WebSockets: each socket sends a message, waits for its echo, sends the next.
+"""WebSocket loads.
 
-Usage: websocket_load.py PORT TLS(0|1) SOCKETS SIZE SECONDS. Prints the number of round trips.
+Usage: websocket_load.py echo|broadcast|idle PORT TLS(0|1) SOCKETS SIZE SECONDS.
+echo: each socket sends a message, waits for its echo, sends the next. broadcast: one socket sends, all get it, then the next.
+idle: the sockets stay open. Says `open` when all are open, waits for a line, runs, prints how many messages came, ends; idle prints
+after the line and then waits for the end of standard input.
 """
 
 import asyncio
 import os
+import resource
 import ssl
 import sys
 
 import uvloop
 
 REQUEST = (
-    b"GET /ws HTTP/1.1\r\nHost: bench.localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /%s HTTP/1.1\r\nHost: bench.localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+AT_ONCE = 64
 
 
 def frame(size: int) -> tuple[bytes, int]:
@@ -27,21 +32,22 @@ class Socket(asyncio.Protocol):
 
     total = 0
 
-    def __init__(self, message: bytes, wanted: int, opened: asyncio.Future[None]) -> None:
-        self.message = message
+    def __init__(self, path: bytes, wanted: int) -> None:
+        self.path = path
         self.wanted = wanted
-        self.opened = opened
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.seen = b""
         self.got = -1
-        self.running = False
+        self.message = b""
+        """Sent again at each answer; empty: nothing is sent."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the upgrade."""
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.transport.write(REQUEST)
+        self.transport.write(REQUEST % self.path)
 
     def data_received(self, data: bytes) -> None:
-        """Count an echo and send the next."""
+        """Count what came and send the next."""
         if self.got < 0:
             self.seen += data
             if self.seen.endswith(b"\r\n\r\n"):
@@ -51,20 +57,36 @@ class Socket(asyncio.Protocol):
                 self.opened.set_result(None)
             return
         self.got += len(data)
-        if self.got >= self.wanted:
+        while self.got >= self.wanted:
             self.got -= self.wanted
             Socket.total += 1
-            if self.running:
-                self.transport.write(self.message)
+            self.answered()
 
-    def start(self) -> None:
-        """Send the first message."""
-        self.running = True
-        self.transport.write(self.message)
+    def answered(self) -> None:
+        """Go on."""
+        if self.message:
+            self.transport.write(self.message)
 
 
-async def main(port: int, sockets: int, size: int, seconds: float, *, tls: bool) -> None:
+class Listener(Socket):
+    """A socket of the broadcast: the last one that got the message has the first one send the next."""
+
+    sockets = 0
+    waiting = 0
+    first: Socket
+
+    def answered(self) -> None:
+        """Count down."""
+        Listener.waiting -= 1
+        if Listener.waiting == 0:
+            Listener.waiting = Listener.sockets
+            Listener.first.transport.write(Listener.first.message)
+
+
+async def main(kind: str, port: int, tls: bool, count: int, size: int, seconds: float) -> None:  # noqa: FBT001  a command line
     """Open the sockets, run the load, print what was counted."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = asyncio.get_running_loop()
     context = None
     if tls:
@@ -72,22 +94,37 @@ async def main(port: int, sockets: int, size: int, seconds: float, *, tls: bool)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     message, wanted = frame(size)
-    opened = []
-    for _ in range(sockets):
-        future = loop.create_future()
-        _, protocol = await loop.create_connection(
-            lambda future=future: Socket(message, wanted, future),
-            "127.0.0.1",
-            port,
-            ssl=context,
-            server_hostname="bench.localhost" if tls else None,
-        )
-        await future
-        opened.append(protocol)
+    make = Listener if kind == "broadcast" else Socket
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def opened() -> Socket:
+        async with limit:
+            _, protocol = await loop.create_connection(
+                lambda: make(kind.encode(), wanted),
+                "127.0.0.1",
+                port,
+                ssl=context,
+                server_hostname="bench.localhost" if tls else None,
+            )
+            await protocol.opened
+            return protocol
+
+    sockets = await asyncio.gather(*(opened() for _ in range(count)))
     print("open", flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)
-    for protocol in opened:
-        protocol.start()
+    if kind == "idle":
+        print(0, flush=True)
+        await loop.run_in_executor(None, sys.stdin.read)
+        os._exit(0)
+    if kind == "broadcast":
+        Listener.sockets = Listener.waiting = count
+        Listener.first = sockets[0]
+        sockets[0].message = message
+        sockets[0].transport.write(message)
+    else:
+        for one in sockets:
+            one.message = message
+            one.answered()
     await asyncio.sleep(seconds)
     print(Socket.total, flush=True)
     os._exit(0)
@@ -95,5 +132,5 @@ async def main(port: int, sockets: int, size: int, seconds: float, *, tls: bool)
 
 if __name__ == "__main__":
     asyncio.Runner(loop_factory=uvloop.new_event_loop).run(
-        main(int(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]), tls=sys.argv[2] == "1")
+        main(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "1", int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6]))
     )

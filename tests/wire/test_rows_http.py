@@ -7,6 +7,7 @@ import pytest
 from wire.harness import WAIT, config_for, proxying
 
 from proxy.model.config import Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
+from proxy.model.policy import HttpsRedirect
 
 HOST = b"Host: a.test\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -396,3 +397,29 @@ async def test_c9_ordinary_credentials_do_not_cost_the_connection() -> None:
             await client.answer()
 
         assert proxy.backend.count == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 302 Found\r\nLocation: /a\rSet-Cookie: x=y\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /a\nSet-Cookie: x=y\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\x1bb\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+async def test_c5_answer_whose_fields_could_be_split_is_502(answer: bytes) -> None:
+    async with proxying() as proxy:
+        _, status, _ = await proxy.passes(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", answer)
+
+        assert status == 502
+
+
+async def test_c5_redirect_of_ours_keeps_what_the_path_encodes_encoded() -> None:
+    async with proxying(policies=(HttpsRedirect(),)) as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET /a%0d%0aSet-Cookie:x=y HTTP/1.1\r\n" + HOST + b"\r\n")
+        status, fields, _ = await client.answer()
+
+        assert (status, fields["location"]) == (308, "https://a.test/a%0d%0aSet-Cookie:x=y")
+        assert "set-cookie" not in fields
