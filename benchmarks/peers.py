@@ -91,7 +91,7 @@ http://bench.localhost:{http} {{
   bind 127.0.0.1
   reverse_proxy 127.0.0.1:{backend}
 }}
-https://bench.localhost:{https} {{
+https://:{https} {{
   bind 127.0.0.1
   tls {dir}/both.pem {dir}/key.pem
   reverse_proxy 127.0.0.1:{backend}
