@@ -1,0 +1,148 @@
+"""What is fuzzed: each target takes any bytes and raises only where a promise is broken."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable, Mapping
+
+from proxy.exchange import Answer
+from proxy.http1.bodies import ChunkDecoder, ChunkError
+from proxy.http1.headers import split_fields
+from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line
+from proxy.http1.parsing import judge_partial, parse_request, parse_response
+from proxy.model.wire import WireError, decode_entry, decode_reply, decode_request
+from proxy.tls.client_hello import ClientHello, Peek, parse_client_hello
+from proxy.websocket.closing import close_frame
+from proxy.websocket.frames import FrameScanner
+
+LOOP = asyncio.new_event_loop()
+
+
+def cuts(data: bytes, seed: int) -> list[bytes]:
+    """Cut bytes at places that the bytes themselves decide, so that a finding can be played again."""
+    dice = random.Random(seed)  # noqa: S311  no secret
+    places = sorted({0, len(data), *(dice.randrange(len(data) + 1) for _ in range(dice.randrange(6)))})
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+def request_head(data: bytes) -> None:
+    """The fast path reads what the reference parser reads, or leaves it alone."""
+    judge_partial(data)
+    head = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    first, *lines = head[:-4].split(b"\r\n")
+    line = scan_request_line(first)
+    fast = line is not None and FieldLines(request=True).sort(lines, [], [])
+    slow = parse_request(head, LOOP)
+    if fast and isinstance(slow, tuple) and len(head) < 60_000 and len(lines) < 100:
+        assert line == slow[:3], (line, slow)
+        assert split_fields(lines) == split_fields(slow[3]), (lines, slow[3])
+    if fast and isinstance(slow, Answer):
+        names = {one.partition(b":")[0].lower() for one in lines}
+        refused_later = (
+            names & {b"host", b"content-length", b"transfer-encoding", b"upgrade", b"connection"} or b"host" not in names
+        )
+        assert refused_later or len(head) > 60_000 or len(lines) > 100, (head, slow)
+
+
+def response_head(data: bytes) -> None:
+    """The same for a backend's head."""
+    head = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    first, *lines = head[:-4].split(b"\r\n")
+    line = scan_status_line(first)
+    fast = line is not None and FieldLines(request=False).sort(lines, [], [])
+    slow = parse_response(head, LOOP)
+    if fast and slow is not None:
+        assert line == slow[:3]
+        assert split_fields(lines) == split_fields(slow[3])
+
+
+def chunks(data: bytes) -> None:
+    """Any split of a chunked body gives the same payload, end and rest; and a naive decoder agrees where it is whole."""
+
+    def run(pieces: list[bytes]) -> tuple[bytes, bytes] | None:
+        decoder, found, rest = ChunkDecoder(), b"", b""
+        try:
+            for piece in pieces:
+                if decoder.done:
+                    rest += piece
+                    continue
+                found += b"".join(decoder.feed(piece))
+                if decoder.done:
+                    rest = decoder.rest
+        except ChunkError:
+            return None
+        return (found, rest) if decoder.done else (found, b"\0unfinished")
+
+    whole = run([data])
+    assert run(cuts(data, len(data))) == whole
+    if whole is not None and whole[1] != b"\0unfinished":
+        assert naive_chunks(data) == whole[0]
+
+
+def naive_chunks(data: bytes) -> bytes:
+    """Decode a whole chunked body the simplest way."""
+    found = b""
+    while True:
+        line, _, data = data.partition(b"\r\n")
+        size = int(line.partition(b";")[0], 16)
+        if size == 0:
+            return found
+        found += data[:size]
+        data = data[size + 2 :]
+
+
+def frames(data: bytes) -> None:
+    """Any split of any bytes gives the same events; what passes before a close ends with a whole frame."""
+    masked, extensions = bool(data[:1] and data[0] & 1), bool(data[:1] and data[0] & 2)
+    data = data[1:]
+    whole = FrameScanner(masked=masked, extensions=extensions)
+    expected = whole.scan(data)
+    scanner = FrameScanner(masked=masked, extensions=extensions)
+    out = b"".join(scanner.scan(piece) for piece in cuts(data, len(data)))
+    assert out == expected
+    assert (scanner.messages, scanner.payload_bytes, scanner.error, scanner.close_seen, scanner.close_code) == (
+        *(whole.messages, whole.payload_bytes),
+        *(whole.error, whole.close_seen, whole.close_code),
+    )
+    closer = FrameScanner(masked=masked, extensions=extensions)
+    pieces = cuts(data, len(data) + 1)
+    sent = b"".join(closer.scan(piece) for piece in pieces[:1])
+    for piece in pieces[1:]:
+        if closer.at_boundary or closer.error or closer.close_seen:
+            break
+        sent += closer.scan_to_boundary(piece)
+    if closer.at_boundary and not closer.error and not closer.close_seen:
+        again = FrameScanner(masked=masked, extensions=extensions)
+        ours = close_frame(1001, b"", masked=masked)
+        assert again.scan(sent + ours) == sent + ours
+        assert again.close_seen
+        assert again.close_code == 1001
+
+
+def client_hello(data: bytes) -> None:
+    """A hello is read or refused, and what was read from a part is not taken back by the rest."""
+    result = parse_client_hello(data)
+    assert isinstance(result, ClientHello | Peek)
+    for size in {len(data) // 2, len(data) - 1} - {-1}:
+        part = parse_client_hello(data[:size])
+        if part is not Peek.MORE and size:
+            assert part == result or not isinstance(part, ClientHello)
+
+
+def wire(data: bytes) -> None:
+    """Bytes of the configuration are decoded or refused by the one error that callers expect."""
+    for decode in (decode_request, decode_reply):
+        try:
+            decode(data)
+        except WireError:
+            pass
+    for key in ("r/x", "u/x", "c/x", "h/x", "d/"):
+        try:
+            decode_entry(key, data)
+        except WireError:
+            pass
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    one.__name__: one for one in (request_head, response_head, chunks, frames, client_hello, wire)
+}
