@@ -4,8 +4,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell tools/find-python)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_TIME ?= 60
 
-.PHONY: help demo demo-check test bench wheel lint format lock clean
+.PHONY: help demo demo-check test fuzz bench wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,9 @@ test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run 
 	$(BIN)/python tools/build_native.py
 	SLUICE_TEST_NATIVE=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit/proxy tests/wire
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.dev ## mutate the corpus of tests/fuzz for FUZZ_TIME seconds; 1000000x: for that many inputs
+	$(BIN)/python tests/fuzz $(FUZZ_TIME)
 
 bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="--loads HTTP --peers nginx --rounds 3 --seconds 2"
 	tools/install-bench-packages

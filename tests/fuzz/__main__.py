@@ -100,10 +100,7 @@ def main() -> int:
     for name in names:
         start = time.monotonic()
         done, found = fuzz(name, each, count, time.time_ns())
-        print(
-            f"{name}: {done} inputs in {time.monotonic() - start:.0f} s{': FOUND ' + repr(found) if found is not None else ''}",
-            flush=True,
-        )
+        print(f"{name}: {done} inputs in {time.monotonic() - start:.0f} s", "" if found is None else f"FOUND {found!r}", flush=True)
         if found is not None:
             (CORPUS / name / f"found-{abs(hash(found)):x}").write_bytes(found)
             status = 1
