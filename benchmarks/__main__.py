@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime as dt
+import functools
 import os
 import platform
 import re
@@ -75,16 +76,25 @@ def beside_peers(arguments: argparse.Namespace, folder: Path, port: int, say: Ca
     write_objects(objects, certificate, port)
     chosen = [load for load in LOADS if re.search(arguments.loads, load.name)]
     with contextlib.ExitStack() as stack:
-        proxies: list[Proxy] = [stack.enter_context(ours(name, tree, objects)) for name, tree in trees(arguments.ours).items()]
-        names = [name for name in available() if re.search(arguments.peers, name)]
-        proxies += [stack.enter_context(peer(name, folder, port)) for name in names]
-        say("| load | " + " | ".join(one.name for one in proxies) + " | ours / best peer: plain / compiled | goal / limit |")
-        say("|---" * (len(proxies) + 3) + "|")
+        starts: dict[str, Callable[[], contextlib.AbstractContextManager[Proxy]]] = {}
+        for name, tree in trees(arguments.ours).items():
+            starts[name] = functools.partial(ours, name, tree, objects)
+        for name in available():
+            if re.search(arguments.peers, name):
+                starts[name] = functools.partial(peer, name, folder, port)
+        proxies = [stack.enter_context(start()) for start in starts.values()]
+        say("| load | " + " | ".join(starts) + " | ours / best peer: plain / compiled | goal / limit |")
+        say("|---" * (len(starts) + 3) + "|")
         for load in chosen:
-            seen: dict[str, list[float]] = {one.name: [] for one in proxies}
+            seen: dict[str, list[float]] = {name: [] for name in starts}
             for _ in range(1 if load.unit == "KB" else arguments.rounds):
                 for one in proxies:
-                    seen[one.name].append(load.measure(one, arguments.seconds))
+                    if load.unit == "KB":
+                        # What other loads have left free would be used again: memory is measured in processes of its own.
+                        with starts[one.name]() as fresh:
+                            seen[one.name].append(load.measure(fresh, arguments.seconds))
+                    else:
+                        seen[one.name].append(load.measure(one, arguments.seconds))
             say(row(load, seen))
 
 

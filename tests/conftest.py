@@ -21,8 +21,8 @@ if os.environ.get("SLUICE_TEST_NATIVE") == "1":
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
-    """Run the wire tests on uvloop, as workers do; everything else on the standard loop."""
+    """Run the wire tests and the judges on uvloop, as workers do; everything else on the standard loop."""
     del config
-    if Path(item.fspath).parent.name == "wire":
+    if Path(item.fspath).parent.name in ("wire", "judges"):
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
