@@ -73,9 +73,9 @@ async def _wait_for(child: asyncio.subprocess.Process) -> int:
 
 
 async def _watch(source: FolderSource, reconciler: Reconciler, stop: asyncio.Event) -> None:
-    async for _ in source.changes(stop):
+    async for hints in source.changes(stop):
         try:
-            if await source.refresh():
+            if await source.refresh(hints):
                 reconciler.poke(urgent=source.only_endpoints)
         except FolderError as error:
             # Nothing that was served is lost because the folder is away for a moment, as it is while a mount is replaced.

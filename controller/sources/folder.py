@@ -27,7 +27,20 @@ SUFFIXES = (".yaml", ".yml", ".json")
 INLINE_BYTES = 64 * 1024
 """Files above this are parsed in a thread while the loop goes on."""
 
+RESCAN_MILLISECONDS = 30_000
+"""How long nothing may be heard before everything is looked at: what the kernel forgot to tell."""
+
 Stamp = tuple[int, int, int]
+NEVER: Stamp = (0, 0, 0)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Return what tells one version of a file from another; None: it is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 class FolderError(Exception):
@@ -108,21 +121,43 @@ class FolderSource:
             for name in names:
                 if not name.startswith(".") and name.endswith(SUFFIXES):
                     path = Path(place, name)
-                    try:
-                        stat = path.stat()
-                    except OSError:
-                        continue
-                    found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                    stamp = _stamp(path)
+                    if stamp is not None:
+                        found[path] = stamp
         return found
 
-    async def refresh(self) -> bool:
-        """Read what changed; True: objects or problems differ from before. Raises `FolderError` where there is no folder."""
-        listed = self._list()
+    def _files_among(self, hints: Iterable[str]) -> dict[Path, Stamp | None] | None:
+        """Return the files that hints name, those that are gone without a stamp; None: only looking at everything will do."""
+        found: dict[Path, Stamp | None] = {}
+        top = f"{self.folder}{os.sep}"
+        for hint in hints:
+            if not hint.startswith(top):
+                return None
+            parts = Path(hint.removeprefix(top)).parts
+            if any(part.startswith("..") for part in parts):
+                return None  # a mounted ConfigMap is swapped behind a link of this kind
+            if any(part.startswith(".") for part in parts):
+                continue
+            path = Path(hint)
+            if not hint.endswith(SUFFIXES) or path.is_symlink():
+                return None
+            found[path] = _stamp(path)
+        return found
+
+    async def refresh(self, hints: Iterable[str] = ()) -> bool:
+        """Read what changed; True: objects or problems differ from before. Raises `FolderError` where there is no folder.
+
+        `hints`: paths of which something was heard; only these are looked at, unless they are no plain files. None: everything is.
+        """
+        hinted = self._files_among(hints) if hints else None
+        listed = self._list() if hinted is None else {**self._stamps(), **hinted}
         changed = False
-        for path in [path for path in self._files if path not in listed]:
+        for path in [path for path in self._files if listed.get(path) is None]:
             changed |= self._take(path, None)
-        for path in sorted(listed):
+        for path in sorted(listed if hinted is None else [*hinted, *self._stale()]):
             stamp = listed[path]
+            if stamp is None:
+                continue
             known = self._files.get(path)
             if known is not None and known.stamp == stamp:
                 continue
@@ -135,6 +170,15 @@ class FolderSource:
                 changed |= self._take(path, stamp, objects)
         self._tell_of_kinds()
         return changed
+
+    def _stamps(self) -> dict[Path, Stamp | None]:
+        return {path: file.stamp for path, file in self._files.items() if file.stamp != NEVER} | {
+            path: _stamp(path) for path in self._stale()
+        }
+
+    def _stale(self) -> list[Path]:
+        """Return the files that are to be read again whatever was heard of them."""
+        return [path for path, file in self._files.items() if file.stamp == NEVER]
 
     def _keep(self, path: Path, stamp: Stamp, error: Exception) -> bool:
         """Keep what a file gave before."""
@@ -152,7 +196,7 @@ class FolderSource:
         """Take what a file gives now; without a stamp it is gone."""
         old = self._files.pop(path, None)
         changed = old is not None and old.problem is not None
-        file = _File(stamp or (0, 0, 0))
+        file = _File(stamp or NEVER)
         refs: dict[ObjectRef, None] = {}
         for raw in objects:
             record = parse_object(raw)
@@ -182,7 +226,7 @@ class FolderSource:
         """Let files that gave way to another be read again: the other may be gone."""
         for other, file in self._files.items():
             if other != path and file.problem is not None and file.problem.field == "metadata.name":
-                file.stamp = (0, 0, 0)
+                file.stamp = NEVER
 
     def _tell_of_kinds(self) -> None:
         skipped = sum((file.skipped for file in self._files.values()), Counter[str]())
@@ -190,9 +234,17 @@ class FolderSource:
             self._told_of_kinds = True
             _log.info("skipped=%d kinds=%s", skipped.total(), ",".join(sorted(skipped)))
 
-    async def changes(self, stop: asyncio.Event) -> AsyncIterator[None]:
-        """Yield whenever something in the folder may have changed, until `stop` is set."""
-        async for _ in watchfiles.awatch(
-            self.folder, step=1, debounce=5, stop_event=stop, watch_filter=None, recursive=True, ignore_permission_denied=True
+    async def changes(self, stop: asyncio.Event) -> AsyncIterator[frozenset[str]]:
+        """Yield the paths of which something was heard, until `stop` is set; none of them: look at everything."""
+        async for changes in watchfiles.awatch(
+            self.folder,
+            step=1,
+            debounce=5,
+            stop_event=stop,
+            watch_filter=None,
+            recursive=True,
+            ignore_permission_denied=True,
+            rust_timeout=RESCAN_MILLISECONDS,
+            yield_on_timeout=True,
         ):
-            yield
+            yield frozenset(path for _, path in changes)

@@ -118,3 +118,46 @@ async def test_mounted_configmap_that_is_swapped_is_read_anew(tmp_path: Path) ->
 async def test_folder_that_is_not_there_is_an_error_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="would be accepted"):
         await FolderSource(tmp_path / "none").refresh()
+
+
+async def test_hint_has_only_the_named_files_looked_at(tmp_path: Path) -> None:
+    source = FolderSource(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(SERVICE.format(name, 80))
+    await source.refresh()
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(SERVICE.format(f"{name}2", 80))
+
+    assert await source.refresh([str(tmp_path / "a.yaml"), str(tmp_path / ".tmp1")])
+    assert sorted(ref.name for ref in source.snapshot.services) == ["a2", "b"]
+    assert not await source.refresh([str(tmp_path / ".tmp1")])
+    (tmp_path / "a.yaml").unlink()
+    assert await source.refresh([str(tmp_path / "a.yaml")])
+    assert sorted(ref.name for ref in source.snapshot.services) == ["b"]
+    assert await source.refresh()
+    assert sorted(ref.name for ref in source.snapshot.services) == ["b2"]
+
+
+@pytest.mark.parametrize("hint", ["folder", "..data", "sub/..2026", "link.yaml", "x.txt"])
+async def test_hint_of_what_is_no_plain_file_has_everything_looked_at(tmp_path: Path, hint: str) -> None:
+    source = FolderSource(tmp_path)
+    (tmp_path / "a.yaml").write_text(SERVICE.format("a", 80))
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "elsewhere.yml")
+    await source.refresh()
+    (tmp_path / "a.yaml").write_text(SERVICE.format("a2", 80))
+
+    assert await source.refresh([str(tmp_path / hint)])
+    assert sorted(ref.name for ref in source.snapshot.services) == ["a2"]
+
+
+async def test_file_that_gave_way_is_read_again_when_the_other_is_gone_though_only_that_was_heard_of(tmp_path: Path) -> None:
+    source = FolderSource(tmp_path)
+    (tmp_path / "a.yaml").write_text(SERVICE.format("same", 80))
+    (tmp_path / "b.yaml").write_text(SERVICE.format("same", 80))
+    await source.refresh()
+    assert len(source.problems) == 1
+    (tmp_path / "a.yaml").unlink()
+    await source.refresh([str(tmp_path / "a.yaml")])
+    await source.refresh([str(tmp_path / ".tmp")])
+
+    assert (len(source.problems), len(source.snapshot.services)) == (0, 1)
