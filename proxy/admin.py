@@ -57,7 +57,7 @@ def make_app(view: AdminView, *, details_open: bool) -> web.Application:
 
     async def metrics(request: web.Request) -> web.Response:
         await view.gather()
-        compress = "gzip" in request.headers.get("Accept-Encoding", "")
+        compress = accepts_gzip(request.headers.get("Accept-Encoding", ""))
         try:
             body, content_type = await view.exposition.render(
                 request.headers.get("Accept", ""), owners=view.owners(), compress=compress
@@ -112,6 +112,15 @@ def _json(value: object) -> web.Response:
 def _guard(request: web.Request, *, details_open: bool) -> None:
     if not details_open and not is_loopback(request.remote or ""):
         raise web.HTTPForbidden(text="This page is for loopback only; --admin-details opens it.\n")
+
+
+def accepts_gzip(field: str) -> bool:
+    """Tell whether an Accept-Encoding field takes gzip (RFC 9110, 12.5.3)."""
+    for part in field.split(","):
+        name, _, weight = part.partition(";")
+        if name.strip().lower() == "gzip":
+            return weight.replace(" ", "").rstrip("0").lower() not in ("q=", "q=0.")
+    return False
 
 
 def is_loopback(address: str) -> bool:

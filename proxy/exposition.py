@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import os
 import signal
+import struct
 import threading
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ INLINE_SERIES_OWNERS = 20
 """Routes and Services up to which the lines are written at once: a few milliseconds, about what a fork costs."""
 RENDER_SECONDS = 30.0
 """A child that takes longer is killed; the scrape fails and the next one tries again."""
+LENGTH = struct.Struct("!Q")
+"""What the child writes first: how many bytes follow."""
 _GZIP_LEVEL = 1
 
 
@@ -65,19 +68,23 @@ async def in_child(make: Callable[[], bytes]) -> bytes:
         _be_child(make, reader, writer)
     signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     os.close(writer)
+    whole = False
     try:
         async with asyncio.timeout(RENDER_SECONDS):
             data = await _read_all(reader)
+        whole = len(data) >= LENGTH.size and LENGTH.unpack_from(data)[0] == len(data) - LENGTH.size
     except TimeoutError:
-        os.kill(child, signal.SIGKILL)
         raise RenderError(f"writing the metrics took over {RENDER_SECONDS:g} s") from None
     finally:
         os.close(reader)
+        if not whole:  # it may be at work still: whoever asked has gone
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):  # the supervisor's own reaping may have been first
             os.waitpid(child, 0)  # noqa: ASYNC222  it has closed its end, or was killed
-    if not data.endswith(b"\n"):
+    if not whole:
         raise RenderError("the process that wrote the metrics ended early")
-    return data[:-1]
+    return data[LENGTH.size :]
 
 
 def _be_child(make: Callable[[], bytes], reader: int, writer: int) -> None:
@@ -86,7 +93,8 @@ def _be_child(make: Callable[[], bytes], reader: int, writer: int) -> None:
     try:
         signal.set_wakeup_fd(-1)
         os.close(reader)
-        data = memoryview(make() + b"\n")
+        made = make()
+        data = memoryview(LENGTH.pack(len(made)) + made)
         while data:
             data = data[os.write(writer, data) :]
         status = 0

@@ -56,6 +56,7 @@ FORWARDING = frozenset(
         b"forwarded",
     )
 )
+_REGULAR_FRAMING = re.compile(rb" ?(?:[0-9]{1,18}|[A-Za-z]+)")
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _READ_OF_REQUEST = frozenset(
     (
@@ -154,6 +155,8 @@ class FieldLines:
         if not colon or not name or name.translate(None, _TOKEN) or value.translate(None, _VALUE):
             return BAD
         name = name.lower()
+        if name in _FRAMING and _REGULAR_FRAMING.fullmatch(value) is None:
+            return BAD  # odd ways to frame a message are the parser's to judge
         kind = READ if name == self._login and is_connection_login(value) else self._kind(name)
         if name in _REPEATED and len(line) <= _REMEMBERED_LENGTH:
             if len(self._known) >= _REMEMBERED_LINES:

@@ -27,6 +27,12 @@ _TARGET = re.compile(r"[!-\"$-~]+")
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
+_JUDGED_TWICE = frozenset(
+    (b"content-location", b"content-range", b"content-type", b"etag", b"max-forwards", b"server", b"user-agent")
+)
+"""Fields of which aiohttp takes one only (its SINGLETON_HEADERS), but for those that address or frame the message."""
+
+
 def assert_c_parser() -> None:
     """Refuse to run on aiohttp's Python parser, which is lenient where the C parser is strict."""
     if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
@@ -76,6 +82,7 @@ def parse_request(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[str, st
         max_headers=MAX_FIELDS,
         auto_decompress=False,
     )
+    head, renamed = _without_repeats(head)
     try:
         messages, _, _ = parser.feed_data(head)
     except http_exceptions.LineTooLong:
@@ -92,7 +99,26 @@ def parse_request(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[str, st
         if origin is None:
             return BAD_REQUEST
         target = origin
-    return method, target, 11 if version == "HTTP/1.1" else 10, [name + b": " + value for name, value in message.raw_headers]
+    lines = [renamed.get(number, name) + b": " + value for number, (name, value) in enumerate(message.raw_headers)]
+    return method, target, 11 if version == "HTTP/1.1" else 10, lines
+
+
+def _without_repeats(head: bytes) -> tuple[bytes, dict[int, bytes]]:
+    """Rename repeated fields that the parser refuses though they frame nothing: they are the backend's to judge.
+
+    Returns the head, and the names of those fields by their place.
+    """
+    first, *lines = head[:-4].split(b"\r\n")
+    seen: set[bytes] = set()
+    renamed: dict[int, bytes] = {}
+    for number, line in enumerate(lines):
+        name, colon, value = line.partition(b":")
+        lowered = name.lower()
+        if lowered in _JUDGED_TWICE and lowered in seen:
+            renamed[number] = name
+            lines[number] = b"x-repeated-%d" % number + colon + value
+        seen.add(lowered)
+    return (b"\r\n".join((first, *lines)) + b"\r\n\r\n", renamed) if renamed else (head, renamed)
 
 
 def _origin_form(target: str, hosts: list[str]) -> str | None:

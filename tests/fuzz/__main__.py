@@ -3,6 +3,7 @@
 A finding is written to the corpus, where `make test` plays it again, and ends the run with 1.
 """
 
+import hashlib
 import random
 import sys
 import time
@@ -97,12 +98,14 @@ def main() -> int:
     each = float("inf") if amount.endswith("x") else float(amount) / len(names)
     count = int(amount[:-1]) // len(names) if amount.endswith("x") else sys.maxsize
     status = 0
+    seed = time.time_ns()
+    print(f"seed {seed}", flush=True)
     for name in names:
         start = time.monotonic()
-        done, found = fuzz(name, each, count, time.time_ns())
+        done, found = fuzz(name, each, count, seed)
         print(f"{name}: {done} inputs in {time.monotonic() - start:.0f} s", "" if found is None else f"FOUND {found!r}", flush=True)
         if found is not None:
-            (CORPUS / name / f"found-{abs(hash(found)):x}").write_bytes(found)
+            (CORPUS / name / f"found-{hashlib.sha256(found).hexdigest()[:12]}").write_bytes(found)
             status = 1
     return status
 

@@ -98,6 +98,8 @@ async def test_refused_and_closed_and_the_backend_sees_no_request(name: str) -> 
         assert (found, fields.get("connection")) == (status, "close")
         await client.ends()
         # A body's coding is found broken after its head went out: the backend's connection ends without the body's end.
+        if not name.startswith(("a6", "a7", "a8")):
+            assert proxy.backend.count == 0
         while not proxy.backend.connections.empty():
             seen = await (await proxy.backend.accepts()).rest()
             assert not seen.endswith(b"0\r\n\r\n")

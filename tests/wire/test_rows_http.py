@@ -69,6 +69,8 @@ async def test_odd_input_is_refused_and_closed_and_the_backend_sees_no_request(n
         found, fields, _ = await client.answer()
         assert (found, fields.get("connection")) == (status, "close")
         await client.ends()
+        if not name.startswith(("a6", "a7")):
+            assert proxy.backend.count == 0
         while not proxy.backend.connections.empty():
             seen = await (await proxy.backend.accepts()).rest()
             assert not seen.endswith(b"0\r\n\r\n")
@@ -78,7 +80,7 @@ async def test_odd_input_is_refused_and_closed_and_the_backend_sees_no_request(n
 
 LEGAL = {
     "a4_upper_case": (post(b"Transfer-Encoding: CHUNKED", body=b"3\r\nabc\r\n0\r\n\r\n"), b"3\r\nabc\r\n0\r\n\r\n"),
-    "a4_spaces_around": (post(b"Transfer-Encoding: \t chunked \t", body=b"0\r\n\r\n"), b"0\r\n\r\n"),
+    "a4_spaces_around": (post(b"Transfer-Encoding:   chunked  ", body=b"0\r\n\r\n"), b"0\r\n\r\n"),
     "a6_zeros_in_size": (post(CHUNKED, body=b"0003\r\nabc\r\n000\r\n\r\n"), b"3\r\nabc\r\n0\r\n\r\n"),
     "a6_upper_case_hex": (post(CHUNKED, body=b"A\r\n0123456789\r\n0\r\n\r\n"), b"a\r\n0123456789\r\n0\r\n\r\n"),
     "a8_extension": (post(CHUNKED, body=b'3;name="v;x"\r\nabc\r\n0;last\r\n\r\n'), b"3\r\nabc\r\n0\r\n\r\n"),

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from proxy.admin import AdminServer, is_loopback
+from proxy.admin import AdminServer, accepts_gzip, is_loopback
 from proxy.exposition import Exposition, RenderError, in_child
 from proxy.metrics import WorkerStats
 from proxy.totals import Totals
@@ -185,3 +185,34 @@ async def test_metrics_are_compressed_where_the_scraper_asks() -> None:
             plain = await answer.text()
 
     assert compressed == plain
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+        ("br", False),
+        ("", False),
+        ("xgzip", False),
+    ],
+)
+def test_gzip_is_sent_to_who_takes_it(field: str, *, expected: bool) -> None:
+    assert accepts_gzip(field) is expected
+
+
+async def test_scrape_that_is_given_up_ends_its_child() -> None:
+    def slow() -> bytes:
+        time.sleep(60)
+        return b""
+
+    task = asyncio.create_task(in_child(slow))
+    await asyncio.sleep(0.05)
+    start = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert time.monotonic() - start < 5
