@@ -19,7 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import loads
 from demo import make_certificate, write_whole
 from loads import LOADS, Load
-from peers import LOAD_CORES, ROOT, Proxy, available, ours, peer, raise_descriptors, write_objects
+from peers import CORES, LOAD_CORES, ROOT, Proxy, available, ours, peer, raise_descriptors, write_objects
 
 NATIVE = ROOT / "build" / "native"
 OURS = ("sluice", "compiled")
@@ -161,6 +161,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     raise_descriptors()
+    # What changes files and probes must not run where the proxy does.
+    os.sched_setaffinity(0, set(CORES[1:] or CORES))
     lines: list[str] = []
 
     def say(text: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -211,7 +212,8 @@ def peer(name: str, folder: Path, backend: int, names: tuple[str, ...] = ()) -> 
             _listens(http, process)
             yield Proxy(name, process.pid, http, https)
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its workers too
             process.wait()
 
 
