@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import watchfiles
@@ -24,6 +25,8 @@ from controller.sources.snapshot import SourceSnapshot, Store
 
 _log = logging.getLogger("sluice.folder")
 SUFFIXES = (".yaml", ".yml", ".json")
+MAX_VALUES = 2_000_000
+"""Values that a document may have once its aliases are written out."""
 INLINE_BYTES = 64 * 1024
 """Files above this are parsed in a thread while the loop goes on."""
 
@@ -40,6 +43,8 @@ def _stamp(path: Path) -> Stamp | None:
         stat = path.stat()
     except OSError:
         return None
+    if not S_ISREG(stat.st_mode):
+        return None  # reading a pipe would wait for ever
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
@@ -59,19 +64,60 @@ class _File:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
+class _Loader(yaml.CSafeLoader):
+    """YAML's safe loader, but for keys that stand twice in one mapping: which of them was meant cannot be known."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  PyYAML's
+        """Make a mapping of a node."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag == "tag:yaml.org,2002:str":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"the key {twice!r} stands twice")
+    return found
+
+
+def _unfolds(document: object) -> bool:
+    """Tell whether a document is small as a tree too: aliases can make a few lines into more than any memory holds."""
+    left = MAX_VALUES
+    waiting = [document]
+    while waiting and left > 0:
+        value = waiting.pop()
+        left -= 1
+        if isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+    return left > 0
+
+
 def read_objects(path: Path) -> list[Mapping[str, Any]]:
     """Read every object of a file, Lists taken apart; raises `FileSyntaxError` or OSError."""
     text = path.read_bytes()
     try:
-        documents = [json.loads(text)] if path.suffix == ".json" else list(yaml.load_all(text, Loader=yaml.CSafeLoader))
+        documents = (
+            [json.loads(text, object_pairs_hook=_once)] if path.suffix == ".json" else list(yaml.load_all(text, Loader=_Loader))
+        )
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark is not None else "some line"
-        raise FileSyntaxError(f"{line}: {getattr(error, 'problem', None) or error}") from None
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise FileSyntaxError(f"{line}: {problem}") from None
     except json.JSONDecodeError as error:
         raise FileSyntaxError(f"line {error.lineno}: {error.msg}") from None
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise FileSyntaxError(f"some line: {error}") from None
+        raise FileSyntaxError(f"some line: {' '.join(str(error).split())}") from None
+    if b"&" in text and not all(map(_unfolds, documents)):
+        raise FileSyntaxError(f"some line: its aliases unfold to more than {MAX_VALUES} values")
     found: list[Mapping[str, Any]] = []
     for document in documents:
         if (

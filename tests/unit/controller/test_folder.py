@@ -1,5 +1,7 @@
 """A folder as a source: what changes is read, what cannot be read keeps what it gave."""
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -161,3 +163,54 @@ async def test_file_that_gave_way_is_read_again_when_the_other_is_gone_though_on
     await source.refresh([str(tmp_path / ".tmp")])
 
     assert (len(source.problems), len(source.snapshot.services)) == (0, 1)
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.yaml", "kind: A\nkind: B\n", "line 2: the key 'kind' stands twice"),
+        ("x.json", '{"kind": "A", "kind": "B"}', "some line: the key 'kind' stands twice"),
+        (
+            "x.yaml",
+            f"apiVersion: sluice.dev/v1alpha1\nkind: WsRoute\nspec:\n  {LAUGHS.replace(chr(10), chr(10) + '  ')}",
+            "aliases unfold",
+        ),
+        ("x.yaml", "kind: &a [*a]\n", "aliases unfold"),
+        ("x.yaml", "kind: [\n", "line 2"),
+        ("x.yaml", "kind:\t- a\n\tb: c\n", "line"),
+    ],
+)
+async def test_file_that_means_no_good_is_said_and_the_others_are_read(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / "good.yaml").write_text(SERVICE.format("a", 1))
+    (tmp_path / name).write_text(text)
+    source = FolderSource(tmp_path)
+    async with asyncio.timeout(20):
+        await source.refresh()
+
+    (problem,) = source.problems
+    assert said in problem.message
+    assert problem.message.isprintable()
+    assert set(source.snapshot.services) == {A}
+
+
+async def test_binary_file_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"kind: \xff\xfe\0")
+    source = FolderSource(tmp_path)
+    await source.refresh()
+
+    assert source.problems[0].message.isprintable()
+
+
+async def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.yaml")
+    (tmp_path / "good.yaml").write_text(SERVICE.format("a", 1))
+    source = FolderSource(tmp_path)
+    async with asyncio.timeout(10):
+        await source.refresh()
+
+    assert set(source.snapshot.services) == {A}

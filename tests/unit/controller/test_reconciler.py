@@ -125,3 +125,4 @@ async def test_fault_of_ours_keeps_the_configuration_and_the_next_change_is_serv
         await bench.looked(3)
 
         assert bench.reconciler.last is not None
+        assert bench.reconciler.last is not before
