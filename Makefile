@@ -5,8 +5,9 @@ PYTHON ?= $(shell tools/find-python)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_TIME ?= 60
+SOAK_MINUTES ?= 30
 
-.PHONY: help demo demo-check test fuzz bench wheel lint format lock clean
+.PHONY: help demo demo-check test fuzz soak bench wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +41,10 @@ test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run 
 
 fuzz: $(VENV)/.dev ## mutate the corpus of tests/fuzz for FUZZ_TIME seconds; 1000000x: for that many inputs
 	$(BIN)/python tests/fuzz $(FUZZ_TIME)
+
+soak: $(VENV)/.demo ## sluice standalone under load, edits and kills for SOAK_MINUTES; fails unless memory and descriptors stay flat
+	@mkdir -p build
+	@exec $(BIN)/python tools/soak.py $(SOAK_MINUTES) 2>build/soak.log
 
 bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="--loads HTTP --peers nginx --rounds 3 --seconds 2"
 	tools/install-bench-packages
