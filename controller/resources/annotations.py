@@ -94,9 +94,15 @@ class IngressPolicy:
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
-    """Return the annotations of an object, strings only."""
+    """Return the annotations of an object. The API server takes strings only; in a folder, what YAML makes of others counts too."""
     found = reader.mapping(reader.mapping(raw, "metadata", "metadata"), "annotations", "metadata.annotations")
-    return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}
+    return {key: value if isinstance(value, str) else _as_text(value) for key, value in found.items() if isinstance(key, str)}
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
 def is_default_class(raw: Mapping[str, Any]) -> bool:

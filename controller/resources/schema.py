@@ -66,7 +66,7 @@ def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
     match error.validator:
         case "additionalProperties":
             known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
-            for name in sorted(set(found) - set(known)):
+            for name in sorted(set(found) - set(known), key=str):
                 yield f"{field}.{name}", f"there is no such field in this version; known here are {', '.join(known)}."
         case "required":
             for name in wanted:

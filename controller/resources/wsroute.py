@@ -149,7 +149,13 @@ def _parse_backends(rule: Mapping[str, Any], kind: str, place: str) -> tuple[Bac
     if kind not in rule:
         return None
     return tuple(
-        BackendRef(item["service"], item["port"], item["weight"], f"{place}.{kind}.backends[{number}]")
+        # The schema's integers may be written as 2.0; the API server stores 2.
+        BackendRef(
+            item["service"],
+            item["port"] if isinstance(item["port"], str) else int(item["port"]),
+            int(item["weight"]),
+            f"{place}.{kind}.backends[{number}]",
+        )
         for number, item in enumerate(rule[kind]["backends"])
     )
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.resources import IngressClass, Malformed, Service, parse_object
+from controller.resources import Ingress, IngressClass, Malformed, Service, WsRoute, parse_object
 from controller.resources.fields import is_literal_path, parse_timeout, shown
 
 KINDS = [
@@ -185,3 +185,28 @@ def test_protocol_of_a_service_port_is_read() -> None:
 
     assert isinstance(service, Service)
     assert [port.protocol for port in service.ports] == ["UDP", "TCP"]
+
+
+def test_whole_numbers_written_as_floats_are_whole_numbers() -> None:
+    rule = {"http": {"backends": [{"service": "s", "port": 80.0, "weight": 2.0}]}}
+    raw = {**valid()[5], "apiVersion": KINDS[5][0], "kind": KINDS[5][1], "spec": {"rules": [rule]}}
+    route = parse_object(raw)
+
+    assert isinstance(route, WsRoute)
+    assert route.rules[0].http is not None
+    backend = route.rules[0].http[0]
+    assert (type(backend.port), type(backend.weight)) == (int, int)
+
+
+def test_unknown_fields_of_several_types_are_named() -> None:
+    assert problems_of(5, spec={**valid()[5]["spec"], 1: "a", "b": "c", None: "d"})
+
+
+@pytest.mark.parametrize("value", [5, None, True, 1.5])
+def test_guard_whose_value_is_no_string_counts_all_the_same(value: object) -> None:
+    raw = valid()[0]
+    raw["metadata"]["annotations"] = {"sluice.dev/allow-cidrs": value}
+    ingress = parse_object({**raw, "apiVersion": KINDS[0][0], "kind": KINDS[0][1]})
+
+    assert isinstance(ingress, Ingress)
+    assert ingress.policy.fault
