@@ -32,6 +32,40 @@ class Stream(Protocol):
         """Go on writing."""
 
 
+class _Nowhere(asyncio.Transport):
+    """The transport of a connection that is gone: everything that is still done to it does nothing.
+
+    A stream that kept its real one would be a cycle with it, TLS buffers and all, until a full collection; and what is frozen
+    after a change of configuration is never collected.
+    """
+
+    def write(self, data: object) -> None:
+        """Drop it."""
+
+    def close(self) -> None:
+        """Stay closed."""
+
+    def abort(self) -> None:
+        """Stay closed."""
+
+    def is_closing(self) -> bool:
+        """Be closed."""
+        return True
+
+    def pause_reading(self) -> None:
+        """Read nothing."""
+
+    def resume_reading(self) -> None:
+        """Read nothing."""
+
+    def get_write_buffer_size(self) -> int:
+        """Hold nothing."""
+        return 0
+
+
+NOWHERE = _Nowhere()
+
+
 class Shell(asyncio.BaseProtocol):
     """What both kinds have in common: everything but the reading."""
 

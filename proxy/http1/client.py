@@ -8,6 +8,7 @@ import asyncio
 from typing import Protocol
 
 from proxy.http1.headers import ResponseFacts
+from proxy.shells import NOWHERE
 
 
 class Turn(Protocol):
@@ -89,6 +90,7 @@ class UpstreamConnection:
         self.pool.forget(self)
         if self.turn is not None:
             self.turn.upstream_lost(exc)
+        self.transport, self.write, self.turn = NOWHERE, NOWHERE.write, None
 
     def full(self) -> None:
         """Tell the exchange that the backend does not take its bytes."""

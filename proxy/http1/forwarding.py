@@ -144,7 +144,7 @@ class Forwarding(Sending):
         pool.in_flight -= 1
         self._connection = None
         connection.turn = None
-        early = side.buffer
+        early, client = side.buffer, side.transport
         side.release()
         runtime, listener, service = side.runtime, side.client.listener, self._upstream.stats
 
@@ -160,7 +160,7 @@ class Forwarding(Sending):
             endpoint=pool,
             idle=self._timeouts.idle,
             opened=now,
-            transports=(side.transport, connection.transport),
+            transports=(client, connection.transport),
             extensions=bool(extension_names(answer_fields)),
             ended=ended,
         )

@@ -17,6 +17,7 @@ from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
 from proxy.leftover import unsent
 from proxy.runtime import NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
+from proxy.shells import NOWHERE
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
@@ -366,6 +367,7 @@ class ServerConnection:
         self.runtime.wheel.drop(self.deadline)
         self.forwarding = None
         self.lost = True
+        self.transport, self.write = NOWHERE, NOWHERE.write
         self.runtime.connections.discard(self)
 
     def gone(self, exc: Exception | None) -> None:
@@ -379,6 +381,7 @@ class ServerConnection:
             self._filtering.cancel()
         if self.forwarding is not None:
             self.forwarding.client_lost()
+        self.transport, self.write = NOWHERE, NOWHERE.write
 
     def half_closed(self) -> bool:
         """Take the client's FIN: a request under way is still answered on a plain connection."""

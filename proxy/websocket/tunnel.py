@@ -17,7 +17,7 @@ from proxy.exchange import Request
 from proxy.leftover import unsent
 from proxy.metrics import RouteStats
 from proxy.scratch import Scratch
-from proxy.shells import PlainShell, SecureShell
+from proxy.shells import NOWHERE, PlainShell, SecureShell
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
 from proxy.websocket.frames import ABNORMAL, FrameScanner
@@ -27,6 +27,10 @@ BUFFER_HIGH = 64 * 1024
 """Bytes that may wait to be written to one leg before the other is no longer read."""
 BROKEN_DRAIN = 1.0
 """Seconds that the innocent direction has after the other one broke (spec/wire.md)."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class TunnelHost(Protocol):
@@ -44,6 +48,7 @@ class TunnelHost(Protocol):
 class Leg:
     """One side of a tunnel: what comes from it is scanned and written to the other."""
 
+    __deletable__ = ("other", "tunnel")
     __slots__ = (
         "eof",
         "eof_passed",
@@ -385,6 +390,7 @@ class Tunnel:
     def lost(self, leg: Leg) -> None:
         """Take note that the connection of `leg` is gone; end the other one, and the tunnel when both are gone."""
         leg.lost = True
+        leg.transport, leg.write = NOWHERE, NOWHERE.write
         self._note_end(leg)
         other = leg.other
         if other.lost:
@@ -402,3 +408,7 @@ class Tunnel:
         self.wheel.drop(self.cut)
         self.host.tunnels.discard(self)
         self.account.close(self._code, self._by)
+        # Without these a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
+        self.idle.expire = self.cut.expire = _nothing
+        for leg in (self.client, self.backend):
+            del leg.tunnel, leg.other

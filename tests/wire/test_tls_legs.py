@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 import time
@@ -160,3 +161,39 @@ async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure:
             status, _, _ = await client.answer()
             assert status in (404, 421)
         await writing
+
+
+KINDS = ("SSLProtocol", "SSLObject", "MemoryBIO", "TCPTransport", "Tunnel", "Leg", "FrameScanner", "Account", "Request")
+
+
+def alive(*names: str) -> dict[str, int]:
+    found = dict.fromkeys(names, 0)
+    for one in gc.get_objects():
+        name = type(one).__name__
+        if name in found:
+            found[name] += 1
+    return found
+
+
+@LEGS
+async def test_ended_sockets_are_gone_without_a_collection(secure: bool, backend_tls: bool) -> None:
+    """Collections are rare, and what is frozen after a change of configuration is never collected."""
+    async with proxying(backend_tls=backend_tls) as proxy:
+        for turn in range(12):
+            if turn == 2:
+                gc.collect()
+                gc.disable()
+                before = alive(*KINDS)
+            client, backend = await opened(proxy, secure=secure)
+            await client.gone()
+            await backend.gone()
+            await socketless(proxy)
+            proxy.peers.clear()
+            proxy.backend.peers.clear()
+        del client, backend
+        for _ in range(5):
+            await asyncio.sleep(0)
+        after = alive(*KINDS)
+        gc.enable()
+
+    assert all(after[name] <= before[name] for name in KINDS), (before, after)
