@@ -183,6 +183,25 @@ class Proxy:
         client.closes()
         return head, status, body
 
+    async def refuses(self, data: bytes, status: int, *, at_once: bool) -> None:
+        """Answer `data` with a status and close; the backend sees no request of it.
+
+        `at_once`: the head decides it, so the backend sees no connection either. A body's coding is found broken when its head is
+        out: then the backend's connection ends without the body's end.
+        """
+        client = await self.client()
+        client.writer.write(data)  # not awaited: the proxy may have closed before all of it is out
+        found, fields, _ = await client.answer()
+        assert (found, fields.get("connection")) == (status, "close")
+        await client.ends()
+        if at_once:
+            assert self.backend.count == 0
+        while not self.backend.connections.empty():
+            seen = await (await self.backend.accepts()).rest()
+            assert not seen.endswith(b"0\r\n\r\n")
+            assert b"evil" not in seen
+        await self.is_innocent()
+
     async def is_innocent(self) -> None:
         """A request of somebody else gets its own answer."""
         client = await self.client()
