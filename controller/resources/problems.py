@@ -18,6 +18,10 @@ class Reason(enum.StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  a reason, not a secret
     SECRET_INVALID = "SecretInvalid"  # noqa: S105  a reason, not a secret
     REF_NOT_PERMITTED = "RefNotPermitted"
+    KIND_FORBIDDEN = "KindForbidden"
+    """Of a kind, not of an object: it may not be watched. The two below are of kinds too."""
+    KIND_ABSENT = "KindAbsent"
+    KIND_UNREACHABLE = "KindUnreachable"
 
 
 @dataclass(frozen=True, slots=True, order=True)
