@@ -44,3 +44,4 @@ class Malformed:
     """Its spec.ingressClassName, as far as it could be read: an object of another class is none of our business."""
     legacy_class: str | None = None
     """Its annotation kubernetes.io/ingress.class."""
+    generation: int = 0

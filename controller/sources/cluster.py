@@ -306,10 +306,14 @@ def _read_event(event: Any) -> tuple[str, Mapping[str, Any]]:
 
 
 class ClusterSource:
-    """The objects of a cluster. `changed` is called after every change, with the kind whose objects or statuses changed."""
+    """The objects of a cluster. `changed` is called with the kind and the object whose record or status changed."""
 
     def __init__(
-        self, namespaces: Sequence[str], changed: Callable[[str], None], *, publish_service: ObjectRef | None = None
+        self,
+        namespaces: Sequence[str],
+        changed: Callable[[str, ObjectRef | None], None],
+        *,
+        publish_service: ObjectRef | None = None,
     ) -> None:
         self.listed = asyncio.Event()
         """Set once every kind is listed, or known to be absent or forbidden."""
@@ -372,7 +376,7 @@ class ClusterSource:
             changed |= addresses != self.published
             self.published = addresses
         if changed:
-            self._changed(kind.name)
+            self._changed(kind.name, ref)
 
     def remove(self, ref: ObjectRef, kind: Kind) -> None:
         """Forget an object."""
@@ -380,10 +384,10 @@ class ClusterSource:
         if ref == self._publish_service:
             self.published = ()
         if changed:
-            self._changed(kind.name)
+            self._changed(kind.name, ref)
 
     def reached(self, reflector: Reflector) -> None:
         """Take note of a reflector's new state or problem."""
         if all(one.state is not State.STARTING for one in self._reflectors):
             self.listed.set()
-        self._changed(reflector.kind.name)
+        self._changed(reflector.kind.name, None)

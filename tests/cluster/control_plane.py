@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import contextlib
-import datetime
+import datetime as dt
 import json
 import os
 import signal
@@ -253,9 +253,7 @@ def control_plane(*, extra: Iterable[str] = (), port: int = 0, folder: Path | No
 def _start(plane: ControlPlane, name: str, *arguments: str) -> None:
     with (plane.folder / f"{name}.log").open("ab") as log:
         plane.programs.append(
-            subprocess.Popen(
-                [str(build(name)), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
-            )
+            subprocess.Popen([str(build(name)), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
         )
 
 
@@ -289,4 +287,4 @@ def _tail(plane: ControlPlane) -> str:
 
 
 def now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
