@@ -14,7 +14,7 @@ NAMESPACE = "sluice-system"
 RENDER_SECONDS = 60
 
 _HEAD = f"""\
-# Sluice with the chart's default values, for kubectl apply --server-side --filename. Rendered by `make manifests`; edit charts/sluice.
+# Sluice with the chart's default values, for kubectl apply --server-side. Rendered by `make manifests`; edit charts/sluice.
 apiVersion: v1
 kind: Namespace
 metadata:
