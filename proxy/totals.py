@@ -267,7 +267,7 @@ class Totals:
         yield _labelled(CounterMetricFamily("sluice_tls_handshakes", "TLS handshakes by result.", labels=["result"]), self._tls)
         for name, text, histogram in (
             ("sluice_tls_handshake_duration_seconds", "TLS handshakes that succeeded.", self._tls_duration),
-            ("sluice_worker_loop_lag_seconds", "How late a worker's loop was, looked at each second.", self._lag),
+            ("sluice_worker_loop_lag_seconds", "How late a worker's loop was, looked at ten times a second.", self._lag),
             ("sluice_config_propagation_seconds", "Newest object event to applied by all workers.", self._propagation),
         ):
             family = HistogramMetricFamily(name, text)
