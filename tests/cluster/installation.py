@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import yaml
 from cluster.control_plane import ControlPlane
+from cluster.relay import Relay
 from cluster_binaries import build
 
 ROOT = Path(__file__).parents[2]
@@ -60,17 +61,21 @@ class Installation:
     def user(self) -> str:
         return f"system:serviceaccount:{self.name}:{self.account}"
 
-    def kubeconfig(self, *, server: str = "") -> Path:
+    def role(self) -> dict[str, Any]:
+        """Return the role of the controller for the whole cluster."""
+        return next(one for one in self.objects if one["kind"] == "ClusterRole" and "secrets" in str(one["rules"]))
+
+    def kubeconfig(self, relay: Relay | None = None) -> Path:
         """Write a kubeconfig of the chart's account."""
         token = self.plane.token(self.account, self.name)
-        return self.plane.kubeconfig(token, server=server, name=f"{self.name}{'-relayed' if server else ''}")
+        if relay is None:
+            return self.plane.kubeconfig(token, name=self.name)
+        return self.plane.kubeconfig(token, server=relay.url, ca=relay.ca, name=f"{self.name}-relayed")
 
     @contextlib.asynccontextmanager
-    async def pod(
-        self, *arguments: str, server: str = "", name: str = "", proxy: bool = True, socket: Path | None = None
-    ) -> AsyncIterator["Pod"]:
-        """Run the pod's processes. `server`: through something between them and the API server."""
-        pod = Pod(self, name or f"{self.name}-0", socket or self.folder / f"{name or 'pod'}.sock", server)
+    async def pod(self, *arguments: str, relay: Relay | None = None, name: str = "", proxy: bool = True) -> AsyncIterator["Pod"]:
+        """Run the pod's processes. `relay`: something between them and the API server."""
+        pod = Pod(self, name or f"{self.name}-0", self.folder / f"{name or 'pod'}.sock", relay)
         try:
             await pod.start_controller(*self.arguments, *arguments)
             if proxy:
@@ -98,7 +103,7 @@ class Pod:
     installation: Installation
     name: str
     socket: Path
-    server: str
+    relay: Relay | None
     controller: asyncio.subprocess.Process | None = None
     proxy: asyncio.subprocess.Process | None = None
     health: int = 0
@@ -113,7 +118,7 @@ class Pod:
             *("--health", "127.0.0.1:0", *arguments),
             env={
                 **{name: value for name, value in os.environ.items() if not name.startswith("KUBE")},
-                "KUBECONFIG": str(self.installation.kubeconfig(server=self.server)),
+                "KUBECONFIG": str(self.installation.kubeconfig(self.relay)),
                 "POD_NAME": self.name,
                 "POD_NAMESPACE": self.installation.name,
             },
