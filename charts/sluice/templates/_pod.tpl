@@ -71,7 +71,7 @@ spec:
   {{- if and .Values.topologySpreadConstraints (eq .Values.kind "Deployment") }}
   topologySpreadConstraints:
   {{- range .Values.topologySpreadConstraints }}
-  - {{- toYaml . | nindent 4 }}
+  - {{ toYaml . | nindent 4 | trim }}
     {{- if not .labelSelector }}
     labelSelector:
       matchLabels:
