@@ -1,4 +1,4 @@
-"""What the chart takes and refuses: misspelt and contradicting values are refused by name, every value has a comment and an effect."""
+"""What the chart takes and refuses: wrong values are refused by name, every value has a comment and an effect."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
