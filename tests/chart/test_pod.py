@@ -1,8 +1,6 @@
 """What runs in the pod: who has the token, what each container may do, flags that the programs know, the test that helm runs."""
 
 import http.server
-import os
-import re
 import subprocess
 import sys
 import threading
@@ -12,24 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
-from chart.rendering import BUILD_SECONDS, CHART, ROOT, containers, helm, objects, one
+from chart.rendering import BUILD_SECONDS, CHART, containers, helm, objects, one
 from demo import sluice
 
+from controller.cli import controller_command
 from proxy.__main__ import main as proxy_command
 from proxy.settings import settings_from
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 SETS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(__file__).parent.joinpath("values").glob("*.yaml"))}
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
-PROMISED = {
-    "sluice-proxy": {"--controller-uid"},
-    "sluice controller": {
-        *("--control-socket", "--health", "--watch-namespaces", "--publish-service", "--publish-address", "--controller-name"),
-        *("--lease", "--proxy-uid", "--update-status", "--no-update-status"),
-        *("--log-level", "--host-ownership", "--default-certificate", "--allow-external-name"),
-    },
-}
-"""Flags that the programs of a coming change have; a program that has its flags is asked itself."""
 
 
 @pytest.fixture(params=sorted(SETS))
@@ -104,56 +94,62 @@ def arguments(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield flag, value
 
 
-def known_flags(*command: str) -> set[str]:
-    """Return the flags in a program's help; empty: there is no such command."""
-    told = subprocess.run(
-        [sys.executable, "-m", *command, "--help"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    if told.returncode:
-        return set()
-    return {flag for line in told.stdout.splitlines() if line.startswith("  -") for flag in re.findall(r"--[a-z][a-z-]*", line)}
+def parsed(pod: Mapping[str, Any], container: str) -> dict[str, Any]:
+    """Return what the program makes of the container's arguments; it refuses flags and values that it does not know."""
+    command = proxy_command if container == "proxy" else controller_command
+    return command.make_context("", list(by_name(pod)[container]["args"])).params
 
 
-PROGRAMS = {"proxy": ("sluice-proxy", "proxy"), "controller": ("sluice controller", "controller.cli", "controller")}
-
-
-@pytest.mark.parametrize("container", sorted(PROGRAMS))
-def test_flags_of_the_chart_are_flags_of_the_program(container: str) -> None:
-    program, *command = PROGRAMS[container]
-    found = known_flags(*command)
-    known = found | PROMISED[program]
-    used = {flag for values in SETS.values() for flag, _ in arguments(by_name(pod_of(objects(values)))[container])}
-
-    assert sorted(used - known) == []
-    assert found or program == "sluice controller"
-
-
-@pytest.mark.parametrize("container", sorted(PROGRAMS))
-def test_promised_flags_are_in_the_help_of_the_program(container: str) -> None:
-    program, *command = PROGRAMS[container]
-    found = known_flags(*command)
-    if not found:
-        pytest.skip(f"`{program}` does not exist yet.")
-    if container == "proxy" and "--controller-uid" not in found:
-        pytest.skip("`sluice-proxy` has no --controller-uid yet.")
-
-    assert sorted(PROMISED[program] - found) == []
-
-
-def test_proxy_takes_the_values_of_its_flags(rendered: list[dict[str, Any]]) -> None:
+def test_proxy_takes_its_flags_and_their_values(rendered: list[dict[str, Any]]) -> None:
     pod = pod_of(rendered)
-    found = known_flags("proxy")
-    given = [f"{flag}={value}" if value else flag for flag, value in arguments(by_name(pod)["proxy"]) if flag in found]
-    settings = settings_from(proxy_command.make_context("sluice-proxy", given).params)
+    settings = settings_from(parsed(pod, "proxy"))
 
     assert (settings.http.port, settings.https.port, settings.admin.port) == (8080, 8443, 9090)
+    assert settings.controller_uid == by_name(pod)["controller"]["securityContext"]["runAsUser"]
     assert settings.grace == pod["terminationGracePeriodSeconds"] - 5
+
+
+def test_controller_takes_its_flags_and_their_values(rendered: list[dict[str, Any]]) -> None:
+    pod = pod_of(rendered)
+    found = parsed(pod, "controller")
+
+    assert found["proxy_uid"] == by_name(pod)["proxy"]["securityContext"]["runAsUser"]
+    assert found["grace"] == pod["terminationGracePeriodSeconds"] - 2
+
+
+def test_controller_takes_what_the_values_say_of_the_cluster() -> None:
+    names = ("watch_namespaces", "publish_service", "publish_address", "controller_name", "lease", "update_status")
+    found = {name: {key: parsed(pod_of(objects(values)), "controller")[key] for key in names} for name, values in SETS.items()}
+    usual = {
+        "watch_namespaces": (),
+        "publish_service": "sluice-system/sluice",
+        "publish_address": (),
+        "controller_name": "sluice.dev/ingress-controller",
+        "lease": "sluice-leader",
+        "update_status": True,
+    }
+
+    assert found == {
+        "default": usual,
+        "all-options": {**usual, "publish_service": "edge/balancer", "controller_name": "example.com/edge", "lease": "edge-leader"},
+        "daemonset": {**usual, "publish_service": "", "publish_address": ("192.0.2.10", "edge.example.com")},
+        "minimal": {**usual, "publish_service": "", "update_status": False},
+        "namespaced": {**usual, "watch_namespaces": ("shop", "sluice-system")},
+    }
+
+
+def test_variables_of_the_chart_are_ones_that_the_program_reads(rendered: list[dict[str, Any]]) -> None:
+    known = {
+        "proxy": {f"SLUICE_{option.name}".upper() for option in proxy_command.params},
+        "controller": {option.envvar for option in controller_command.params},
+    }
+    used = {
+        name: {variable["name"] for variable in container.get("env", []) if variable["name"] != "TZ"}
+        for name, container in by_name(pod_of(rendered)).items()
+    }
+
+    assert {name: used[name] - known[name] for name in used} == {"proxy": set(), "controller": set()}
+    assert used["controller"] == {"POD_NAME", "POD_NAMESPACE", "POD_IP"}
 
 
 def test_clients_ports_are_those_of_the_service_or_of_the_node() -> None:
@@ -191,13 +187,14 @@ def test_probes_ask_ports_that_the_container_names(rendered: list[dict[str, Any]
 
 def test_services_select_the_pods_and_name_their_ports(rendered: list[dict[str, Any]]) -> None:
     labels = workload(rendered)["spec"]["template"]["metadata"]["labels"]
-    targets = {
-        raw["metadata"]["name"].rpartition("-")[2]: [(port["name"], port["targetPort"]) for port in raw["spec"]["ports"]]
-        for raw in rendered
-        if raw["kind"] == "Service" and set(raw["spec"]["selector"].items()) <= set(labels.items())
-    }
+    services = {raw["metadata"]["name"]: raw["spec"] for raw in rendered if raw["kind"] == "Service"}
+    targets = {name: [(port["name"], port["targetPort"]) for port in spec["ports"]] for name, spec in services.items()}
+    name = workload(rendered)["metadata"]["name"]
+    wanted = {name: [("http", "http"), ("https", "https")], f"{name}-metrics": [("metrics", "admin")]}
 
-    assert sorted(targets.values()) == [[("http", "http"), ("https", "https")], [("metrics", "admin")]]
+    assert targets == {one: wanted[one] for one in targets}
+    assert name in targets
+    assert all(set(spec["selector"].items()) <= set(labels.items()) for spec in services.values())
 
 
 def test_pod_that_helm_tests_with_is_selected_by_no_service_and_has_no_token() -> None:

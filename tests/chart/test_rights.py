@@ -74,10 +74,11 @@ def test_rights_for_some_namespaces_stay_in_them() -> None:
     }
 
 
-def test_rights_without_status_have_no_verb_on_objects_of_users() -> None:
-    assert bound(objects({"status": {"update": False}})) == {
-        ("ClusterRole", ""): READ | CLASSES | EVENTS,
-        ("Role", "sluice-system"): LEASE,
+def test_rights_without_status_are_reading_alone() -> None:
+    assert bound(objects({"status": {"update": False}})) == {("ClusterRole", ""): READ | CLASSES}
+    assert bound(objects({"status": {"update": False}, "watchNamespaces": ["shop"]})) == {
+        ("ClusterRole", ""): CLASSES,
+        ("Role", "shop"): READ,
     }
 
 
