@@ -40,15 +40,15 @@ def helm(*arguments: str, values: Mapping[str, Any] | None = None) -> subprocess
     )
 
 
-def render(values: Mapping[str, Any] | None = None, *more: str, namespace: str = "sluice-system") -> str:
+def render(values: Mapping[str, Any] | None = None, *, namespace: str = "sluice-system", chart: Path = CHART) -> str:
     """Return what the chart makes of some values for a release named sluice, its test left out."""
-    done = helm("template", "sluice", str(CHART), "--namespace", namespace, "--skip-tests", *more, values=values)
+    done = helm("template", "sluice", str(chart), "--namespace", namespace, "--skip-tests", values=values)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def objects(values: Mapping[str, Any] | None = None, *more: str, namespace: str = "sluice-system") -> list[dict[str, Any]]:
-    return [one for one in yaml.safe_load_all(render(values, *more, namespace=namespace)) if one]
+def objects(values: Mapping[str, Any] | None = None, *, namespace: str = "sluice-system") -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(render(values, namespace=namespace)) if one]
 
 
 def one(found: list[dict[str, Any]], kind: str, name: str = "sluice") -> dict[str, Any]:
