@@ -7,7 +7,11 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
+<<<<<<< HEAD
 .PHONY: help demo demo-check test fuzz soak bench docs wheel lint format lock clean
+=======
+.PHONY: help demo demo-check test fuzz soak bench wheel manifests lint format lock clean
+>>>>>>> origin/main
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -62,6 +66,10 @@ wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this mac
 	SLUICE_NATIVE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build/lib* build/temp*
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+manifests: $(VENV)/.dev ## render manifests/install.yaml and the chart's goldens anew; read the difference
+	$(BIN)/python tools/render_manifests.py
+	SLUICE_GOLDEN=write $(BIN)/python -m pytest --quiet tests/chart/test_golden.py
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, longest files
 	$(BIN)/ruff check .

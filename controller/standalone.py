@@ -37,7 +37,8 @@ async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequ
         runner = await serve(hub, path)
         try:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "proxy", "--drain-delay", "0s", *proxy_arguments, "--control-socket", str(path)
+                *(sys.executable, "-m", "proxy", "--drain-delay", "0s", "--log-level", settings.log_level),
+                *(*proxy_arguments, "--control-socket", str(path)),
             )
             async with asyncio.TaskGroup() as group:
                 tasks = [

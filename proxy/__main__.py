@@ -22,7 +22,7 @@ def main(**values: object) -> None:
         raise click.UsageError("--control-socket is missing; the path of the controller's unix socket would be accepted.")
     handler = PatientHandler(sys.stderr.fileno())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper())
     try:
         status = supervise(settings)
     except BindError as error:

@@ -17,6 +17,8 @@ _log = logging.getLogger("sluice.admin")
 
 KEEPALIVE = 75.0
 """Seconds that a connection to the admin port may be silent, its first request included."""
+MOST_CONNECTIONS = 64
+"""Open to the admin port at once: scrapers and probes are a handful, and the supervisor needs its descriptors for workers."""
 
 
 class AdminView(Protocol):
@@ -135,6 +137,9 @@ def is_loopback(address: str) -> bool:
 
 @web.middleware
 async def _sentences(request: web.Request, handler: Handler) -> web.StreamResponse:
+    connection = request.protocol
+    assert isinstance(connection, _Connection)  # noqa: S101  AdminServer makes them
+    connection.busy = True
     try:
         return await handler(request)
     except web.HTTPNotFound:
@@ -143,6 +148,8 @@ async def _sentences(request: web.Request, handler: Handler) -> web.StreamRespon
         answer = _plain(405, "Only GET and HEAD are answered here.")
         answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return answer
+    finally:
+        connection.busy = False
 
 
 async def _without_version(_: web.Request, response: web.StreamResponse) -> None:
@@ -150,9 +157,35 @@ async def _without_version(_: web.Request, response: web.StreamResponse) -> None
 
 
 class _Connection(RequestHandler):
-    """A connection to the admin port: what is no request is answered without a version, and not repeated to its sender."""
+    """A connection to the admin port: what is no request is answered without a version, and not repeated to its sender.
 
-    __slots__ = ()
+    One that is too many takes the place of the oldest that is not at work: who holds connections open keeps no probe out.
+    """
+
+    __slots__ = ("_crowd", "busy")
+
+    def __init__(self, manager: web.Server, crowd: "dict[_Connection, None]", loop: asyncio.AbstractEventLoop) -> None:
+        # Scrapes and probes are not worth a line each.
+        quiet = logging.getLogger("sluice.admin.requests")
+        quiet.setLevel(logging.WARNING)
+        super().__init__(manager, loop=loop, keepalive_timeout=KEEPALIVE, access_log=quiet)
+        self._crowd = crowd
+        self.busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place."""
+        super().connection_made(transport)
+        self._crowd[self] = None
+        if len(self._crowd) > MOST_CONNECTIONS:
+            displaced = next(one for one in self._crowd if not one.busy)
+            del self._crowd[displaced]
+            if displaced.transport is not None:
+                displaced.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Leave the place."""
+        self._crowd.pop(self, None)
+        super().connection_lost(exc)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -180,12 +213,8 @@ class AdminServer:
         await self._runner.setup()
         manager = self._runner.server
         assert manager is not None  # noqa: S101  setup makes it
-        # Scrapes and probes are not worth a line each.
-        quiet = logging.getLogger("sluice.admin.requests")
-        quiet.setLevel(logging.WARNING)
-        self._server = await loop.create_server(
-            lambda: _Connection(manager, loop=loop, keepalive_timeout=KEEPALIVE, access_log=quiet), sock=sock
-        )
+        crowd: dict[_Connection, None] = {}
+        self._server = await loop.create_server(lambda: _Connection(manager, crowd, loop), sock=sock)
 
     async def stop(self) -> None:
         """End every connection."""

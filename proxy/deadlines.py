@@ -31,14 +31,17 @@ class Deadline:
 class Wheel:
     """The worker's deadlines, in buckets of one tick."""
 
-    __slots__ = ("_buckets", "_handle", "_loop", "_turned", "now")
+    __slots__ = ("_buckets", "_due", "_handle", "_late", "_loop", "_turned", "now")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, late: Callable[[float], None]) -> None:
+        """`late` is told at each turn by how many seconds it came too late: what else the loop did meanwhile."""
         self._loop = loop
+        self._late = late
         self._buckets: dict[int, dict[Deadline, None]] = {}
         self.now = loop.time()
         """Loop time as of the last turn: cheap to read, at most a tick old."""
         self._turned = int(self.now / TICK)
+        self._due = self.now + TICK
         self._handle = loop.call_later(TICK, self._turn)
 
     def file(self, deadline: Deadline, after: float) -> None:
@@ -76,6 +79,8 @@ class Wheel:
     def _turn(self) -> None:
         self._handle = self._loop.call_later(TICK, self._turn)
         self.now = now = self._loop.time()
+        self._late(max(0.0, now - self._due))
+        self._due = now + TICK
         slot = int(now / TICK)
         first, self._turned = self._turned + 1, slot
         for number in range(first, slot + 1):

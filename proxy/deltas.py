@@ -1,6 +1,6 @@
 """What workers send of their counts to the supervisor: what was added since the last time. Who counts is metrics.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -42,7 +42,8 @@ class ServiceDelta(msgspec.Struct, omit_defaults=True):
     connections: int = 0
     ready: int = 0
     draining: int = 0
-    unhealthy: int = 0
+    ejected: Sequence[tuple[str, int]] = ()
+    """Address and port of the ready ones that are left out for failing; `ready` is without them."""
 
 
 class StatsDelta(msgspec.Struct, omit_defaults=True):

@@ -187,9 +187,9 @@ class ServiceStats:
         "connect_failures",
         "connections",
         "draining",
+        "ejected",
         "key",
         "ready",
-        "unhealthy",
     )
 
     def __init__(self, key: str) -> None:
@@ -200,13 +200,13 @@ class ServiceStats:
         """Open connections to its endpoints, idle ones too."""
         self.ready = 0
         self.draining = 0
-        self.unhealthy = 0
+        self.ejected: tuple[tuple[str, int], ...] = ()
         self._touched = False
-        self._sent = (0, 0, 0, 0)
+        self._sent: tuple[int, int, int, tuple[tuple[str, int], ...]] = (0, 0, 0, ())
 
-    def set_endpoints(self, ready: int, draining: int, unhealthy: int) -> None:
-        """Set how many endpoints there are, by state."""
-        self.ready, self.draining, self.unhealthy = ready, draining, unhealthy
+    def set_endpoints(self, ready: int, draining: int, ejected: tuple[tuple[str, int], ...]) -> None:
+        """Set how many endpoints there are, by state; `ejected`: address and port of those that are left out for failing."""
+        self.ready, self.draining, self.ejected = ready, draining, ejected
 
     def connected(self, seconds: float) -> None:
         """Count a connection that was made."""
@@ -220,14 +220,14 @@ class ServiceStats:
 
     def changed(self) -> bool:
         """Tell whether the last delta is out of date: something was added, or a gauge moved."""
-        return self._touched or self._sent != (self.connections, self.ready, self.draining, self.unhealthy)
+        return self._touched or self._sent != (self.connections, self.ready, self.draining, self.ejected)
 
     def take(self) -> ServiceDelta:
         """Return and forget what was added; gauges stay."""
         failures, self.connect_failures = self.connect_failures, 0
         self._touched = False
-        self._sent = (self.connections, self.ready, self.draining, self.unhealthy)
-        return ServiceDelta(self.connect_duration.take(), failures, self.connections, self.ready, self.draining, self.unhealthy)
+        self._sent = (self.connections, self.ready, self.draining, self.ejected)
+        return ServiceDelta(self.connect_duration.take(), failures, self.connections, self.ready, self.draining, self.ejected)
 
 
 class WorkerStats:

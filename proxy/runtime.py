@@ -144,9 +144,9 @@ class Runtime:
     ) -> None:
         self.loop = loop
         self.settings = settings
-        self.wheel = Wheel(loop)
-        self.scratch = Scratch()
         self.stats = WorkerStats()
+        self.wheel = Wheel(loop, self.stats.loop_lag.observe)
+        self.scratch = Scratch()
         self.request_lines = FieldLines(request=True)
         self.response_lines = FieldLines(request=False)
         self.accesslog = accesslog

@@ -15,6 +15,7 @@ from proxy.cgroup import available_cpus
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 AccessLogMode = Literal["off", "text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 _C = TypeVar("_C", bound=Callable[..., object])
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -84,6 +85,7 @@ class Settings:
     header_timeout: float = 15.0
     keepalive_timeout: float = 75.0
     tls_handshake_timeout: float = 10.0
+    log_level: LogLevel = "info"
 
 
 class _Parsed(click.ParamType[object]):
@@ -155,6 +157,7 @@ _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] =
     _option("--header-timeout", DURATION, "15s", "How long a connection may take to its first complete head."),
     _option("--keepalive-timeout", DURATION, "75s", "How long a kept-alive connection may wait for its next request."),
     _option("--tls-handshake-timeout", DURATION, "10s", "How long a TLS handshake may take, its first byte included."),
+    _option("--log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "Least severe lines that are logged."),
 )
 
 

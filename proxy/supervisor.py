@@ -170,9 +170,11 @@ class Supervisor:
         for share in target.shares:
             entry = self._held.entries.get(f"u/{share.upstream}")
             endpoints = entry.value.endpoints if isinstance(entry, UpstreamEntry) else ()
-            backends.append(
-                {"service": share.upstream, "weight": share.weight, "endpoints": [msgspec.structs.asdict(one) for one in endpoints]}
-            )
+            ejections = self._totals.ejections(share.upstream or "")
+            described = [
+                {**msgspec.structs.asdict(one), "ejected_by": ejections.get((one.address, one.port), 0)} for one in endpoints
+            ]
+            backends.append({"service": share.upstream, "weight": share.weight, "endpoints": described})
         return {"load_balancing": target.load_balancing, "backends": backends}
 
 

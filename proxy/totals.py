@@ -3,7 +3,8 @@
 A worker that dies takes its gauges with it and nothing else. Series of a route or a Service go away with it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, UnknownMetricFamily
@@ -101,12 +102,14 @@ class _Service:
     failures: int = 0
     connections: dict[int, int] = field(default_factory=dict)
     endpoints: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    ejected: dict[int, Sequence[tuple[str, int]]] = field(default_factory=dict)
 
     def add(self, worker: int, delta: ServiceDelta) -> None:
         self.connect.add(delta.connect_duration)
         self.failures += delta.connect_failures
         self.connections[worker] = delta.connections
-        self.endpoints[worker] = (delta.ready, delta.draining, delta.unhealthy)
+        self.endpoints[worker] = (delta.ready, delta.draining, len(delta.ejected))
+        self.ejected[worker] = delta.ejected
 
 
 def _add(totals: dict[str, int], added: Mapping[str, int]) -> None:
@@ -161,6 +164,7 @@ class Totals:
         for service in self._services.values():
             service.connections.pop(worker, None)
             service.endpoints.pop(worker, None)
+            service.ejected.pop(worker, None)
 
     def keep(self, routes: Iterable[str], services: Iterable[str]) -> None:
         """Remove the series of every route and Service but these."""
@@ -179,6 +183,11 @@ class Totals:
     def open_sockets(self) -> Mapping[str, int]:
         """Return how many sockets each route has."""
         return {key: sum(route.open_sockets().values()) for key, route in self._routes.items()}
+
+    def ejections(self, service: str) -> Mapping[tuple[str, int], int]:
+        """Return which endpoints of a Service are left out for failing, by address and port, and by how many workers."""
+        found = self._services.get(service)
+        return Counter(endpoint for endpoints in found.ejected.values() for endpoint in endpoints) if found is not None else {}
 
     @property
     def owners(self) -> int:
@@ -267,7 +276,7 @@ class Totals:
         yield _labelled(CounterMetricFamily("sluice_tls_handshakes", "TLS handshakes by result.", labels=["result"]), self._tls)
         for name, text, histogram in (
             ("sluice_tls_handshake_duration_seconds", "TLS handshakes that succeeded.", self._tls_duration),
-            ("sluice_worker_loop_lag_seconds", "How late a worker's loop was, looked at each second.", self._lag),
+            ("sluice_worker_loop_lag_seconds", "How late a worker's loop was, looked at ten times a second.", self._lag),
             ("sluice_config_propagation_seconds", "Newest object event to applied by all workers.", self._propagation),
         ):
             family = HistogramMetricFamily(name, text)

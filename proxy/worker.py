@@ -91,12 +91,11 @@ class Worker:
             )
             for slot in inheritance.slots
         ]
-        self._next_count = loop.time() + COUNT_SECONDS
 
     async def run(self, line: socket.socket) -> int:
         """Work until the supervisor says that it is over, or is gone; return the exit status."""
         await self._loop.create_unix_connection(lambda: self._channel, sock=line)
-        self._loop.call_at(self._next_count, self._tick)
+        self._loop.call_later(COUNT_SECONDS, self._tick)
         return await self._ended
 
     def received(self, message: ToWorker) -> None:
@@ -143,10 +142,7 @@ class Worker:
         self._root = reply.digest
 
     def _tick(self) -> None:
-        now = self._loop.time()
-        self._runtime.stats.loop_lag.observe(max(0.0, now - self._next_count))
-        self._next_count = now + COUNT_SECONDS
-        self._loop.call_at(self._next_count, self._tick)
+        self._loop.call_later(COUNT_SECONDS, self._tick)
         self._count(0)
 
     def _count(self, number: int) -> None:

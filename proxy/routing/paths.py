@@ -8,6 +8,10 @@ import re
 
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
 _BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# ASCII in more bytes than it needs is no UTF-8 (RFC 3629, 3), but decoders that do not check read `.`, `/` and `\` from it.
+_OVERLONG = re.compile(
+    "(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)[\x80\x81][\x80-\xbf]|[\xc0\xc1][\x80-\xbf]",
+)
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -27,6 +31,11 @@ def _decode_unreserved(path: str) -> str:
 
 def _decode_all(path: str) -> str:
     return _ENCODED.sub(lambda match: chr(int(match[1], 16)), path)
+
+
+def _decode_overlong(decoded: str) -> str:
+    """Read overlong sequences as a lax decoder does; each character of `decoded` is a byte."""
+    return _OVERLONG.sub(lambda match: chr((ord(match[0][-2]) & 1) << 6 | ord(match[0][-1]) & 0x3F), decoded)
 
 
 def remove_dot_segments(path: str) -> str:
@@ -62,7 +71,12 @@ def readings(path: str) -> tuple[str, ...] | None:
     plain = _decode_unreserved(path)
     found = dict.fromkeys((remove_dot_segments(plain), plain, path))
     decoded = _decode_all(plain)
-    for variant in (plain, decoded, decoded.replace("\\", "/"), _decode_all(decoded)):
+    lax = _decode_overlong(decoded)
+    if "\0" in lax:
+        return None
+    laxer = _decode_overlong(_decode_all(lax))
+    slashes = (lax.replace("\\", "/"), laxer.replace("\\", "/"))
+    for variant in dict.fromkeys((plain, decoded, _decode_all(decoded), lax, laxer, *slashes)):
         for stripped in (variant, strip_parameters(variant)):
             found[remove_dot_segments(stripped)] = None
             found[remove_dot_segments(merge_slashes(stripped))] = None

@@ -205,7 +205,8 @@ class LiveUpstream:
     def sort(self) -> None:
         """Sort the ready endpoints anew, after one was left out or comes back."""
         self.usable = [pool for pool in self.ready if not pool.health.ejected]
-        self.stats.set_endpoints(len(self.usable), len(self.draining), len(self.ready) - len(self.usable))
+        ejected = tuple([(pool.address, pool.port) for pool in self.ready if pool.health.ejected])
+        self.stats.set_endpoints(len(self.usable), len(self.draining), ejected)
 
     def update(self, upstream: Upstream, tls: ssl.SSLContext) -> None:
         """Take the endpoints of a new configuration; pools of endpoints that stay are kept."""

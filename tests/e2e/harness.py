@@ -145,8 +145,8 @@ async def backend(answer: bytes = b"hello", hold: asyncio.Event | None = None) -
         await runner.cleanup()
 
 
-def config(port: int, certificate: Certificate | None = None, host: str = HOST) -> ProxyConfig:
-    """One route for everything under one host, to one endpoint on loopback."""
+def config(port: int, certificate: Certificate | None = None, host: str = HOST, others: Sequence[int] = ()) -> ProxyConfig:
+    """One route for everything under one host, to one endpoint on loopback, or to `others` too."""
     target = Target((Share("default/shop:80"),))
     route = Route(
         id="wsroute/default/shop/all",
@@ -162,7 +162,7 @@ def config(port: int, certificate: Certificate | None = None, host: str = HOST) 
     )
     return ProxyConfig(
         routes={route.id: route},
-        upstreams={"default/shop:80": Upstream((Endpoint("127.0.0.1", port),))},
+        upstreams={"default/shop:80": Upstream(tuple(Endpoint("127.0.0.1", one) for one in (port, *others)))},
         certificates={"default/shop-tls": certificate} if certificate else {},
         tls_hosts={host: "default/shop-tls"} if certificate else {},
     )

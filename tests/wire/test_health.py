@@ -73,7 +73,7 @@ async def statuses(proxy: Proxy, count: int) -> list[int]:
 
 def counted(proxy: Proxy) -> tuple[int, int]:
     stats = proxy.runtime.stats.service(KEY)
-    return stats.ready, stats.unhealthy
+    return stats.ready, len(stats.ejected)
 
 
 async def test_refusing_endpoint_is_left_out_and_its_failures_reach_no_client() -> None:

@@ -164,6 +164,20 @@ async def test_a14_expect_is_passed_on_and_interim_answers_come_back() -> None:
         assert (await client.answer())[2] == b"hello"
 
 
+async def test_a14_interim_answers_do_not_reach_a_client_of_http_1_0() -> None:
+    """It could not tell them from the answer (RFC 9110, 15.2); its expectation is not passed on either."""
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"POST / HTTP/1.0\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok")
+        backend = await proxy.backend.accepts()
+        assert b"Expect" not in await backend.head()
+        await backend.sees(b"ok")
+        await backend.sends(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </s.css>\r\n\r\n")
+        await backend.sends(b"HTTP/1.1 102 Processing\r\n\r\n" + OK)
+
+        assert await client.rest() == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
+
+
 async def test_c1_fields_named_in_connection_go_and_ours_stay() -> None:
     async with proxying() as proxy:
         client = await proxy.client()

@@ -22,6 +22,9 @@ REFUSED = {
     "a3_underscore": (400, post(b"Content-Length: 1_0", body=b"0123456789")),
     "a3_empty": (400, post(b"Content-Length:")),
     "a3_huge": (400, post(b"Content-Length: 99999999999999999999")),
+    "a3_two_to_the_63": (400, post(b"Content-Length: 9223372036854775808", body=b"hello")),
+    "a3_two_to_the_64": (400, post(b"Content-Length: 18446744073709551616", body=b"hello")),
+    "a3_five_modulo_two_to_the_64": (400, post(b"Content-Length: 18446744073709551621", body=b"hello")),
     "a3_superscript": (400, post("Content-Length: \u00b2".encode("latin-1"), body=b"aa")),
     "a4_xchunked": (400, post(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n")),
     "a4_gzip": (400, post(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n")),
@@ -41,6 +44,9 @@ REFUSED = {
     "a7_spill": (400, post(b"Transfer-Encoding: chunked", body=b"5\r\nhelloXX\r\n0\r\n\r\n")),
     "a7_lf_in_extension": (400, post(b"Transfer-Encoding: chunked", body=b"5;a\nb\r\nhello\r\n0\r\n\r\n")),
     "a8_long_extension": (400, post(b"Transfer-Encoding: chunked", body=b"5;" + b"a" * 2000 + b"\r\nhello\r\n0\r\n\r\n")),
+    "a10_many_trailers": (400, post(b"Transfer-Encoding: chunked", body=b"0\r\n" + b"X: %s\r\n" % (b"a" * 1000) * 20)),
+    "a10_long_trailer": (400, post(b"Transfer-Encoding: chunked", body=b"0\r\nX: " + b"a" * 10_000)),
+    "a10_no_trailer": (400, post(b"Transfer-Encoding: chunked", body=b"0\r\nno colon\r\n\r\n")),
     "a11_bare_lf": (400, b"GET / HTTP/1.1\nHost: a.test\n\n"),
     "a11_bare_cr": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\rb\r\n\r\n"),
     "a11_nul": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\0b\r\n\r\n"),
@@ -92,7 +98,7 @@ REFUSED |= {
 async def test_refused_and_closed_and_the_backend_sees_no_request(name: str) -> None:
     status, data = REFUSED[name]
     async with proxying() as proxy:
-        await proxy.refuses(data, status, at_once=not name.startswith(("a6", "a7", "a8")))
+        await proxy.refuses(data, status, at_once=not name.startswith(("a6", "a7", "a8", "a10")))
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if name[:2] in ("a1", "a2", "a4", "b1", "d3")])
@@ -150,6 +156,8 @@ async def test_d2_d12_what_is_no_attempt_is_plain_http_without_upgrade(fields: b
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551617\r\n\r\na",
         b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n\r\n\r\n",
         b"garbage\r\n\r\n",

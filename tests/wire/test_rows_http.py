@@ -77,6 +77,7 @@ LEGAL = {
     "a13_body_on_get": (b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"abc"),
     "a13_body_on_delete": (b"DELETE / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"abc"),
     "a3_zero": (post(b"Content-Length: 0"), b""),
+    "a10_sixteen_kilobytes_of_trailers": (post(CHUNKED, body=b"0\r\n" + b"X: %s\r\n" % (b"a" * 1000) * 16 + b"\r\n"), b"0\r\n\r\n"),
 }
 
 

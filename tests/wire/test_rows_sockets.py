@@ -240,7 +240,10 @@ async def test_g6_interim_answers_pass_up_to_a_bound() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"zz\r\nabc\r\n", b"5\r\nabc", b"-1\r\n", b"ffffffffffffffffff\r\n", b"3\r\nabcX\r\n", b"3;" + b"x" * 5000 + b"\r\nabc\r\n"],
+    [
+        *(b"zz\r\nabc\r\n", b"5\r\nabc", b"-1\r\n", b"ffffffffffffffffff\r\n", b"3\r\nabcX\r\n"),
+        *(b"3;" + b"x" * 5000 + b"\r\nabc\r\n", b"0\r\n" + b"X: %s\r\n" % (b"x" * 1000) * 20),
+    ],
 )
 async def test_g7_malformed_chunks_of_a_backend_abort_the_client(body: bytes) -> None:
     async with proxying() as proxy:

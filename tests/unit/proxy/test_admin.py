@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from proxy.admin import AdminServer, accepts_gzip, is_loopback
+from proxy.admin import MOST_CONNECTIONS, AdminServer, accepts_gzip, is_loopback
 from proxy.exposition import Exposition, RenderError, in_child
 from proxy.metrics import WorkerStats
 from proxy.totals import Totals
@@ -216,3 +216,41 @@ async def test_scrape_that_is_given_up_ends_its_child() -> None:
         await task
 
     assert time.monotonic() - start < 5
+
+
+class HeldView(View):
+    """A view whose counts come when the test lets them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.held = asyncio.Event(), asyncio.Event()
+
+    async def gather(self) -> None:
+        self.asked.set()
+        await self.held.wait()
+
+
+async def test_connections_are_bounded_and_who_holds_them_keeps_no_probe_out_and_ends_no_scrape() -> None:
+    view = HeldView()
+    async with admin(view) as session, asyncio.timeout(20):
+        assert session._base_url is not None
+        port = session._base_url.port
+        scrape = asyncio.create_task(session.get("/metrics"))
+        await view.asked.wait()
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 20)]
+        half = await asyncio.open_connection("127.0.0.1", port)
+        half[1].write(b"GET /healthz HTTP/1.1\r\nHo")
+        async with session.get("/healthz") as probe:
+            assert probe.status == 200
+        # 84 silent ones, half a head, the scrape and the probe: the oldest had to go, the scrape was at work.
+        for reader, _ in silent[:23]:
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        half[1].write(b"st: x\r\nConnection: close\r\n\r\n")
+        assert (await half[0].read()).startswith(b"HTTP/1.1 200 ")
+        assert not any(reader.at_eof() for reader, _ in silent[23:])
+        view.held.set()
+        async with await scrape as answer:
+            assert answer.status == 200
+        for _, writer in (*silent, half):
+            writer.close()

@@ -91,7 +91,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.host = Host(Wheel(loop), AccessLog("off", loop))
+        self.host = Host(Wheel(loop, lambda _: None), AccessLog("off", loop))
         self.client, self.backend = Wire(), Wire()
         self.stats = RouteStats("wsroute/test/a/0")
         self.endpoint = Endpoint()

@@ -36,7 +36,7 @@ class Clock:
 
 def make_wheel() -> tuple[Clock, Wheel]:
     clock = Clock()
-    return clock, Wheel(clock)  # type: ignore[arg-type]
+    return clock, Wheel(clock, lambda _: None)  # type: ignore[arg-type]
 
 
 def test_deadline_expires_once_after_its_time() -> None:
@@ -180,9 +180,19 @@ def test_any_sequence_expires_never_early_and_at_most_two_ticks_late(moves: list
 
 
 async def test_wheel_turns_on_a_real_loop() -> None:
-    wheel = Wheel(asyncio.get_running_loop())
+    wheel = Wheel(asyncio.get_running_loop(), lambda _: None)
     done = asyncio.Event()
     wheel.file(Deadline(done.set), 0.05)
     async with asyncio.timeout(5):
         await done.wait()
     wheel.close()
+
+
+def test_each_turn_says_how_late_it_came() -> None:
+    clock, lates = Clock(), []
+    Wheel(clock, lates.append)  # type: ignore[arg-type]
+    for step in (TICK, TICK + 0.3, TICK):
+        clock.clock += step
+        clock.turns.pop()()  # type: ignore[operator]
+
+    assert [round(late, 6) for late in lates] == [0.0, 0.3, 0.0]

@@ -125,7 +125,7 @@ def test_close_codes_beyond_32_others_are_other_for_good() -> None:
 
 def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
     stats = WorkerStats()
-    stats.service(SERVICE).set_endpoints(2, 1, 0)
+    stats.service(SERVICE).set_endpoints(2, 1, ())
     service = stats.service(SERVICE)
     service.connected(0.004)
     service.connections += 1
@@ -133,8 +133,11 @@ def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
 
     assert stats.delta().services == {SERVICE: ServiceDelta(at(0.004), 1, 1, 2, 1)}
     assert stats.delta().services == {}
-    stats.service(SERVICE).set_endpoints(0, 0, 0)
+    stats.service(SERVICE).set_endpoints(0, 0, ())
     assert stats.delta().services == {SERVICE: ServiceDelta(connections=1)}
+    for ejected in ((("10.0.0.1", 80),), (("10.0.0.2", 80),)):  # as many, but another one
+        service.set_endpoints(1, 0, ejected)
+        assert stats.delta().services == {SERVICE: ServiceDelta(connections=1, ready=1, ejected=ejected)}
 
 
 def test_dropped_route_and_service_are_not_said_and_begin_anew() -> None:

@@ -68,7 +68,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     route.ws_bytes_in += 30
     route.ws_messages_out += 4
     route.ws_bytes_out += 40
-    stats.service(service_key).set_endpoints(2, 1, 0)
+    stats.service(service_key).set_endpoints(2, 1, ())
     service = stats.service(service_key)
     service.connected(0.004)
     service.connections = 5

@@ -1,0 +1,88 @@
+"""Rows A3, B8 and B9: lengths at their bound, TRACE, and paths that a backend may read as another route's."""
+
+import msgspec
+import pytest
+from wire.harness import config_for, proxying
+from wire.test_rows_http import HOST, post
+
+from proxy.model.config import Path, ProxyConfig
+
+
+async def test_a3_largest_length_passes_as_it_is() -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(post(b"Content-Length: 999999999999999999", body=b"hello"))
+        backend = await proxy.backend.accepts()
+
+        assert b"\r\nContent-Length: 999999999999999999\r\n" in await backend.head()
+        await backend.sees(b"hello")
+
+
+SECRETS = b"Cookie: session=secret\r\nAuthorization: Bearer secret\r\nX-Mine: secret\r\n"
+
+
+@pytest.mark.parametrize("more", [b"", b"Max-Forwards: 0\r\n", b"Content-Length: 6\r\n"])
+@pytest.mark.parametrize("target", [b"/secret", b"*", b"http://a.test/secret"])
+async def test_b8_trace_reflects_nothing(target: bytes, more: bytes) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"TRACE " + target + b" HTTP/1.1\r\n" + HOST + SECRETS + more + b"\r\nsecret")
+        answer = await client.rest()
+
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        assert b"secret" not in answer
+        assert proxy.backend.count == 0
+        await proxy.is_innocent()
+
+
+def two_routes(port: int) -> ProxyConfig:
+    """What is under /public, and what is under /admin."""
+    plain = config_for(port, path="/public")
+    (public,) = plain.routes.values()
+    admin = msgspec.structs.replace(public, id="ingress/test/a/1", path=Path("prefix", "/admin"))
+    return ProxyConfig(routes={public.id: public, admin.id: admin}, upstreams=plain.upstreams, certificates={}, tls_hosts={})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b"/public/../admin", b"/public/%2e%2e/admin", b"/public/.%2E/admin", b"/public/..%2fadmin", b"/public%2f..%2fadmin"),
+        *(b"/public/%252e%252e/admin", b"/public/..%252fadmin", b"/public/%252e%252e%252fadmin"),
+        *(b"/public/..%5cadmin", b"/public%5c..%5cadmin", b"/public/..%255cadmin", b"/public/..\\admin"),
+        *(b"/public/%c0%ae%c0%ae/admin", b"/public/..%c0%afadmin", b"/public/..%c1%9cadmin", b"/public/%25c0%25ae%25c0%25ae/admin"),
+        *(b"/public/%e0%80%ae%e0%80%ae%e0%80%afadmin", b"/public/..%f0%80%80%afadmin", b"/public/..%fc%80%80%80%80%afadmin"),
+        *(b"/%c1%a1dmin", b"/adm%69n;/../public", b"//admin/..;/public", b"/admin;x=/../public"),
+        *(b"/public/a%00", b"/public/a%c0%80", b"/public/%u002e%u002e/admin", b"/public/%", b"/public/%2"),
+    ],
+)
+async def test_b9_path_that_a_backend_may_read_as_another_routes_is_400(path: bytes) -> None:
+    async with proxying() as proxy:
+        proxy.serves(two_routes(proxy.backend.port))
+        client = await proxy.client()
+        await client.sends(b"GET " + path + b" HTTP/1.1\r\nHost: a.test\r\n\r\n")
+
+        assert (await client.answer())[0] == 400
+        assert proxy.backend.count == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b"/public/caf%C3%A9", b"/public/%E2%98%83", b"/public/%F0%9F%98%80", b"/public/%C0%C1", b"/public/caf%E9"),
+        *(b"/public/100%25", b"/public/100%2525", b"/public/a%252fb", b"/public/a%2fb", b"/public/a%5cb", b"/public/a%c0%afb"),
+        *(
+            b"/public/a/../b",
+            b"/public/a;v=1/b",
+            b"/public//b",
+            b"/public/%7Euser",
+            b"/public/..x/y",
+            b"/public/%3B",
+        ),
+    ],
+)
+async def test_b9_path_that_leads_to_one_route_in_every_reading_passes_byte_for_byte(path: bytes) -> None:
+    async with proxying() as proxy:
+        proxy.serves(two_routes(proxy.backend.port))
+        head, status, _ = await proxy.passes(b"GET " + path + b" HTTP/1.1\r\nHost: a.test\r\n\r\n")
+
+        assert (status, head.split(b"\r\n")[0]) == (204, b"GET " + path + b" HTTP/1.1")
