@@ -21,6 +21,8 @@ from demo import sluice, write_secret, write_whole
 from e2e.test_reload import endpoints_text
 from metrics_page import page
 
+from controller.resources.problems import Reason
+
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 FILES = Path(__file__).parents[2] / "charts" / "sluice" / "files"
@@ -53,6 +55,11 @@ def alert_selectors() -> dict[str, str]:
         for rule in group["rules"]
         for selector in re.findall(r"sluice_\w+(?:\{[^}]*\})?", rule["expr"])
     }
+
+
+def of_a_cluster(selector: str) -> bool:
+    """Tell whether a selector is of problems with kinds, which only a cluster has."""
+    return "Kind" in selector and "!~" not in selector
 
 
 def objects(version: int) -> str:
@@ -258,10 +265,17 @@ async def test_no_query_of_the_dashboard_is_empty(scraped: Empty) -> None:
 
 
 async def test_no_selector_of_an_alert_is_empty(scraped: Empty) -> None:
-    selectors = alert_selectors()
+    selectors = {name: selector for name, selector in alert_selectors().items() if not of_a_cluster(selector)}
 
     assert selectors
     assert await scraped(selectors) == []
+
+
+async def test_reasons_of_alerts_about_kinds_are_reasons() -> None:
+    patterns = [re.findall(r'reason=~"([^"]+)"', one)[0] for one in alert_selectors().values() if of_a_cluster(one)]
+
+    assert len(patterns) == 1
+    assert {str(one) for one in Reason if re.fullmatch(patterns[0], one)} == {"KindForbidden", "KindAbsent", "KindUnreachable"}
 
 
 async def test_query_over_a_metric_that_does_not_exist_is_told_as_empty(scraped: Empty) -> None:
