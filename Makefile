@@ -7,7 +7,11 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
+<<<<<<< HEAD
+.PHONY: help demo demo-check test fuzz soak bench docs wheel lint format lock clean
+=======
 .PHONY: help demo demo-check test fuzz soak bench wheel manifests lint format lock clean
+>>>>>>> origin/main
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +54,12 @@ bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="
 	tools/install-bench-packages
 	$(BIN)/python tools/build_native.py
 	$(BIN)/python benchmarks $(BENCH_ARGS)
+
+docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the code and the CRD
+	$(BIN)/python tools/metrics_page.py
+	$(BIN)/python tools/settings_table.py
+	$(BIN)/python tools/docs_wsroute.py
+	$(BIN)/python tools/annotations_table.py
 
 wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
 	rm -rf build/lib* build/temp* dist

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import annotations_table
 import yaml
+from docs_wsroute import with_tables
 from metrics_page import page
 from settings_table import with_table
 
@@ -28,6 +30,33 @@ def test_first_route_of_the_readme_is_accepted_and_has_at_most_fifteen_lines() -
 
 def test_page_of_metrics_is_that_of_the_code() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == page()
+
+
+def test_reference_of_wsroute_is_that_of_the_crd() -> None:
+    text = (ROOT / "docs" / "wsroute.md").read_text()
+
+    assert text == with_tables(text)
+    assert "| `spec.rules[].timeouts.idle` | string |" in text
+
+
+def test_table_of_annotations_is_what_objects_are_told() -> None:
+    text = (ROOT / "docs" / "ingress.md").read_text()
+
+    assert text == annotations_table.with_table(text)
+    assert "`configuration-snippet`" in text
+
+
+def test_yaml_of_the_pages_is_accepted_by_the_programs() -> None:
+    blocks = [
+        (path.name, document)
+        for path in sorted((ROOT / "docs").glob("*.md"))
+        for block in path.read_text().split("```yaml\n")[1:]
+        for document in yaml.safe_load_all(block.split("```", 1)[0])
+    ]
+    records = [(name, parse_object(document)) for name, document in blocks if "kind" in document]
+
+    assert any(isinstance(record, WsRoute) for _, record in records)
+    assert [(name, record.problems) for name, record in records if getattr(record, "problems", ())] == []
 
 
 PROMISED = """
