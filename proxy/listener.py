@@ -23,8 +23,10 @@ from proxy.shells import PlainShell, SecureShell
 from proxy.tls.client_hello import (
     ALERT_DECODE_ERROR,
     ALERT_NO_APPLICATION_PROTOCOL,
+    ALERT_PROTOCOL_VERSION,
     ALERT_UNRECOGNIZED_NAME,
     MAX_BYTES,
+    TLS_1_2,
     ClientHello,
     Peek,
     alert,
@@ -266,7 +268,10 @@ class Greeting:
             self._sock.close()
 
     def _judge(self, hello: ClientHello) -> None:
-        if hello.alpn and b"http/1.1" not in hello.alpn:
+        if hello.version < TLS_1_2:
+            # OpenSSL's own alert would be lost: uvloop drops what a failed handshake has left to say.
+            self._refuse(alert(ALERT_PROTOCOL_VERSION))
+        elif hello.alpn and b"http/1.1" not in hello.alpn:
             self._refuse(alert(ALERT_NO_APPLICATION_PROTOCOL))  # RFC 7301 3.2
         elif not self._tls.store.serves(hello.sni):
             self._refuse(alert(ALERT_UNRECOGNIZED_NAME))

@@ -8,6 +8,9 @@ from typing import Protocol, cast
 
 from proxy.scratch import Inbox, Scratch
 
+BUFFER_HIGH = 64 * 1024
+"""Bytes that may wait to be written to a connection before its other side is no longer read: uvloop's own for plain ones."""
+
 
 class Stream(Protocol):
     """One connection, as its owner treats it."""
@@ -116,3 +119,8 @@ class SecureShell(Shell, asyncio.BufferedProtocol):
         inbox = Inbox(scratch, stream.received)
         self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
         self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, with the limit of plain connections: uvloop's for TLS is 512 KiB, which a slow reader costs more than twice."""
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=BUFFER_HIGH)
+        super().connection_made(transport)

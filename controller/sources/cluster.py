@@ -150,7 +150,7 @@ class Reflector:
                 aiohttp.ClientError,
                 StreamError,
                 AccessError,
-                json.JSONDecodeError,
+                ValueError,  # no JSON, or no UTF-8
                 OSError,
                 TimeoutError,
             ) as error:
@@ -220,7 +220,7 @@ class Reflector:
             else:
                 self._recovered()
 
-    def _stream(self, version: str) -> AsyncIterator[Any]:
+    async def _stream(self, version: str) -> AsyncIterator[Any]:
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -228,12 +228,17 @@ class Reflector:
             "timeoutSeconds": str(self._seconds),
             **({"fieldSelector": self.kind.fields} if self.kind.fields else {}),
         }
-        return api.stream(
+        response = await api.request(
+            method="get",
             url=self._resource.get_url(namespace=self.namespace, params=params),
             logger=_kopf_log,
             settings=self._settings,
             timeout=aiohttp.ClientTimeout(total=self._seconds + WATCH_MARGIN, sock_connect=CONNECT_SECONDS),
         )
+        async with response:
+            self._solved()
+            async for line in api.iter_jsonlines(response.content):
+                yield json.loads(line)
 
     def _take(self, kind: str, raw: Mapping[str, Any], version: str) -> str:
         """Take one event; return the version that it brings."""
@@ -251,6 +256,9 @@ class Reflector:
 
     def _recovered(self) -> None:
         self._backoff, self._absent_since = BACKOFF_FIRST, 0.0
+        self._solved()
+
+    def _solved(self) -> None:
         if self.problem is not None:
             self.problem = None
             _log.info("kind=%s they are watched again", self.where)

@@ -20,7 +20,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 MAX_INTERIM = 16
 """1xx answers that one request may bring."""
 WRITE_STALL = 60.0
-"""Seconds that a client may leave an answer unread."""
+"""Seconds that a client may leave an answer unread, and a backend a body (nginx: send_timeout, proxy_send_timeout)."""
 
 UNTIL_CLOSE, SIZED, DECHUNK, BODYLESS = range(4)
 
@@ -363,8 +363,14 @@ class Forwarding(Sending):
             self._broken()
         elif self.wants_body:
             rate = side.runtime.settings.min_body_rate
-            elapsed = side.runtime.loop.time() - self._started
-            if elapsed >= BODY_GRACE and self._body_bytes < rate * elapsed:
+            now = side.runtime.loop.time()
+            elapsed = now - self._started - self._waited
+            if self._blocked:
+                if now - self._blocked >= WRITE_STALL:
+                    self._bad_answer(504)
+                else:
+                    side.arm(1.0)
+            elif elapsed >= BODY_GRACE and self._body_bytes < rate * elapsed:
                 self._over = True
                 self._drop()
                 self._account(408)

@@ -46,6 +46,7 @@ class Sending:
 
     __slots__ = (
         "_answer",
+        "_blocked",
         "_body_bytes",
         "_body_left",
         "_connection",
@@ -62,6 +63,7 @@ class Sending:
         "_started",
         "_timeouts",
         "_upstream",
+        "_waited",
         "request",
         "route",
         "wants_body",
@@ -93,6 +95,10 @@ class Sending:
         self.wants_body = facts.length != NO_BODY
         """The client's bytes belong to the body."""
         self._body_bytes = 0
+        self._blocked = 0.0
+        """Loop time since which the backend takes no more of the body; 0: it does."""
+        self._waited = 0.0
+        """Seconds that the body waited for the backend before that: not the client's fault."""
         self._login = facts.login
         self._sent_all = False
         """Nothing of the request was sent that could not be sent again: all of it is still here."""
@@ -241,8 +247,12 @@ class Sending:
     def upstream_full(self) -> None:
         """Stop reading the client: the backend does not take its body."""
         if self.wants_body:
+            self._blocked = self._side.runtime.loop.time()
             self._side.pause()
 
     def upstream_ready(self) -> None:
         """Read the client again."""
+        if self._blocked:
+            self._waited += self._side.runtime.loop.time() - self._blocked
+            self._blocked = 0.0
         self._side.resume()

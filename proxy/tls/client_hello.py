@@ -11,8 +11,11 @@ MAX_BYTES = 16 * 1024
 """A hello with post-quantum key shares has about 2 KiB; nothing honest comes near this."""
 
 ALERT_DECODE_ERROR = 50
+ALERT_PROTOCOL_VERSION = 70
 ALERT_UNRECOGNIZED_NAME = 112
 ALERT_NO_APPLICATION_PROTOCOL = 120
+
+TLS_1_2 = 0x0303
 
 _EXTENSION_SERVER_NAME = 0
 _EXTENSION_ALPN = 16
@@ -34,6 +37,8 @@ class ClientHello:
     """Server name in lower case, without a trailing dot; None: none was sent."""
     alpn: tuple[bytes, ...]
     """Application protocols in the client's order; empty: it does not say."""
+    version: int
+    """legacy_version: the newest that the client speaks up to TLS 1.2 (0x0303), which newer ones send too (RFC 8446, 4.1.2)."""
 
 
 class _TruncatedError(Exception):
@@ -118,7 +123,8 @@ class _Reader:
 
 def _read_hello(message: bytes) -> ClientHello:
     hello = _Reader(message)
-    hello.take(2 + 32)  # legacy_version, random
+    version = hello.number(2)
+    hello.take(32)  # random
     hello.vector(1)  # legacy_session_id
     hello.vector(2)  # cipher_suites
     hello.vector(1)  # legacy_compression_methods
@@ -136,7 +142,7 @@ def _read_hello(message: bytes) -> ClientHello:
             while protocols.left:
                 found.append(protocols.vector(1))
             alpn = tuple(found)
-    return ClientHello(sni, alpn)
+    return ClientHello(sni, alpn, version)
 
 
 def _server_name(names: _Reader) -> str | None:

@@ -17,14 +17,12 @@ from proxy.exchange import Request
 from proxy.leftover import unsent
 from proxy.metrics import RouteStats
 from proxy.scratch import Scratch
-from proxy.shells import NOWHERE, PlainShell, SecureShell
+from proxy.shells import BUFFER_HIGH, NOWHERE, PlainShell, SecureShell
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
 from proxy.websocket.frames import ABNORMAL, FrameScanner
 
 OPEN, BROKEN, CLOSING = 0, 1, 2
-BUFFER_HIGH = 64 * 1024
-"""Bytes that may wait to be written to one leg before the other is no longer read."""
 BROKEN_DRAIN = 1.0
 """Seconds that the innocent direction has after the other one broke (spec/wire.md)."""
 

@@ -64,12 +64,12 @@ class ControlPlane:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
-    def kubeconfig(self, token: str = ADMIN, *, server: str = "", name: str = "admin") -> Path:
-        """Write a kubeconfig for a token; `server`: reach the API server through something else."""
+    def kubeconfig(self, token: str = ADMIN, *, server: str = "", ca: bytes = b"", name: str = "admin") -> Path:
+        """Write a kubeconfig for a token; `server` and its `ca`: reach the API server through something else."""
         path = self.folder / f"{name}.kubeconfig"
         cluster = {
             "server": server or self.url,
-            "certificate-authority-data": base64.b64encode(self.ca).decode(),
+            "certificate-authority-data": base64.b64encode(ca or self.ca).decode(),
         }
         path.write_text(
             json.dumps(

@@ -1,15 +1,23 @@
 """Real `sluice-proxy` processes under faults: stalls, slow readers of endless answers, endpoints that fail, churn."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import signal
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from e2e.harness import Hub, backend, config, get, proxy
+import trustme
+from e2e.harness import HOST, Hub, backend, config, get, issue, proxy
+
+from proxy.websocket.handshake import accept_for
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
 
 
 @pytest.fixture
@@ -91,3 +99,114 @@ async def test_log_level_says_which_lines_are_written(hub: Hub, how: str, monkey
             written.append(b" INFO " in errors)
 
     assert written == [True, False]
+
+
+def resident(pid: int, *, peak: bool = False) -> int:
+    """KiB of memory that a process has, or had at most since `forget_peak`."""
+    name = "VmHWM" if peak else "VmRSS"
+    return next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(name))
+
+
+def open_connections(metrics: str) -> float:
+    """How many clients' connections are open."""
+    return sum(float(count) for count in re.findall(r"^sluice_connections\{[^}]*\} (\S+)$", metrics, re.MULTILINE))
+
+
+def forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5)
+
+
+class Endless:
+    """A raw backend that sends a GiB to everybody who asks, as fast as it is taken: an answer's body, or a frame."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.port = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            key = re.search(r"(?im)^sec-websocket-key: *(\S+)", head)
+            if key is None:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % GIB)
+            else:
+                accept = accept_for(key[1])
+                writer.write(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    b"Sec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n\x82\x7f" + GIB.to_bytes(8, "big")
+                )
+            block = bytes(256 * 1024)
+            for _ in range(GIB // len(block)):
+                writer.write(block)
+                await writer.drain()
+                self.sent += len(block)
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Endless"]:
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def stuck(self) -> None:
+        """Wait until nobody takes anything for a while."""
+        async with asyncio.timeout(20):
+            seen, same = -1, 0
+            while same < 5:
+                await asyncio.sleep(0.02)
+                same = same + 1 if self.sent == seen else 0
+                seen = self.sent
+
+
+ASK = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+ASK_WS = (
+    f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("asked", [ASK, ASK_WS], ids=["http", "ws"])
+async def test_e4_slow_reader_of_a_gibibyte_costs_a_worker_under_a_mebibyte(hub: Hub, asked: bytes, secure: bool) -> None:
+    """Its peak, against what the worker has when somebody else has read of such a stream and is gone."""
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    async with Endless().running() as endless, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(endless.port, issue(authority, HOST)))
+        await one.ready()
+        (worker,) = one.workers()
+
+        async def opened() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            port, tls = (one.https, {"ssl": context, "server_hostname": HOST}) if secure else (one.http, {})
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=64 * 1024, **tls)
+            writer.write(asked)
+            await reader.readuntil(b"\r\n\r\n")
+            return reader, writer
+
+        reader, writer = await opened()
+        for _ in range(128):
+            await reader.readexactly(MIB)
+        writer.transport.abort()
+        async with asyncio.timeout(10):
+            while open_connections((await one.ask("/metrics"))[1]):
+                await asyncio.sleep(0.02)
+        before = resident(worker)
+        forget_peak(worker)
+        endless.sent = 0
+        reader, writer = await opened()
+        for _ in range(3):
+            await endless.stuck()
+            for _ in range(64):
+                await reader.readexactly(MIB)
+        await endless.stuck()
+        after = resident(worker, peak=True)
+        sent = endless.sent
+        writer.transport.abort()
+
+    assert 192 * MIB < sent < 256 * MIB
+    assert after - before < 1024

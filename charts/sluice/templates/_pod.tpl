@@ -71,7 +71,7 @@ spec:
   {{- if and .Values.topologySpreadConstraints (eq .Values.kind "Deployment") }}
   topologySpreadConstraints:
   {{- range .Values.topologySpreadConstraints }}
-  - {{- toYaml . | nindent 4 }}
+  - {{ toYaml . | nindent 4 | trim }}
     {{- if not .labelSelector }}
     labelSelector:
       matchLabels:
@@ -90,6 +90,8 @@ args:
 - --proxy-uid={{ int .Values.proxy.runAsUser }}
 - --health=:9091
 - --controller-name={{ .Values.ingressClass.controllerName }}
+- --grace={{ sub .Values.terminationGracePeriodSeconds 2 }}
+{{- if .Values.status.update }}
 - --lease={{ include "sluice.leaseName" . }}
 {{- with .Values.status.publishAddresses }}
 - --publish-address={{ join "," . }}
@@ -97,7 +99,7 @@ args:
 {{- with include "sluice.publishService" . }}
 - --publish-service={{ . }}
 {{- end }}
-{{- if not .Values.status.update }}
+{{- else }}
 - --no-update-status
 {{- end }}
 {{- with .Values.watchNamespaces }}
@@ -123,14 +125,11 @@ env:
   valueFrom:
     fieldRef:
       fieldPath: metadata.namespace
-- name: POD_UID
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.uid
+# All of them, of both families.
 - name: POD_IP
   valueFrom:
     fieldRef:
-      fieldPath: status.podIP
+      fieldPath: status.podIPs
 {{- with .Values.controller.extraEnv }}
 {{ toYaml . }}
 {{- end }}

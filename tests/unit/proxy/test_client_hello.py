@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.tls.client_hello import MAX_BYTES, ClientHello, Peek, alert, parse_client_hello
+from proxy.tls.client_hello import MAX_BYTES, TLS_1_2, ClientHello, Peek, alert, parse_client_hello
 
 
 def hello(name: str | None = "shop.example.com", alpn: list[str] | None = None) -> bytes:
@@ -32,23 +32,23 @@ HELLO = hello(alpn=["h2", "http/1.1"])
 
 
 def test_hello_of_openssl_gives_name_and_protocols() -> None:
-    assert parse_client_hello(HELLO) == ClientHello("shop.example.com", (b"h2", b"http/1.1"))
+    assert parse_client_hello(HELLO) == ClientHello("shop.example.com", (b"h2", b"http/1.1"), TLS_1_2)
 
 
 def test_hello_without_extensions_in_question_gives_nothing() -> None:
-    assert parse_client_hello(hello(None)) == ClientHello(None, ())
+    assert parse_client_hello(hello(None)) == ClientHello(None, (), TLS_1_2)
 
 
 def test_h3_hello_that_names_an_address_names_nothing() -> None:
-    assert parse_client_hello(hello().replace(b"shop.example.com", b"2001:db8::100:10")) == ClientHello(None, ())
+    assert parse_client_hello(hello().replace(b"shop.example.com", b"2001:db8::100:10")) == ClientHello(None, (), TLS_1_2)
 
 
 def test_hello_name_is_lower_case_without_trailing_dot() -> None:
-    assert parse_client_hello(hello("Shop.EXAMPLE.com.")) == ClientHello("shop.example.com", ())
+    assert parse_client_hello(hello("Shop.EXAMPLE.com.")) == ClientHello("shop.example.com", (), TLS_1_2)
 
 
 def test_hello_followed_by_more_records_is_read() -> None:
-    assert parse_client_hello(HELLO + b"\x17\x03\x03\x00\x01x") == ClientHello("shop.example.com", (b"h2", b"http/1.1"))
+    assert parse_client_hello(HELLO + b"\x17\x03\x03\x00\x01x") == ClientHello("shop.example.com", (b"h2", b"http/1.1"), TLS_1_2)
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 50, 16384])
@@ -106,3 +106,9 @@ def test_alert_is_fatal_and_understood_by_openssl() -> None:
 
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         client.do_handshake()
+
+
+def test_h8_hello_of_a_client_that_knows_nothing_newer_than_tls_1_1_says_so() -> None:
+    old = HELLO[:9] + b"\x03\x02" + HELLO[11:]
+
+    assert parse_client_hello(old) == ClientHello("shop.example.com", (b"h2", b"http/1.1"), 0x0302)
