@@ -5,11 +5,21 @@ from pathlib import Path
 
 import click
 
-from controller.cli import standalone
+from controller.cli import controller_command, standalone
 from proxy.__main__ import main as proxy_main
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 START, END = "<!-- settings -->\n", "<!-- /settings -->\n"
+
+
+def _default(option: click.Option) -> str:
+    """Say what holds where a setting is not given."""
+    if option.required:
+        return "required"
+    default = option.show_default if isinstance(option.show_default, str) else option.default
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default) if default not in ("", None) else "none"
 
 
 def rows(program: str, command: click.Command) -> list[str]:
@@ -18,19 +28,23 @@ def rows(program: str, command: click.Command) -> list[str]:
     for option in command.params:
         if isinstance(option, click.Option) and option.help and not option.hidden and option.name not in ("help", "version"):
             flag = "/".join([*option.opts, *option.secondary_opts])
-            default = option.show_default if isinstance(option.show_default, str) else option.default
-            shown = (
-                "off" if default is False else "on" if default is True else str(default) if default not in ("", None) else "none"
-            )
             variable = option.envvar if isinstance(option.envvar, str) else "SLUICE_" + str(option.name).upper()
-            found.append(f"| `{flag}` | `{variable}` | {shown} | {program} | {option.help.replace('|', chr(92) + '|')} |")
+            found.append(
+                f"| `{flag}` | `{variable}` | {_default(option)} | {program} | {option.help.replace('|', chr(92) + '|')} |"
+            )
     return found
 
 
 def table() -> str:
     """Return the whole table."""
     head = ["| flag | variable | default | program | meaning |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows("sluice", standalone), *rows("sluice-proxy", proxy_main)]) + "\n"
+    common = rows("sluice", standalone)
+    cluster = [
+        row
+        for row in rows("sluice controller", controller_command)
+        if row.replace("| sluice controller |", "| sluice |") not in common
+    ]
+    return "\n".join([*head, *common, *cluster, *rows("sluice-proxy", proxy_main)]) + "\n"
 
 
 def with_table(text: str) -> str:

@@ -10,10 +10,12 @@ from docs_wsroute import with_tables
 from metrics_page import page
 from settings_table import with_table
 
+from controller.cli import controller_command, standalone
 from controller.resources import WsRoute, parse_object
 from controller.resources.problems import Reason
 from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, rejected
 from controller.translate.report import ACCEPTED, RESOLVED
+from proxy.__main__ import main as proxy_main
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,6 +97,33 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 
     assert links
     assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_values_of_the_chart_that_the_pages_name_exist() -> None:
+    values = yaml.safe_load((ROOT / "charts" / "sluice" / "values.yaml").read_text())
+    named = {
+        name
+        for page in (ROOT / "docs").glob("*.md")
+        for name in re.findall(
+            r"`((?:autoscaling|controller|hostPorts|ingressClass|metrics|networkPolicy|proxy)\.[A-Za-z.]+)", page.read_text()
+        )
+    }
+
+    assert "proxy.drainTime" in named
+    assert [name for name in sorted(named) if not _has(values, name.split("."))] == []
+
+
+def _has(values: object, path: list[str]) -> bool:
+    return not path or (isinstance(values, dict) and path[0] in values and _has(values[path[0]], path[1:]))
+
+
+def test_flags_that_the_pages_name_exist() -> None:
+    known = {flag for command in (standalone, controller_command, proxy_main) for one in command.params for flag in one.opts}
+    pages = [page for page in (ROOT / "docs").glob("*.md") if page.name != "migration.md"]  # its left column is another program's
+    named = {flag for page in pages for flag in re.findall(r"`(--[a-z-]+)", page.read_text())}
+
+    assert "--host-ownership" in named
+    assert named - known == set()
 
 
 def test_yaml_of_the_pages_is_accepted_by_the_programs() -> None:
