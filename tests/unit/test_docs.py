@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import annotations_table
+import rights_table
 import sizing_table
 import yaml
 from docs_wsroute import with_tables
@@ -58,6 +59,13 @@ def test_table_of_sizes_is_what_was_measured() -> None:
 
     assert text == sizing_table.with_table(text)
     assert "| memory per idle WSS, KB |" in text
+
+
+def test_table_of_rights_is_what_the_manifest_grants() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+
+    assert text == rights_table.with_table(text)
+    assert "`secrets`" in text
 
 
 def examples() -> list[tuple[str, str]]:
