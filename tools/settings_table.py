@@ -22,29 +22,24 @@ def _default(option: click.Option) -> str:
     return str(default) if default not in ("", None) else "none"
 
 
-def rows(program: str, command: click.Command) -> list[str]:
-    """Return a row for each setting of a program."""
+def rows(program: str, command: click.Command, but: click.Command | None = None) -> list[str]:
+    """Return a row for each setting of a program, but for those of another one."""
     found = []
+    known = {"help", "version"} | ({option.name for option in but.params} if but is not None else set())
     for option in command.params:
-        if isinstance(option, click.Option) and option.help and not option.hidden and option.name not in ("help", "version"):
+        if isinstance(option, click.Option) and option.help and not option.hidden and option.name not in known:
             flag = "/".join([*option.opts, *option.secondary_opts])
             variable = option.envvar if isinstance(option.envvar, str) else "SLUICE_" + str(option.name).upper()
-            found.append(
-                f"| `{flag}` | `{variable}` | {_default(option)} | {program} | {option.help.replace('|', chr(92) + '|')} |"
-            )
+            meaning = option.help.replace("|", chr(92) + "|")
+            found.append(f"| `{flag}` | `{variable}` | {_default(option)} | {program} | {meaning} |")
     return found
 
 
 def table() -> str:
     """Return the whole table."""
     head = ["| flag | variable | default | program | meaning |", "|---|---|---|---|---|"]
-    common = rows("sluice", standalone)
-    cluster = [
-        row
-        for row in rows("sluice controller", controller_command)
-        if row.replace("| sluice controller |", "| sluice |") not in common
-    ]
-    return "\n".join([*head, *common, *cluster, *rows("sluice-proxy", proxy_main)]) + "\n"
+    ours = [*rows("sluice", standalone), *rows("sluice controller", controller_command, standalone)]
+    return "\n".join([*head, *ours, *rows("sluice-proxy", proxy_main)]) + "\n"
 
 
 def with_table(text: str) -> str:
