@@ -321,3 +321,14 @@ async def test_every_metric_is_on_the_dashboard() -> None:
 
     assert names
     assert [name for name in names if not re.search(rf"\b{name}(_bucket)?\b", text)] == []
+
+
+async def test_panels_have_numbers_of_their_own_and_lie_side_by_side() -> None:
+    """Grafana drops a panel whose id another one has, and moves those that overlap."""
+    panels = json.loads((FILES / "dashboard.json").read_text())["panels"]
+    places = [panel["gridPos"] for panel in panels]
+    cells = [(x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])]
+
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) == 23
