@@ -4,28 +4,33 @@ ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
 
-FROM base AS builder
+# Two environments: one builds, the other is what the image gets.
+FROM base AS libraries
 RUN command -v cc >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev; }
 WORKDIR /src
 COPY requirements/runtime.txt requirements/build.txt requirements/
-# Two environments: one builds, the other is what the image gets.
 RUN python="$(readlink -f "$(command -v python3)")" && "$python" -m venv /build && "$python" -m venv --without-pip /opt/sluice \
     && /build/bin/python -m pip install --quiet --require-hashes -r requirements/runtime.txt -r requirements/build.txt \
     && /build/bin/python -m pip --python /opt/sluice/bin/python install --quiet --no-compile --require-hashes -r requirements/runtime.txt
+COPY tools/image_root.py tools/
+RUN /build/bin/python tools/image_root.py /layers/libraries /opt/sluice
+
+FROM libraries AS builder
 COPY setup.py pyproject.toml README.md LICENSE ./
 COPY proxy proxy
-# The compiler's part alone, so that a change of the controller does not repeat it.
+# The C compiler's part alone, so that a change of the controller does not repeat it.
 RUN SLUICE_NATIVE=1 /build/bin/python setup.py --quiet build_ext
 COPY controller controller
 RUN SLUICE_NATIVE=1 /build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
-    && /build/bin/python -m pip --python /opt/sluice/bin/python install --quiet --no-compile --no-index --no-deps dist/*.whl
-COPY tools/image_root.py tools/
-RUN /build/bin/python tools/image_root.py /opt/sluice /root-of-image
+    && /build/bin/python -m pip --python /opt/sluice/bin/python install --quiet --no-compile --no-index --no-deps \
+       --prefix /layers/sluice/opt/sluice dist/*.whl \
+    && /build/bin/python tools/image_root.py /layers/sluice
 
 FROM scratch
-COPY --from=builder /root-of-image /
-# From the base itself: the build may have been given the certificates of the machine that it ran on.
+COPY --from=libraries /layers/libraries /
+# From the base itself: the build may have been shown the certificates of the machine that it ran on.
 COPY --from=base /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=builder /layers/sluice /
 ENV PATH=/opt/sluice/bin LANG=C.UTF-8 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 LABEL org.opencontainers.image.title="Sluice" \
       org.opencontainers.image.description="An ingress controller for Kubernetes that treats WebSockets as first-class" \

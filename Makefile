@@ -7,7 +7,7 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo demo-check test fuzz soak bench docs manifests wheel lint format lock clean
+.PHONY: help demo demo-check test fuzz soak bench cluster image docs manifests wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,16 @@ docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the
 	$(BIN)/python tools/annotations_table.py
 	$(BIN)/python tools/sizing_table.py
 	$(BIN)/python tools/rights_table.py
+
+cluster: $(VENV)/.dev ## a whole Kubernetes of one node with Sluice's image, until Ctrl-C (root; Go 1.25 or newer)
+	tools/install-cluster-packages
+	$(BIN)/python tools/cluster_binaries.py >/dev/null
+	$(BIN)/python tools/image.py
+	@exec $(BIN)/python tools/cluster_node.py build/sluice-image.tar
+
+image: $(VENV)/.dev ## build/sluice-image.tar: a docker archive of localhost/sluice:dev (root)
+	tools/install-cluster-packages
+	$(BIN)/python tools/image.py
 
 wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
 	rm -rf build/lib* build/temp* dist

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cluster_binaries import cache_folder
+from cluster_node import MissingError
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "localhost/sluice:dev"
@@ -41,7 +42,7 @@ KEPT = 4
 
 
 class ImageError(Exception):
-    """The image cannot be made on this machine; the message is a sentence."""
+    """The image does not build; the message has the end of what was said."""
 
 
 def run(command: list[str], *, environment: Mapping[str, str] | None = None) -> str:
@@ -91,29 +92,19 @@ def build(folder: Path, archive: Path) -> None:
         run([*buildah, "add", "--quiet", container, str(base), "/"], environment=environment)
         run([*buildah, "commit", "--quiet", "--rm", container, tag], environment=environment)
     shown = [f"--volume={path}:{path}:ro" for path in GIVEN if Path(path).exists()]
-    command = [
-        "bud",
-        "--quiet",
-        "--layers",
-        "--isolation=chroot",
-        "--pull-never",
-        f"--build-arg=BASE={tag}",
-        "--tag",
-        IMAGE,
-        *shown,
-        ".",
-    ]
-    run([*buildah, *command], environment=environment)
+    # Every file and the image itself carry a fixed time: the same tree makes the same image.
+    fixed = ["--timestamp=0", "--layers", "--isolation=chroot", "--pull-never"]
+    run([*buildah, "bud", "--quiet", *fixed, f"--build-arg=BASE={tag}", f"--tag={IMAGE}", *shown, "."], environment=environment)
     run([*buildah, "push", "--quiet", IMAGE, f"docker-archive:{archive}:{IMAGE}"], environment=environment)
 
 
 def image() -> Path:
-    """Return the path of the archive of what the tree has now, made where it was not; raises `ImageError`."""
+    """Return the path of the archive of what the tree has now, made where it was not; raises `MissingError`, `ImageError`."""
     for program in ("mmdebstrap", "buildah"):
         if shutil.which(program) is None:
-            raise ImageError(f"The image is built by {program}, which is missing: run tools/install-cluster-packages.")
+            raise MissingError(f"The image is built by {program}, which is missing: run tools/install-cluster-packages.")
     if os.geteuid() != 0:
-        raise ImageError("The image is built as root on this machine.")
+        raise MissingError("The image is built as root on this machine.")
     folder = cache_folder() / "image"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -138,7 +129,7 @@ def main() -> int:
     start = time.monotonic()
     try:
         path = image()
-    except ImageError as error:
+    except (MissingError, ImageError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{IMAGE} is in {path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.0f} MB, {time.monotonic() - start:.0f} s")

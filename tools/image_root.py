@@ -1,7 +1,7 @@
-"""Collects the root file system of the image: an environment, the Python under it and the libraries that both need, nothing else.
+"""Makes a layer of the image: collects an environment, the Python under it and the libraries of both; compiles what is there.
 
-Runs in the image's first stage. Everything gets the same time and compiled modules are checked by nothing, so that the same files
-make the same layer. Usage: image_root.py ENVIRONMENT TARGET
+Runs in the first stages of the image. Everything gets the same time, and compiled modules carry none, so that the same files make
+the same layer. Usage: image_root.py LAYER [ENVIRONMENT] (without an environment, what is in the layer already is compiled)
 """
 
 import compileall
@@ -81,16 +81,18 @@ def collect(environment: Path, target: Path) -> None:
     (target / "tmp").chmod(0o1777)
 
 
-def main(environment: str, target: str) -> int:
+def main(target: str, *environments: str) -> int:
     """Collect, compile and set the times; return the exit code."""
     root = Path(target)
-    collect(Path(environment), root)
+    for environment in environments:
+        collect(Path(environment), root)
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    # Not all of the standard library's files are meant to compile; what does not is compiled when it is imported.
-    compileall.compile_dir(root, quiet=2, stripdir=target, prependdir="/", invalidation_mode=mode, workers=0, maxlevels=20)
+    compiled = compileall.compile_dir(
+        root, quiet=1, stripdir=target, prependdir="/", invalidation_mode=mode, workers=0, maxlevels=20
+    )
     for path in root.rglob("*"):
         os.utime(path, (FIXED_TIME, FIXED_TIME), follow_symlinks=False)
-    return 0
+    return 0 if compiled else 1
 
 
 if __name__ == "__main__":
