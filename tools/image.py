@@ -39,6 +39,8 @@ GIVEN = ("/etc/pip.conf", "/etc/ssl/certs")
 """Of this machine, shown to the build and not kept in the image: how pip reaches an index, and whom it trusts."""
 KEPT = 4
 """Archives that the cache keeps."""
+KEPT_LAYERS = 100
+"""Layers that the cache may hold before all of them go; a change of the controller adds nine."""
 
 
 class ImageError(Exception):
@@ -63,39 +65,43 @@ def key(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def make_base(folder: Path) -> tuple[Path, str]:
-    """Return an archive of the base's root file system, made where it is not there, and its key."""
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+def make_base(archive: Path) -> None:
+    """Write an archive of the base's root file system: Debian as this machine has it, with Python and a C compiler."""
     sources = [
         path for path in (Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*.sources")) if path.is_file()
     ]
-    name = hashlib.sha256(" ".join((suite, *PACKAGES)).encode()).hexdigest()[:16]
-    archive = folder / f"base-{name}.tar"
-    if not archive.exists():
-        made, options = archive.with_suffix(".new"), folder / "apt.conf"
-        # mmdebstrap knows nothing of how this machine's apt reaches packages; of its other settings nothing is wanted.
-        options.write_text(run(["apt-config", "dump", "Acquire"]))
-        command = ["mmdebstrap", "--quiet", "--format=tar", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
-        run([*command, f"--aptopt={options}", suite, str(made), *map(str, sources)])
-        made.rename(archive)
-    return archive, name
+    options = archive.with_name("apt.conf")
+    # mmdebstrap knows nothing of how this machine's apt reaches packages; of its other settings nothing is wanted.
+    options.write_text(run(["apt-config", "dump", "Acquire"]))
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--aptopt={options}"]
+    run([*command, suite(), str(archive), *map(str, sources)])
 
 
-def build(folder: Path, archive: Path) -> None:
-    """Build the image and write it as a docker archive."""
-    base, name = make_base(folder)
+def suite() -> str:
+    """Return the name of this machine's Debian."""
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def build(folder: Path, private: Path) -> Path:
+    """Build the image with the layers in `folder`; return a docker archive of it in `private`."""
     environment = {**os.environ, "STORAGE_DRIVER": "overlay", "BUILDAH_ISOLATION": "chroot"}
     buildah = ["buildah", "--root", str(folder / "storage"), "--runroot", str(folder / "run")]
-    tag = f"localhost/sluice-base:{name}"
+    layers = run([*buildah, "images", "--all", "--quiet"], environment=environment).split()
+    if len(layers) > KEPT_LAYERS:
+        run([*buildah, "rmi", "--all", "--force"], environment=environment)
+    tag = f"localhost/sluice-base:{hashlib.sha256(' '.join((suite(), *PACKAGES)).encode()).hexdigest()[:16]}"
     if subprocess.run([*buildah, "inspect", "--type=image", tag], env=environment, capture_output=True, check=False).returncode:
+        make_base(private / "base.tar")
         container = run([*buildah, "from", "scratch"], environment=environment).strip()
-        run([*buildah, "add", "--quiet", container, str(base), "/"], environment=environment)
+        run([*buildah, "add", "--quiet", container, str(private / "base.tar"), "/"], environment=environment)
         run([*buildah, "commit", "--quiet", "--rm", container, tag], environment=environment)
     shown = [f"--volume={path}:{path}:ro" for path in GIVEN if Path(path).exists()]
     # Every file and the image itself carry a fixed time: the same tree makes the same image.
     fixed = ["--timestamp=0", "--layers", "--isolation=chroot", "--pull-never"]
     run([*buildah, "bud", "--quiet", *fixed, f"--build-arg=BASE={tag}", f"--tag={IMAGE}", *shown, "."], environment=environment)
+    archive = private / "image.tar"
     run([*buildah, "push", "--quiet", IMAGE, f"docker-archive:{archive}:{IMAGE}"], environment=environment)
+    return archive
 
 
 def image() -> Path:
@@ -112,8 +118,7 @@ def image() -> Path:
         made = folder / f"sluice-{key([*(ROOT / name for name in INPUTS), ROOT / 'tools' / 'image_root.py', Path(__file__)])}.tar"
         if not made.exists():
             with tempfile.TemporaryDirectory(dir=folder) as private:
-                build(folder, Path(private, "image.tar"))
-                Path(private, "image.tar").rename(made)
+                build(folder, Path(private)).rename(made)
         os.utime(made)
         for old in sorted(folder.glob("sluice-*.tar"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
             old.unlink()

@@ -26,6 +26,8 @@ UNUSED = (
     "test",
     "tests",
     "tkinter",
+    "_tkinter*",
+    "turtledemo",
 )
 """Parts of the standard library that a server does not import; `config-*` are the files for programs that embed Python."""
 USERS = "root:x:0:0:root:/:/nonexistent\ncontroller:x:10001:10001::/:/nonexistent\nproxy:x:10002:10002::/:/nonexistent\n"
@@ -62,9 +64,8 @@ def collect(environment: Path, target: Path) -> None:
         unused = shutil.ignore_patterns(*(UNUSED if folder == library else ("__pycache__", "Activate.ps1", "activate*")))
         shutil.copytree(folder, to, symlinks=folder == environment, ignore=unused, ignore_dangling_symlinks=True)
     copy_file(python, target)
-    modules = [path for folder in (library, environment) for path in folder.rglob("*.so*") if path.is_file()]
-    for file in libraries([python, *modules]):
-        if environment not in file.parents:
+    for file in libraries([python, *target.rglob("*.so*")]):
+        if target not in file.parents:
             copy_file(file, target)
     for name in MERGED:
         if Path("/", name).is_symlink():
