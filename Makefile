@@ -35,6 +35,9 @@ demo-check: $(VENV)/.demo ## the same on free ports, driven as a person would; e
 
 test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run them all, the proxy's over the compiled modules too
 	tools/install-test-packages
+	-tools/install-cluster-packages
+	-$(BIN)/python tools/cluster_binaries.py >/dev/null
+	-$(BIN)/python tools/image.py
 	$(BIN)/python tools/build_native.py
 	SLUICE_TEST_NATIVE=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit/proxy tests/wire
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -95,6 +98,8 @@ lock: ## pin every dependency with hashes (needs uv)
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	    $$(test $$name = runtime || echo --extra $$name --constraint requirements/runtime.txt) pyproject.toml --output-file requirements/$$name.txt || exit 1; \
 	done
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	  --constraint requirements/dev.txt requirements/build.in --output-file requirements/build.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	  requirements/bench.in --output-file requirements/bench.txt
 
