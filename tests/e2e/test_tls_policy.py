@@ -14,6 +14,7 @@ from e2e.harness import HOST, Hub, Proxy, backend, config, issue, proxy
 from proxy.model.config import ProxyConfig
 
 OTHER = "other.example.com"
+REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 
 
@@ -107,7 +108,7 @@ async def test_h5_ticket_of_another_proxy_costs_a_full_handshake_and_nothing_els
     assert (status, resumed) == (200, False)
 
 
-async def s_client(one: Proxy, *arguments: str) -> tuple[int, str]:
+async def s_client(one: Proxy, *arguments: str, says: str = REQUEST) -> tuple[int, str]:
     """Run OpenSSL's own client, at the lowest security level so that it offers all it has; give its status and what it said."""
     process = await asyncio.create_subprocess_exec(
         *(
@@ -126,7 +127,7 @@ async def s_client(one: Proxy, *arguments: str) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     async with asyncio.timeout(20):
-        out, _ = await process.communicate(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        out, _ = await process.communicate(says.encode())
     assert process.returncode is not None
     return process.returncode, out.decode("latin-1")
 
@@ -183,3 +184,20 @@ async def test_h8_tickets_allow_no_early_data_and_nothing_is_compressed(hub: Hub
     assert "Early data was not sent" in second
     assert all("Compression: NONE" in said for said in (first, second, third))
     assert all("\r\n\r\nhello" in said for said in (first, second, third))
+
+
+async def test_h6_renegotiation_that_a_client_asks_for_is_refused_and_nobody_else_notices(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port, issue(trustme.CA(), HOST)))
+        await one.ready()
+        (worker,) = one.workers()
+        # A line that begins with R asks for it (openssl-s_client(1)).
+        status, said = await s_client(one, "-tls1_2", says="R\n")
+        _, innocent = await s_client(one, "-tls1_2", "-quiet")
+        after = one.workers()
+
+    assert "RENEGOTIATING" in said
+    assert "no renegotiation" in said
+    assert status != 0
+    assert innocent.endswith("\r\n\r\nhello")
+    assert after == [worker]
