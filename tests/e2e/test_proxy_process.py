@@ -123,15 +123,19 @@ async def test_crashing_worker_has_its_queue_served_by_a_neighbour(hub: Hub) -> 
         hub.publish(config(port))
         await one.ready()
         steady, victim = one.workers()
-        for _ in range(4):  # the fourth successor is one second away
+        for _ in range(4):  # from the fourth on, successors are half a second away
             os.kill(victim, signal.SIGKILL)
             await until(lambda gone=victim: gone not in one.workers())
             await until(lambda: len(one.workers()) == 2)
             (victim,) = set(one.workers()) - {steady}
-        os.kill(victim, signal.SIGKILL)
-        async with asyncio.timeout(1.5):
-            answers = await asyncio.gather(*(get(one.http) for _ in range(20)))
-        alone = one.workers()
+        for _ in range(5):
+            os.kill(victim, signal.SIGKILL)
+            async with asyncio.timeout(5):
+                answers = await asyncio.gather(*(get(one.http) for _ in range(20)))
+            alone = one.workers()
+            if alone == [steady]:
+                break
+            (victim,) = set(alone) - {steady}  # the machine was slow: the successor was there before the last answer
 
     assert all(ok(answer) for answer in answers)
     assert alone == [steady]
