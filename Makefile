@@ -7,7 +7,7 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo demo-check test fuzz soak bench wheel lint format lock clean
+.PHONY: help demo demo-check test fuzz soak bench docs manifests wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,11 +51,23 @@ bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="
 	$(BIN)/python tools/build_native.py
 	$(BIN)/python benchmarks $(BENCH_ARGS)
 
+docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the code and the CRD
+	$(BIN)/python tools/metrics_page.py
+	$(BIN)/python tools/settings_table.py
+	$(BIN)/python tools/docs_wsroute.py
+	$(BIN)/python tools/annotations_table.py
+	$(BIN)/python tools/sizing_table.py
+	$(BIN)/python tools/rights_table.py
+
 wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
 	rm -rf build/lib* build/temp* dist
 	SLUICE_NATIVE=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	rm -rf build/lib* build/temp*
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+manifests: $(VENV)/.dev ## render manifests/install.yaml and the chart's goldens anew; read the difference
+	$(BIN)/python tools/render_manifests.py
+	SLUICE_GOLDEN=write $(BIN)/python -m pytest --quiet tests/chart/test_golden.py
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, longest files
 	$(BIN)/ruff check .

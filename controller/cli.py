@@ -1,6 +1,7 @@
 """`sluice`: the commands of the controller."""
 
 import asyncio
+import dataclasses
 import json
 import logging
 import subprocess
@@ -13,7 +14,8 @@ import click
 import msgspec
 import yaml
 
-from controller.settings import Settings, settings_options, translate_settings
+from controller.operator import run_controller
+from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
 from controller.sources.folder import FolderError, FolderSource
 from controller.standalone import run_standalone
 from controller.translate import Memo, Translation, translate
@@ -46,13 +48,31 @@ class _WithProxyHelp(click.Command):
 def standalone(folder: Path, proxy_arguments: tuple[str, ...], **values: Any) -> None:
     """Serve the objects in DIR, re-read on change, without a cluster. DIR comes first."""
     settings = Settings(**values)
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # the reconciler has a line for each change that is one
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    _log_to_stderr(settings)
     if str(folder).startswith("-"):
         raise click.UsageError(f"DIR comes first, before the options; {folder} was found.")
     sys.exit(asyncio.run(run_standalone(folder, settings, proxy_arguments)))
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # the reconciler has a line for each change that is one
+    # kopf has a line for every try of a request; the reflectors say once what is wrong and when it is over.
+    logging.getLogger("sluice.cluster.requests").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.CRITICAL)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+
+
+@main.command("controller")
+@cluster_options
+@settings_options
+def controller_command(**values: Any) -> None:
+    """Serve the objects of a cluster: feed the proxy of this pod, and tell the objects' owners what became of them."""
+    names = {field.name for field in dataclasses.fields(ClusterSettings)}
+    settings = Settings(**{name: value for name, value in values.items() if name not in names})
+    cluster = ClusterSettings(**{name: value for name, value in values.items() if name in names})
+    _log_to_stderr(settings)
+    sys.exit(asyncio.run(run_controller(settings, cluster)))
 
 
 def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:

@@ -27,11 +27,17 @@ class Reconciler:
     """Builds and publishes. `look` gives what the source knows and what is wrong with the source itself."""
 
     def __init__(
-        self, look: Callable[[], tuple[SourceSnapshot, tuple[Problem, ...]]], settings: TranslateSettings, hub: Hub
+        self,
+        look: Callable[[], tuple[SourceSnapshot, tuple[Problem, ...]]],
+        settings: TranslateSettings,
+        hub: Hub,
+        built: Callable[[], None] = lambda: None,
     ) -> None:
         self._look = look
         self._settings = settings
         self._hub = hub
+        self._built = built
+        """Called after every build."""
         self._memo = Memo()
         self._dirty = asyncio.Event()
         self._urgent = False
@@ -89,6 +95,12 @@ class Reconciler:
                 (time.perf_counter() - start) * 1000,
                 _by_reason(problems),
             )
+        self._built()
+
+    def say(self) -> None:
+        """Tell the proxy what is wrong with the source, without a configuration."""
+        _, source_problems = self._look()
+        self._hub.say(Report(_reports(source_problems), 0, 0.0))
 
 
 def _reports(problems: Iterable[Problem]) -> tuple[ProblemReport, ...]:

@@ -86,6 +86,8 @@ class Settings:
     keepalive_timeout: float = 75.0
     tls_handshake_timeout: float = 10.0
     log_level: LogLevel = "info"
+    controller_uid: int | None = None
+    """User who may own the control socket, beside our own and root; None: nobody else."""
 
 
 class _Parsed(click.ParamType[object]):
@@ -143,6 +145,9 @@ _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] =
     _option("--admin-details/--no-admin-details", bool, False, "Serve /routes and /problems to peers that are not loopback."),
     _option("--workers", _WORKERS, "auto", "Worker processes; auto: as many as the CPU quota allows."),
     _option("--control-socket", str, "", "Path of the unix socket that the controller listens on."),
+    _option(
+        "--controller-uid", click.IntRange(0), None, "User of the controller's container; our own and root are accepted anyway."
+    ),
     _option("--drain-delay", DURATION, "5s", "How long SIGTERM goes on accepting, while load balancers notice."),
     _option("--drain-time", DURATION, "30s", "Over how long SIGTERM spreads the closing of WebSockets."),
     _option("--grace", DURATION, "55s", "When the proxy ends after SIGTERM, whatever is still open."),

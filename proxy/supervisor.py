@@ -121,7 +121,7 @@ class Supervisor:
     async def _sync(self) -> None:
         while True:
             try:
-                await Sync(self._settings.control_socket, self._apply, self._reported).run()
+                await Sync(self._settings.control_socket, self._apply, self._reported, self._settings.controller_uid).run()
             except Exception:  # noqa: BLE001  whatever it is, what is held is served on
                 _log.exception("what is held stays; asking the controller again in %g s", SYNC_RESTART)
             await asyncio.sleep(SYNC_RESTART)

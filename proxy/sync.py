@@ -68,9 +68,14 @@ class Sync:
     """The one client of the controller."""
 
     def __init__(
-        self, path: str, apply: Callable[[Held, Report], Awaitable[Mapping[str, str]]], reported: Callable[[Report], None]
+        self,
+        path: str,
+        apply: Callable[[Held, Report], Awaitable[Mapping[str, str]]],
+        reported: Callable[[Report], None],
+        controller_uid: int | None = None,
     ) -> None:
         self._path = path
+        self._owners = {0, os.geteuid()} | (set() if controller_uid is None else {controller_uid})
         self._apply = apply
         """Put a configuration in place in every worker and return the rejected routes; raises `SyncError`."""
         self._reported = reported
@@ -130,8 +135,11 @@ class Sync:
     def _check_owner(self) -> None:
         # Whoever can replace the socket could hand us certificates and routes.
         owner = Path(self._path).stat().st_uid
-        if owner not in {0, os.geteuid()}:
-            raise SyncError(f"the socket belongs to user {owner}; root or user {os.geteuid()} would be accepted")
+        if owner not in self._owners:
+            accepted = " or ".join(map(str, sorted(self._owners)))
+            raise SyncError(
+                f"the socket belongs to user {owner}; {accepted} would be accepted, or the user that --controller-uid names"
+            )
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

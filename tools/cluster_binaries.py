@@ -1,6 +1,6 @@
 """Build the programs of a Kubernetes cluster from Go modules, once: kept outside the tree, keyed by what go.mod and go.sum pin.
 
-    cluster_binaries.py [NAME...]     build what is missing (all of them by default) and print where each is
+cluster_binaries.py [NAME...]     build what is missing (all of them by default) and print where each is
 """
 
 import fcntl

@@ -14,6 +14,12 @@ One scrape of the admin port covers all workers of the proxy. Written by `tools/
 `NAMESPACE/NAME:PORT`. Series go away with their route or Service. `by` is `client`, `backend` or `proxy:CAUSE`. `direction` is `in`
 from the client, `out` towards it.
 
+Prometheus gives a scraped pod labels of its own, one of which may be `service`: scrape with `honor_labels: true` (a ServiceMonitor:
+`honorLabels`), else ours becomes `exported_service`, and neither the alert rules nor the dashboard find it.
+
+A WebSocket is in no histogram of requests, however long it lives: `sluice_ws_handshakes_total` has the upgrades,
+`sluice_ws_connection_duration_seconds` the lifetimes. An upgrade that is refused counts as an answered request too.
+
 | name | type | labels | meaning |
 |---|---|---|---|
 """

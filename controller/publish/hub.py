@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -27,6 +27,13 @@ class Hub:
         """Root that the proxy has applied."""
         self.rejected: Mapping[str, str] = {}
         """Routes that the proxy could not compile, and why."""
+        self.on_request: Callable[[], None] | None = None
+        """Called when the proxy has said what it holds."""
+
+    @property
+    def root(self) -> str:
+        """Root of the configuration that is offered; empty: none is."""
+        return self._current.root if self._current is not None else ""
 
     def publish(self, config: ProxyConfig, report: Report) -> bool:
         """Offer a configuration and what is said of it; False: both are as they were."""
@@ -43,6 +50,12 @@ class Hub:
         self._wake()
         return True
 
+    def say(self, report: Report) -> None:
+        """Say something without offering a configuration: the proxy's own stays."""
+        if msgspec.structs.replace(self._report, observed_at=0.0) != msgspec.structs.replace(report, observed_at=0.0):
+            self._report = report
+            self._wake()
+
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -54,6 +67,8 @@ class Hub:
         said may be lost; the report is said again.
         """
         self.acknowledged, self.rejected = request.digest, request.rejected
+        if self.on_request is not None:
+            self.on_request()
         self._turn += 1
         turn = self._turn
         self._wake()
@@ -63,9 +78,13 @@ class Hub:
             async with asyncio.timeout(wait):
                 while turn == self._turn:
                     current, changed = self._current, self._changed
-                    if current is not None and (current.root != request.digest or self._report is not self._said):
+                    news = self._report is not self._said
+                    if current is not None and (news or current.root != request.digest):
                         self._said = self._report
                         return reply_between(self._kept.get(request.digest), current, self._report)
+                    if current is None and news and request.digest and self._report.problems:
+                        self._said = self._report
+                        return self.idle_reply(request)
                     await changed.wait()
         except TimeoutError:
             pass

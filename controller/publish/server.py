@@ -1,4 +1,4 @@
-"""The control socket: `POST /v1/sync` on a unix socket, for processes of our own user only."""
+"""The control socket: `POST /v1/sync` on a unix socket, for processes of our own user, and of the proxy's where that is another."""
 
 import asyncio
 import os
@@ -17,13 +17,37 @@ MAX_REQUEST_BYTES = 16 * 1024 * 1024
 CONTENT_TYPE = "application/msgpack"
 
 
-def make_app(hub: Hub, *, wait: float = LONG_POLL) -> web.Application:
-    """Make the application of the control socket."""
+class Peers:
+    """Who is connected: the controller goes on feeding for as long as anybody is."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.BaseTransport] = set()
+        self.arrived = asyncio.Event()
+        """Set when somebody asked for the first time."""
+
+    def saw(self, transport: asyncio.BaseTransport | None) -> None:
+        """Take note of a connection."""
+        if transport is not None:
+            self.arrived.set()
+            self._open.add(transport)
+
+    @property
+    def count(self) -> int:
+        """How many connections that asked something are open."""
+        self._open = {one for one in self._open if not one.is_closing()}
+        return len(self._open)
+
+
+def make_app(hub: Hub, *, wait: float = LONG_POLL, proxy_uid: int | None = None, peers: Peers | None = None) -> web.Application:
+    """Make the application of the control socket. `proxy_uid`: who else than our own user may ask."""
     last: asyncio.Transport | None = None
+    allowed = {os.getuid(), 0} | (set() if proxy_uid is None else {proxy_uid})
 
     async def sync(request: web.Request) -> web.Response:
-        if _peer_uid(request) not in (os.getuid(), 0):
-            raise web.HTTPForbidden(text="This socket is for the proxy of the same user.\n")
+        if _peer_uid(request) not in allowed:
+            raise web.HTTPForbidden(text="This socket is for the proxy of the same user, or of the user that --proxy-uid names.\n")
+        if peers is not None:
+            peers.saw(request.transport)
         try:
             asked = decode_request(await request.read())
         except WireError as error:
@@ -49,11 +73,17 @@ def _peer_uid(request: web.Request) -> int:
     return int(uid)
 
 
-async def serve(hub: Hub, path: Path, *, wait: float = LONG_POLL) -> web.AppRunner:
-    """Serve the hub on a unix socket of mode 0600; clean the runner up to end."""
-    runner = web.AppRunner(make_app(hub, wait=wait), access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
+async def serve(
+    hub: Hub, path: Path, *, wait: float = LONG_POLL, proxy_uid: int | None = None, peers: Peers | None = None
+) -> web.AppRunner:
+    """Serve the hub on a unix socket; clean the runner up to end.
+
+    Its mode is 0600, or 0660 where the proxy is another user: both are of the group that the folder's files get.
+    """
+    app = make_app(hub, wait=wait, proxy_uid=proxy_uid, peers=peers)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
-    before = os.umask(0o177)
+    before = os.umask(0o177 if proxy_uid is None else 0o117)
     try:
         await web.UnixSite(runner, str(path)).start()
     finally:

@@ -44,7 +44,7 @@ _KNOWN = """
     enable-owasp-core-rules http2-push-preload ssl-ciphers ssl-prefer-server-ciphers
 """
 
-_INSTEAD: Mapping[str, str] = (
+INSTEAD: Mapping[str, str] = (
     dict.fromkeys(("configuration-snippet", "server-snippet", "auth-snippet", "modsecurity-snippet", "stream-snippet"), _SNIPPET)
     | dict.fromkeys(("websocket-services", "rate-limit", "limit-req", "websocket"), _NEVER)
     | dict.fromkeys(
@@ -71,7 +71,7 @@ _INSTEAD: Mapping[str, str] = (
     }
     | dict.fromkeys(_KNOWN.split(), _LATER)
 )
-
+"""Keys of ingress-nginx that are not read, each with the rest of a sentence about it that begins with the key."""
 
 _GUARDS = ("auth-", "limit-", "whitelist-", "allowlist-", "denylist-", "enable-modsecurity", "enable-owasp", "satisfy")
 """Beginnings of keys that protect: a route that asks for one of them is not served without it."""
@@ -112,6 +112,18 @@ def is_default_class(raw: Mapping[str, Any]) -> bool:
     return isinstance(found, Mapping) and found.get(DEFAULT_CLASS) == "true"
 
 
+def is_guard(name: str) -> bool:
+    """Tell whether a key of ingress-nginx protects and is not supported: routes are not served without it."""
+    return INSTEAD.get(name) == _LATER and name.startswith(_GUARDS)
+
+
+def instead_of(name: str) -> str:
+    """Return the rest of the sentence about a key of ingress-nginx that is not read."""
+    if is_guard(name):
+        return _GUARD
+    return INSTEAD.get(name, "is no annotation of ingress-nginx that is known here; remove it.")
+
+
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
     ssl_redirect, force, timeouts, fault = True, False, dict[str, float](), ""
@@ -137,11 +149,9 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
-            sentence = _INSTEAD.get(name, "is no annotation of ingress-nginx that is known here; remove it.")
-            if sentence == _LATER and name.startswith(_GUARDS):
-                sentence = _GUARD
+            if is_guard(name):
                 fault = fault or f"{key} is not supported"
-            reader.wrong(field, f"{name} {sentence}", Reason.UNSUPPORTED_VALUE)
+            reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
     return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault)

@@ -18,6 +18,10 @@ class Reason(enum.StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  a reason, not a secret
     SECRET_INVALID = "SecretInvalid"  # noqa: S105  a reason, not a secret
     REF_NOT_PERMITTED = "RefNotPermitted"
+    KIND_FORBIDDEN = "KindForbidden"
+    """Of a kind, not of an object: it may not be watched. The two below are of kinds too."""
+    KIND_ABSENT = "KindAbsent"
+    KIND_UNREACHABLE = "KindUnreachable"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,3 +44,4 @@ class Malformed:
     """Its spec.ingressClassName, as far as it could be read: an object of another class is none of our business."""
     legacy_class: str | None = None
     """Its annotation kubernetes.io/ingress.class."""
+    generation: int = 0

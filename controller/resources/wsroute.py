@@ -72,12 +72,12 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
     spec = raw.get("spec")
     if not isinstance(spec, Mapping):
         reader.wrong("spec", f"{shown(spec)} was found, an object with rules would be accepted.")
-        return Malformed(ref, tuple(reader.problems))
+        return Malformed(ref, tuple(reader.problems), generation=read_generation(raw))
     named = spec.get("ingressClassName")
     class_name = named if isinstance(named, str) else None
     validate(reader, spec)
     if reader.problems:
-        return Malformed(ref, tuple(reader.problems), class_name)
+        return Malformed(ref, tuple(reader.problems), class_name, generation=read_generation(raw))
     spec = with_defaults(spec)
     rules = tuple(_parse_rule(reader, number, rule) for number, rule in enumerate(spec["rules"]))
     names: dict[str, int] = {}
@@ -89,7 +89,7 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
                 f"{shown(rule.name)} names spec.rules[{first}] already, a name of its own would be accepted.",
             )
     if reader.problems:
-        return Malformed(ref, tuple(reader.problems), class_name)
+        return Malformed(ref, tuple(reader.problems), class_name, generation=read_generation(raw))
     tls = spec.get("tls") or {}
     return WsRoute(
         ref,

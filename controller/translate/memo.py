@@ -45,7 +45,7 @@ class _State:
 
     def __init__(self, settings: TranslateSettings) -> None:
         self.settings = settings
-        self.rules = UpstreamRules(settings.allow_external_name, settings.allow_loopback)
+        self.rules = UpstreamRules(settings.allow_external_name, settings.allow_loopback, settings.own_addresses)
         self.snapshot = SourceSnapshot()
         self.classes: Classes | None = None
         self.objects: dict[ObjectRef, Translated] = {}

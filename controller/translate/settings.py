@@ -16,6 +16,8 @@ class TranslateSettings:
     allow_external_name: bool = False
     allow_loopback: bool = False
     """Endpoints on this machine's loopback may be used: standalone only."""
+    own_addresses: frozenset[str] = frozenset()
+    """Addresses of the proxy's own pod: endpoints there would lead back to it."""
     implicit_class: bool = False
     """Where no IngressClass is ours, one named sluice is assumed: standalone only."""
     controller_name: str = CONTROLLER

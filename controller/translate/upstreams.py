@@ -22,6 +22,11 @@ class UpstreamRules:
 
     allow_external_name: bool
     allow_loopback: bool
+    own_addresses: frozenset[str] = frozenset()
+
+    def refuses(self, address: str) -> bool:
+        """Tell whether an address leads to the proxy itself or its machine."""
+        return address in self.own_addresses or (not self.allow_loopback and _is_loopback(address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def translate_upstream(
     tls = port.app_protocol in TLS_PROTOCOLS
     if service.external_name:
         name = service.external_name.lower().rstrip(".")
-        if not rules.allow_loopback and _is_loopback(name):
+        if rules.refuses(name):
             return Upstream((), tls), (name,)
         return Upstream((Endpoint(name, port.port),), tls), ()
     found: dict[tuple[str, int], bool] = {}
@@ -113,7 +118,7 @@ def translate_upstream(
                 for number in numbers:
                     for address in endpoint.addresses:
                         found[address, number] = found.get((address, number), False) or endpoint.ready
-    refused = set() if rules.allow_loopback else {address for address, _ in found if _is_loopback(address)}
+    refused = {address for address, _ in found if rules.refuses(address)}
     endpoints = tuple(
         Endpoint(address, number, "ready" if ready else "draining")
         for (address, number), ready in sorted(found.items())

@@ -1,0 +1,95 @@
+{{- define "sluice.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains "sluice" .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-sluice" (.Release.Name | trunc 43 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sluice.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "sluice.fullname" .) -}}
+{{- else -}}
+{{- required "serviceAccount.name: nothing was found; the name of an account is needed where serviceAccount.create is false." .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sluice.leaseName" -}}
+{{- include "sluice.fullname" . }}-leader
+{{- end -}}
+
+{{/* The Service whose addresses Ingresses show; empty where the controller cannot read our own, as its namespace is not watched. */}}
+{{- define "sluice.publishService" -}}
+{{- if .Values.status.publishService -}}
+{{- .Values.status.publishService -}}
+{{- else if and (not .Values.status.publishAddresses) (or (not .Values.watchNamespaces) (has .Release.Namespace .Values.watchNamespaces)) -}}
+{{- .Release.Namespace }}/{{ include "sluice.fullname" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sluice.selectorLabels" -}}
+app.kubernetes.io/name: sluice
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "sluice.commonLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: sluice
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "sluice.labels" -}}
+{{ include "sluice.selectorLabels" . }}
+{{ include "sluice.commonLabels" . }}
+{{- end -}}
+
+{{- define "sluice.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag }}
+{{- end -}}
+
+{{/* What both containers, and that of the test, may not do. */}}
+{{- define "sluice.containerSecurity" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* What the schema cannot say: values that contradict each other. */}}
+{{- define "sluice.check" -}}
+{{- if and .Values.autoscaling.enabled (eq .Values.kind "DaemonSet") -}}
+{{- fail "autoscaling.enabled: true was found with kind DaemonSet, which has one pod on each node; kind Deployment would be accepted." -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (not (dig "requests" "cpu" "" .Values.proxy.resources)) -}}
+{{- fail "proxy.resources.requests.cpu: nothing was found; autoscaling needs what its percentage is of." -}}
+{{- end -}}
+{{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) -}}
+{{- fail (printf "autoscaling.minReplicas: %v was found, at most autoscaling.maxReplicas, %v, would be accepted." .Values.autoscaling.minReplicas .Values.autoscaling.maxReplicas) -}}
+{{- end -}}
+{{- if eq (int .Values.controller.runAsUser) (int .Values.proxy.runAsUser) -}}
+{{- fail (printf "proxy.runAsUser: %v was found, which is the controller's; the two containers need users of their own." .Values.proxy.runAsUser) -}}
+{{- end -}}
+{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.service.enabled) -}}
+{{- fail "metrics.serviceMonitor.enabled: true was found, but metrics.service.enabled is false; a ServiceMonitor needs the Service." -}}
+{{- end -}}
+{{- if and .Values.status.publishService .Values.status.publishAddresses -}}
+{{- fail "status.publishAddresses: Ingresses show these or the addresses of status.publishService; one of the two would be accepted." -}}
+{{- end -}}
+{{- $published := .Values.status.publishService -}}
+{{- if and $published .Values.watchNamespaces (not (has (splitList "/" $published | first) .Values.watchNamespaces)) -}}
+{{- fail (printf "status.publishService: %q was found, a Service of one of watchNamespaces (%s) would be accepted." $published (join ", " .Values.watchNamespaces)) -}}
+{{- end -}}
+{{- $certificate := .Values.controller.defaultCertificate -}}
+{{- if and $certificate .Values.watchNamespaces (not (has (splitList "/" $certificate | first) .Values.watchNamespaces)) -}}
+{{- fail (printf "controller.defaultCertificate: %q was found, a Secret of one of watchNamespaces (%s) would be accepted." $certificate (join ", " .Values.watchNamespaces)) -}}
+{{- end -}}
+{{- end -}}

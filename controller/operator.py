@@ -1,0 +1,200 @@
+"""`sluice controller`: the cluster as the source, the proxy of the same pod as the receiver, owners of objects as the audience."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from controller.publish.hub import Hub
+from controller.publish.server import Peers, serve
+from controller.reconciler import Reconciler
+from controller.resources.observed import Addresses
+from controller.resources.refs import ObjectRef
+from controller.settings import ClusterSettings, Settings, service_ref, translate_settings
+from controller.sources.access import AccessError
+from controller.sources.cluster import ClusterSource
+from controller.status.tracker import Tracker
+
+_log = logging.getLogger("sluice.controller")
+FAREWELL = 1.5
+"""Seconds without a connection of the proxy, at the end, that mean that it is gone."""
+RESTART = 5.0
+"""Seconds until a part that failed is started again."""
+
+
+async def run_controller(settings: Settings, cluster: ClusterSettings) -> int:
+    """Run until SIGTERM or SIGINT and the proxy's end; return the exit code."""
+    controller = Controller(settings, cluster)
+    try:
+        return await controller.run()
+    except AccessError as error:
+        _log.error("%s", error)
+        return 2
+
+
+class Controller:
+    """The parts, and what connects them."""
+
+    def __init__(self, settings: Settings, cluster: ClusterSettings) -> None:
+        self._cluster = cluster
+        self._hub = Hub()
+        self._peers = Peers()
+        self._tracker = Tracker()
+        self._source = ClusterSource(cluster.watch_namespaces, self._changed, publish_service=service_ref(cluster.publish_service))
+        self._reconciler = Reconciler(
+            lambda: (self._source.snapshot, self._source.problems),
+            translate_settings(
+                settings,
+                standalone=False,
+                controller_name=cluster.controller_name,
+                own_addresses=cluster.pod_addresses,
+            ),
+            self._hub,
+            built=self._built,
+        )
+        self._ending = asyncio.Event()
+        self._look: Callable[[], None] = lambda: None
+        """Wakes the status writer, where there is one."""
+
+    async def run(self) -> int:
+        """Serve; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ending.set)
+        self._hub.on_request = self._asked
+        runner = await serve(self._hub, Path(self._cluster.control_socket), proxy_uid=self._cluster.proxy_uid, peers=self._peers)
+        health = await self._serve_health()
+        source = asyncio.create_task(self._source.run(), name="source")
+        tasks = [source, asyncio.create_task(self._reconcile(), name="reconciler")]
+        status = asyncio.create_task(self._write_status(), name="status")
+        try:
+            ending = asyncio.create_task(self._ending.wait())
+            await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    await task  # neither ends by itself: this raises why it did
+            _log.info("ending: the Lease is given up, the proxy is fed until it has gone")
+            status.cancel()
+            await asyncio.gather(status, return_exceptions=True)
+            await self._see_off()
+        finally:
+            status.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(status, *tasks, return_exceptions=True)
+            await runner.cleanup()
+            await health.cleanup()
+        return 0
+
+    def _changed(self, kind: str, ref: ObjectRef | None) -> None:
+        self._reconciler.poke(urgent=kind == "EndpointSlice")
+        if ref is not None and kind in ("Ingress", "WsRoute"):
+            self._tracker.touch(ref)
+        elif kind == "Service" and self._cluster.publish_service == (ref.path if ref is not None else ""):
+            self._tracker.touch_all()
+        self._look()
+
+    def _built(self) -> None:
+        translation = self._reconciler.last
+        if translation is not None:
+            self._tracker.built(self._source.snapshot, translation.verdicts, self._hub.root)
+            self._look()
+
+    def _asked(self) -> None:
+        self._tracker.acknowledged(self._hub.acknowledged, self._hub.rejected)
+        self._look()
+
+    async def _reconcile(self) -> None:
+        """Publish once every kind is known; not while one may not be read and the proxy holds what it was given before us."""
+        await self._source.listed.wait()
+        while self._source.forbidden and await self._proxy_holds_something():
+            _log.warning("a kind may not be read: the proxy keeps what it has until that changes")
+            self._reconciler.say()
+            await asyncio.sleep(RESTART)
+        self._reconciler.poke()
+        await self._reconciler.run()
+
+    async def _proxy_holds_something(self) -> bool:
+        """Tell whether the proxy has a configuration; it asks within a second where it runs already."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await self._peers.arrived.wait()
+        return bool(self._hub.acknowledged)
+
+    async def _serve_health(self) -> web.AppRunner:
+        async def healthz(_: web.Request) -> web.Response:
+            if self._source.alive:
+                return web.Response(text="ok\n")
+            return web.Response(status=503, text="A watch has been silent for too long.\n")
+
+        app = web.Application()
+        app.router.add_get("/healthz", healthz)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        host, _, port = self._cluster.health.rpartition(":")
+        await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+        for address in runner.addresses:
+            _log.info("health=%s:%d", *address[:2])
+        return runner
+
+    async def _write_status(self) -> None:
+        """Stand for election and write, where that is wanted; a fault in it takes nothing from serving."""
+        cluster = self._cluster
+        if not cluster.update_status:
+            return
+        if not cluster.pod_namespace:
+            _log.warning("POD_NAMESPACE is not set: no Lease can be held, so nothing is written to any object")
+            return
+        identity = cluster.pod_name or socket.gethostname()
+        while True:
+            try:
+                await self._lead(identity)
+            except Exception:  # noqa: BLE001  whatever it is, the proxy is fed on
+                _log.exception("statuses are not written; trying again in %g s", RESTART)
+            await asyncio.sleep(RESTART)
+
+    async def _lead(self, identity: str) -> None:
+        # Imported here: the client takes a second and 50 MB, and feeding the proxy does not wait for either.
+        from controller.status.client import open_client  # noqa: PLC0415
+        from controller.status.leader import Leader  # noqa: PLC0415
+        from controller.status.writer import View, Writer  # noqa: PLC0415
+
+        def changed(leading: bool) -> None:  # noqa: FBT001  a callback
+            if leading:
+                self._tracker.touch_all()
+                writer.wake()
+
+        leader = Leader(self._cluster.lease, self._cluster.pod_namespace, identity, changed)
+        writer = Writer(self._tracker, View(self._source.observed, self._addresses), lambda: leader.leading)
+        self._look = writer.wake
+        async with await open_client() as api, asyncio.TaskGroup() as group:
+            group.create_task(writer.run(api))
+            group.create_task(leader.run(api))
+
+    def _addresses(self) -> Addresses:
+        if self._cluster.publish_address:
+            return tuple(_address(text) for text in self._cluster.publish_address)
+        return self._source.published
+
+    async def _see_off(self) -> None:
+        """Feed the proxy until it has closed its connection, and does not come back."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._cluster.grace):
+                absent = 0.0
+                while absent < FAREWELL:
+                    absent = 0.0 if self._peers.count else absent + 0.1
+                    await asyncio.sleep(0.1)
+
+
+def _address(text: str) -> tuple[str, str]:
+    """Tell an address from a host name, as the status of a load balancer does."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, text)
+            return text, ""
+    return "", text

@@ -1,0 +1,87 @@
+"""What the API server holds about an object beside its spec: the status that somebody wrote, and which version of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.resources.fields import metadata_ref, read_generation
+from controller.resources.refs import ObjectRef
+
+Addresses = tuple[tuple[str, str], ...]
+"""IP address and host name of each entry of a load balancer's status; one of the two is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedCondition:
+    """A condition as it is stored."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    observed_generation: int
+    last_transition: str
+    """RFC 3339."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The status of one object as it is stored."""
+
+    ref: ObjectRef
+    api_version: str
+    uid: str
+    resource_version: str
+    generation: int
+    conditions: tuple[ObservedCondition, ...] = ()
+    addresses: Addresses = ()
+
+
+def observe(raw: Mapping[str, Any], kind: str) -> Observed:
+    """Read the status of an Ingress, WsRoute or Service. Never raises, whatever stands there."""
+    metadata, status = _mapping(raw.get("metadata")), _mapping(raw.get("status"))
+    return Observed(
+        metadata_ref(raw, kind),
+        str(raw.get("apiVersion") or ""),
+        str(metadata.get("uid") or ""),
+        str(metadata.get("resourceVersion") or ""),
+        read_generation(raw),
+        tuple(
+            ObservedCondition(
+                str(item.get("type") or ""),
+                str(item.get("status") or ""),
+                str(item.get("reason") or ""),
+                str(item.get("message") or ""),
+                item["observedGeneration"] if isinstance(item.get("observedGeneration"), int) else 0,
+                str(item.get("lastTransitionTime") or ""),
+            )
+            for item in _items(status.get("conditions"))
+        ),
+        _addresses(_mapping(status.get("loadBalancer"))),
+    )
+
+
+def service_addresses(raw: Mapping[str, Any]) -> Addresses:
+    """Return the addresses by which a Service is reached: its load balancer's, then its external ones, else the cluster's own."""
+    spec = _mapping(raw.get("spec"))
+    given = spec.get("externalIPs")
+    external = tuple((str(address), "") for address in given) if isinstance(given, list) else ()
+    if spec.get("type") == "LoadBalancer":
+        return _addresses(_mapping(_mapping(raw.get("status")).get("loadBalancer"))) + external
+    if spec.get("type") == "ExternalName":
+        return (("", str(spec.get("externalName") or "")),)
+    address = spec.get("clusterIP")
+    return external or (((address, ""),) if isinstance(address, str) and address not in ("", "None") else ())
+
+
+def _addresses(balancer: Mapping[str, Any]) -> Addresses:
+    found = ((str(item.get("ip") or ""), str(item.get("hostname") or "")) for item in _items(balancer.get("ingress")))
+    return tuple((address, name) for address, name in found if address or name)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _items(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,135 @@
+"""What each object's owner is to be told: verdicts of the last translation joined with what the proxy acknowledged. Pure.
+
+Objects whose answer may differ from what was last told are collected; whoever writes takes them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.resources.refs import ObjectRef
+from controller.sources.snapshot import SourceSnapshot
+from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, Programmed, rejected
+from controller.translate import Verdict
+from controller.translate.index import changed_refs
+
+_NO_VERDICTS: Mapping[ObjectRef, Verdict] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is to be said of one object."""
+
+    verdict: Verdict
+    generation: int
+    programmed: Programmed
+
+
+@dataclass(slots=True)
+class _Tracked:
+    record: object
+    verdict: Verdict
+    generation: int
+    build: int
+    """The build in which its record or its verdict last changed."""
+
+
+class Tracker:
+    """Follows builds and acknowledgements."""
+
+    def __init__(self) -> None:
+        self._objects: dict[ObjectRef, _Tracked] = {}
+        self._verdicts = _NO_VERDICTS
+        self._snapshot = SourceSnapshot()
+        self._builds = 0
+        self._roots: dict[str, int] = {}
+        self._acknowledged = 0
+        """The newest build that is served."""
+        self._served_root = ""
+        self._rejected: Mapping[str, str] = {}
+        self._pending: set[ObjectRef] = set()
+        self._dirty: dict[ObjectRef, None] = {}
+
+    def built(self, snapshot: SourceSnapshot, verdicts: Mapping[ObjectRef, Verdict], root: str) -> None:
+        """Take a build: what was known, what is said of it, and the root of its configuration."""
+        self._builds += 1
+        self._roots.pop(root, None)
+        self._roots[root] = self._builds
+        while len(self._roots) > 64:
+            del self._roots[next(iter(self._roots))]
+        changed = {
+            *changed_refs(self._verdicts, verdicts),
+            *changed_refs(self._snapshot.ws_routes, snapshot.ws_routes),
+            *changed_refs(self._snapshot.ingresses, snapshot.ingresses),
+            *changed_refs(self._snapshot.malformed, snapshot.malformed),
+        }
+        self._verdicts, self._snapshot = verdicts, snapshot
+        for ref in changed:
+            verdict = verdicts.get(ref)
+            if verdict is None:
+                if self._objects.pop(ref, None) is not None:
+                    self._pending.discard(ref)
+                    self._dirty[ref] = None
+                continue
+            known = snapshot.malformed.get(ref) or snapshot.ws_routes.get(ref) or snapshot.ingresses.get(ref)
+            generation = known.generation if known is not None else 0
+            self._objects[ref] = _Tracked(known, verdict, generation, self._builds)
+            self._pending.add(ref)
+            self._dirty[ref] = None
+        if root == self._served_root:
+            self._serve(self._builds)
+
+    def acknowledged(self, root: str, reasons: Mapping[str, str]) -> None:
+        """Take what every worker of the pod has applied, and the routes that they could not."""
+        self._served_root = root
+        build = self._roots.get(root)
+        if reasons != self._rejected:
+            for route in {*reasons, *self._rejected}:
+                ref = owner_of(route)
+                if ref is not None and ref in self._objects:
+                    self._dirty[ref] = None
+            self._rejected = dict(reasons)
+        if build is not None:
+            self._serve(build)
+
+    def _serve(self, build: int) -> None:
+        self._acknowledged = max(self._acknowledged, build)
+        served = [ref for ref in self._pending if self._objects[ref].build <= self._acknowledged]
+        for ref in served:
+            self._pending.discard(ref)
+            self._dirty[ref] = None
+
+    def touch(self, ref: ObjectRef) -> None:
+        """Look at an object again: somebody wrote its status."""
+        self._dirty[ref] = None
+
+    def touch_all(self) -> None:
+        """Look at every object again: this replica writes from now on."""
+        self._dirty.update(dict.fromkeys(self._objects))
+
+    def take(self) -> list[ObjectRef]:
+        """Return the objects that are to be looked at; they are forgotten until something touches them again."""
+        found = list(self._dirty)
+        self._dirty.clear()
+        return found
+
+    def told(self, ref: ObjectRef) -> Told | None:
+        """Return what is to be said of an object; None: it is not ours, or gone."""
+        tracked = self._objects.get(ref)
+        if tracked is None:
+            return None
+        mine = {route: reason for route, reason in self._rejected.items() if owner_of(route) == ref} if self._rejected else {}
+        if tracked.verdict.accepted.status == "False":
+            programmed = NOT_ACCEPTED
+        elif ref in self._pending:
+            programmed = PENDING
+        else:
+            programmed = rejected(mine) if mine else SERVED
+        return Told(tracked.verdict, tracked.generation, programmed)
+
+
+def owner_of(route: str) -> ObjectRef | None:
+    """Return the object of a route id (`wsroute/ns/name/rule`, `ingress/ns/name/index`)."""
+    kind, _, rest = route.partition("/")
+    parts = rest.split("/")
+    known = {"wsroute": "WsRoute", "ingress": "Ingress"}.get(kind)
+    return ObjectRef(known, parts[0], parts[1]) if known is not None and len(parts) == 3 else None

@@ -1,0 +1,236 @@
+"""Writes what the tracker says, while this replica leads: conditions of WsRoutes, load balancers and Events of Ingresses.
+
+Nothing is written that stands there already, so two writers that mean the same end in peace; a write names the version that it was
+made for, so that it never undoes what it has not seen.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+from kubernetes.aio import client
+from kubernetes.aio.client.exceptions import ApiException
+
+from controller.resources.observed import Addresses, Observed
+from controller.resources.refs import ObjectRef
+from controller.status.client import MERGE, TIMEOUT, explain, status_of
+from controller.status.conditions import OURS, make_conditions
+from controller.status.events import FINE, REPEAT_SECONDS, Saying, event_name, make_event, saying
+from controller.status.tracker import Tracker
+
+_log = logging.getLogger("sluice.status")
+AT_ONCE = 16
+"""Requests that may be under way."""
+SETTLE = 0.05
+"""Seconds from a change to looking at what is to be written: a verdict and its acknowledgement make one write."""
+RETRY_FIRST, RETRY_MOST = 1.0, 60.0
+WAR_FIRST, WAR_DOUBLINGS, WAR_MOST = 1.0, 9, 1200.0
+"""Seconds until the same is written again after somebody undid it, how often that doubles, and when it is forgotten."""
+_FAILURES = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
+_GONE = frozenset((404, 409, 422))
+"""Statuses after which trying the same again is of no use: the object is gone or newer, and its next version is on its way here."""
+
+
+@dataclass(slots=True)
+class _Said:
+    """The last Event about an object."""
+
+    what: Saying | None
+    at: float
+
+
+@dataclass(slots=True)
+class _Written:
+    """What was last written to an object, and how often it had to be written again because somebody wrote something else."""
+
+    what: object
+    at: float
+    again: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the cluster's source shows the writer."""
+
+    observed: Mapping[ObjectRef, Observed]
+    addresses: Callable[[], Addresses]
+    """What is published in the status of Ingresses; empty: nothing is to be written there."""
+
+
+@dataclass(slots=True)
+class Writer:
+    """The one writer of this replica."""
+
+    tracker: Tracker
+    view: View
+    leading: Callable[[], bool]
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _said: dict[ObjectRef, _Said] = field(default_factory=dict)
+    _balanced: set[ObjectRef] = field(default_factory=set)
+    """Ingresses whose status names our addresses by our own hand."""
+    _retries: dict[ObjectRef, float] = field(default_factory=dict)
+    _written: dict[ObjectRef, _Written] = field(default_factory=dict)
+
+    def wake(self) -> None:
+        """Look at what the tracker has."""
+        self._wake.set()
+
+    async def run(self, api: client.ApiClient) -> None:
+        """Write for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(REPEAT_SECONDS / 10):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._repeat()
+            await asyncio.sleep(SETTLE)
+            self._wake.clear()
+            if self.leading():
+                await self._write(api)
+
+    def _repeat(self) -> None:
+        due = time.monotonic() - REPEAT_SECONDS
+        for ref, said in self._said.items():
+            if said.what is not None and said.at < due:
+                self.tracker.touch(ref)
+
+    async def _write(self, api: client.ApiClient) -> None:
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(ref: ObjectRef) -> None:
+            async with limit:
+                await self._bring(api, ref)
+
+        async with asyncio.TaskGroup() as group:
+            for ref in self.tracker.take():
+                group.create_task(one(ref))
+
+    async def _bring(self, api: client.ApiClient, ref: ObjectRef) -> None:
+        """Bring one object's status to what is to be said of it."""
+        if not self.leading():
+            return
+        try:
+            if ref.kind == "WsRoute":
+                await self._bring_conditions(api, ref)
+            elif ref.kind == "Ingress":
+                await self._bring_addresses(api, ref)
+                await self._say(api, ref)
+        except _FAILURES as error:
+            if isinstance(error, ApiException) and status_of(error) in _GONE:
+                return
+            self._try_again(ref, error)
+        else:
+            self._retries.pop(ref, None)
+
+    def _try_again(self, ref: ObjectRef, error: BaseException) -> None:
+        delay = self._retries.get(ref, RETRY_FIRST)
+        if delay == RETRY_FIRST:
+            _log.warning("object=%s error=%r its status is not written; trying again", ref, explain(error))
+        self._retries[ref] = min(2 * delay, RETRY_MOST)
+
+        self._look_later(ref, delay)
+
+    def _look_later(self, ref: ObjectRef, delay: float) -> None:
+        def again() -> None:
+            self.tracker.touch(ref)
+            self.wake()
+
+        asyncio.get_running_loop().call_later(delay, again)
+
+    def _may_write(self, ref: ObjectRef, what: object) -> bool:
+        """Tell whether to write now. Whoever finds undone what it wrote waits longer each time: two writers make no war."""
+        now, last = time.monotonic(), self._written.get(ref)
+        if last is None or last.what != what or now - last.at > WAR_MOST:
+            self._written[ref] = _Written(what, now)
+            return True
+        left = last.at + WAR_FIRST * 2**last.again - now
+        if left > 0:
+            self._look_later(ref, left + 0.01)
+            return False
+        last.at, last.again = now, min(last.again + 1, WAR_DOUBLINGS)
+        if last.again == 3:
+            _log.warning("object=%s somebody else writes its status too: it is written less often", ref)
+        return True
+
+    async def _bring_conditions(self, api: client.ApiClient, ref: ObjectRef) -> None:
+        told, observed = self.tracker.told(ref), self.view.observed.get(ref)
+        if told is None or observed is None:
+            return
+        conditions = make_conditions(told.verdict, told.programmed, told.generation, observed.conditions, _now())
+        said = (told, tuple(one for one in observed.conditions if one.type not in OURS))
+        if conditions is None or not self._may_write(ref, said):
+            return
+        await client.CustomObjectsApi(api).patch_namespaced_custom_object_status(
+            "sluice.dev",
+            "v1alpha1",
+            ref.namespace,
+            "wsroutes",
+            ref.name,
+            {"metadata": {"resourceVersion": observed.resource_version}, "status": {"conditions": conditions}},
+            _content_type=MERGE,
+            _request_timeout=TIMEOUT,
+        )
+
+    async def _bring_addresses(self, api: client.ApiClient, ref: ObjectRef) -> None:
+        told, observed = self.tracker.told(ref), self.view.observed.get(ref)
+        if observed is None:
+            self._balanced.discard(ref)
+            return
+        ours = self.view.addresses()
+        wanted = ours if told is not None else ()
+        if told is None and ref not in self._balanced:
+            return  # another controller's, as far as we know
+        if wanted == observed.addresses or (told is not None and not ours) or not self._may_write(ref, wanted):
+            return
+        ingress = [{"ip": address} if address else {"hostname": name} for address, name in wanted]
+        await client.NetworkingV1Api(api).patch_namespaced_ingress_status(
+            ref.name,
+            ref.namespace,
+            {"metadata": {"resourceVersion": observed.resource_version}, "status": {"loadBalancer": {"ingress": ingress}}},
+            _content_type=MERGE,
+            _request_timeout=TIMEOUT,
+        )
+        if told is not None:
+            self._balanced.add(ref)
+        else:
+            self._balanced.discard(ref)
+
+    async def _say(self, api: client.ApiClient, ref: ObjectRef) -> None:
+        """Post an Event if the verdict is another than the one that was last said, or was said long ago."""
+        told, observed = self.tracker.told(ref), self.view.observed.get(ref)
+        if told is None or observed is None:
+            self._said.pop(ref, None)
+            return
+        what, last = saying(told.verdict), self._said.get(ref)
+        if what is None:
+            if last is not None and last.what is not None:
+                await self._post(api, observed, FINE, known=False)
+            self._said[ref] = _Said(None, time.monotonic())
+            return
+        if last is not None and last.what == what and time.monotonic() - last.at < REPEAT_SECONDS:
+            return
+        await self._post(api, observed, what, known=last is not None)
+        self._said[ref] = _Said(what, time.monotonic())
+
+    async def _post(self, api: client.ApiClient, observed: Observed, what: Saying, *, known: bool) -> None:
+        """Create an Event, or let the one that is there be of now. `known`: this process saw the verdict change."""
+        events, now = client.CoreV1Api(api), _now()
+        namespace = observed.ref.namespace
+        try:
+            event = client.CoreV1Event.model_validate(make_event(observed, what, now))
+            await events.create_namespaced_event(namespace, event, _request_timeout=TIMEOUT)
+        except ApiException as error:
+            if status_of(error) != 409:
+                raise
+            if known or what is FINE:
+                await events.patch_namespaced_event(
+                    event_name(observed, what), namespace, {"lastTimestamp": now}, _content_type=MERGE, _request_timeout=TIMEOUT
+                )
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,256 @@
+"""What the chart takes and refuses: wrong values are refused by name, every value has a comment and an effect."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from chart.rendering import BUILD_SECONDS, CHART, helm, render
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+DEFAULTS: Mapping[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+ANYTHING = {
+    *("commonLabels", "podAnnotations", "podLabels", "nodeSelector", "affinity", "updateStrategy", "autoscaling.behavior"),
+    *("controller.resources", "proxy.resources", "service.annotations", "serviceAccount.annotations"),
+    *("metrics.service.annotations", "metrics.serviceMonitor.labels", "metrics.prometheusRule.labels", "metrics.dashboard.labels"),
+}
+"""Values whose keys are the user's or Kubernetes's."""
+
+
+def leaves(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        path = f"{before}{name}"
+        if isinstance(value, Mapping) and path not in ANYTHING:
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path
+
+
+def nested(path: str, value: object) -> dict[str, Any]:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for name, value in over.items():
+        there = result.get(name)
+        result[name] = merged(there, value) if isinstance(there, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+LEAVES = list(leaves(DEFAULTS))
+OTHER: Mapping[str, object] = {
+    "kind": "DaemonSet",
+    "replicaCount": 3,
+    "fullnameOverride": "edge",
+    "commonLabels": {"team": "platform"},
+    "image.repository": "localhost/other",
+    "image.tag": "other",
+    "image.pullPolicy": "Never",
+    "image.pullSecrets": [{"name": "credentials"}],
+    "ingressClass.create": False,
+    "ingressClass.name": "edge",
+    "ingressClass.default": True,
+    "ingressClass.controllerName": "example.com/edge",
+    "watchNamespaces": ["shop"],
+    "status.update": False,
+    "status.publishService": "edge/balancer",
+    "status.publishAddresses": ["192.0.2.1"],
+    "controller.logLevel": "debug",
+    "controller.defaultCertificate": "edge/wildcard",
+    "controller.hostOwnership": "namespace",
+    "controller.allowExternalName": True,
+    "controller.runAsUser": 20001,
+    "controller.resources": {"requests": {"cpu": "2"}},
+    "controller.extraArgs": ["--log-level=debug"],
+    "controller.extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "proxy.workers": 3,
+    "proxy.accessLog": "json",
+    "proxy.trustedProxies": ["10.0.0.0/8"],
+    "proxy.strictSNI": True,
+    "proxy.drainDelay": "1s",
+    "proxy.drainTime": "1s",
+    "proxy.runAsUser": 20002,
+    "proxy.resources": {"requests": {"cpu": "2"}},
+    "proxy.extraArgs": ["--forwarded"],
+    "proxy.extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "fsGroup": 20000,
+    "terminationGracePeriodSeconds": 90,
+    "hostPorts.enabled": True,
+    "hostPorts.http": 8000,
+    "hostPorts.https": 4443,
+    "service.type": "NodePort",
+    "service.annotations": {"example.com/a": "b"},
+    "service.ports.http": 8000,
+    "service.ports.https": 4443,
+    "service.nodePorts.http": 30080,
+    "service.nodePorts.https": 30443,
+    "service.externalTrafficPolicy": "Local",
+    "service.loadBalancerClass": "example.com/internal",
+    "service.loadBalancerSourceRanges": ["192.0.2.0/24"],
+    "service.ipFamilyPolicy": "PreferDualStack",
+    "serviceAccount.create": False,
+    "serviceAccount.name": "edge",
+    "serviceAccount.annotations": {"example.com/a": "b"},
+    "rbac.create": False,
+    "rbac.aggregateRoles": False,
+    "podAnnotations": {"example.com/a": "b"},
+    "podLabels": {"tier": "edge"},
+    "nodeSelector": {"edge": "true"},
+    "tolerations": [{"key": "edge", "operator": "Exists"}],
+    "affinity": {"podAntiAffinity": {}},
+    "topologySpreadConstraints": [],
+    "priorityClassName": "system-cluster-critical",
+    "updateStrategy": {"type": "Recreate"},
+    "podDisruptionBudget.enabled": False,
+    "podDisruptionBudget.maxUnavailable": "50%",
+    "autoscaling.enabled": True,
+    "autoscaling.minReplicas": 3,
+    "autoscaling.maxReplicas": 20,
+    "autoscaling.targetCPUUtilizationPercentage": 50,
+    "autoscaling.behavior": {"scaleUp": {"stabilizationWindowSeconds": 60}},
+    "metrics.service.enabled": False,
+    "metrics.service.annotations": {"example.com/a": "b"},
+    "metrics.serviceMonitor.enabled": True,
+    "metrics.serviceMonitor.interval": "15s",
+    "metrics.serviceMonitor.labels": {"prometheus": "main"},
+    "metrics.prometheusRule.enabled": True,
+    "metrics.prometheusRule.labels": {"prometheus": "main"},
+    "metrics.dashboard.enabled": True,
+    "metrics.dashboard.labels": {"grafana_dashboard": "2"},
+    "networkPolicy.enabled": True,
+    "networkPolicy.metricsFrom": [{"podSelector": {}}],
+}
+"""Another value than the default for each."""
+SWITCH = {
+    "autoscaling.minReplicas": "autoscaling.enabled",
+    "autoscaling.maxReplicas": "autoscaling.enabled",
+    "autoscaling.targetCPUUtilizationPercentage": "autoscaling.enabled",
+    "autoscaling.behavior": "autoscaling.enabled",
+    "hostPorts.http": "hostPorts.enabled",
+    "hostPorts.https": "hostPorts.enabled",
+    "metrics.serviceMonitor.interval": "metrics.serviceMonitor.enabled",
+    "metrics.serviceMonitor.labels": "metrics.serviceMonitor.enabled",
+    "metrics.prometheusRule.labels": "metrics.prometheusRule.enabled",
+    "metrics.dashboard.labels": "metrics.dashboard.enabled",
+    "networkPolicy.metricsFrom": "networkPolicy.enabled",
+}
+"""What must be on for a value to have an effect."""
+
+
+def test_every_value_stands_in_the_table_of_other_values() -> None:
+    assert sorted(OTHER) == sorted(LEAVES)
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_value_changes_what_is_rendered(path: str) -> None:
+    base = nested(SWITCH[path], value=True) if path in SWITCH else {}
+    if path == "serviceAccount.create":
+        base = {"serviceAccount": {"name": "default"}}
+
+    assert render(merged(base, nested(path, OTHER[path]))) != render(base)
+
+
+def test_values_of_the_chart_keep_its_schema_and_the_schema_is_one() -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+    assert list(jsonschema.Draft202012Validator(schema).iter_errors(DEFAULTS)) == []
+
+
+def schema_leaves(schema: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for name, part in schema["properties"].items():
+        if "properties" in part:
+            assert part["additionalProperties"] is False, name
+            yield from schema_leaves(part, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
+
+
+def test_schema_knows_the_values_of_the_chart_and_no_others() -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    helms_own = {"global", "enabled"}
+
+    assert schema["additionalProperties"] is False
+    assert sorted(set(schema_leaves(schema)) - helms_own) == sorted(LEAVES)
+
+
+def test_every_value_has_a_comment_above_it() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    depth_of_data = None
+    bare = []
+    for before, line in zip(["", *lines], lines, strict=False):
+        text = line.lstrip()
+        depth = len(line) - len(text)
+        if depth_of_data is not None and (depth > depth_of_data or text.startswith("- ")):
+            continue
+        depth_of_data = None
+        if not text or text.startswith("#"):
+            continue
+        name = text.partition(":")[0]
+        if not before.lstrip().startswith("#"):
+            bare.append(line)
+        if name in ("resources", "labels", "behavior", "topologySpreadConstraints"):
+            depth_of_data = depth
+
+    assert bare == []
+
+
+REFUSED = [
+    ({"servcie": {"type": "NodePort"}}, ["servcie"]),
+    ({"service": {"typ": "NodePort"}}, ["/service", "typ"]),
+    ({"service": {"type": "Nodeport"}}, ["/service/type", "LoadBalancer", "NodePort", "ClusterIP"]),
+    ({"kind": "StatefulSet"}, ["/kind", "Deployment", "DaemonSet"]),
+    ({"replicaCount": "2"}, ["/replicaCount", "integer"]),
+    ({"image": {"pullPolicy": "never"}}, ["/image/pullPolicy", "IfNotPresent"]),
+    ({"image": {"tag": ""}}, ["/image/tag"]),
+    ({"proxy": {"workers": 0}}, ["/proxy/workers", "auto"]),
+    ({"proxy": {"accessLog": False}}, ["/proxy/accessLog", "off", "text", "json"]),
+    ({"proxy": {"drainTime": "30"}}, ["/proxy/drainTime"]),
+    ({"proxy": {"trustedProxies": "10.0.0.0/8"}}, ["/proxy/trustedProxies", "array"]),
+    ({"proxy": {"extraArgs": ["forwarded"]}}, ["/proxy/extraArgs/0"]),
+    ({"proxy": {"extraEnv": [{"value": "1"}]}}, ["/proxy/extraEnv/0", "name"]),
+    ({"controller": {"defaultCertificate": "wildcard"}}, ["/controller/defaultCertificate"]),
+    ({"controller": {"hostOwnership": "mine"}}, ["/controller/hostOwnership", "shared", "namespace"]),
+    ({"controller": {"resources": {"request": {}}}}, ["/controller/resources", "request"]),
+    ({"watchNamespaces": ["Shop"]}, ["/watchNamespaces/0"]),
+    ({"watchNamespaces": "shop"}, ["/watchNamespaces", "array"]),
+    ({"status": {"publishAddresses": ["192.0.2.1,192.0.2.2"]}}, ["/status/publishAddresses/0"]),
+    ({"podDisruptionBudget": {"maxUnavailable": 0}}, ["/podDisruptionBudget/maxUnavailable"]),
+    ({"terminationGracePeriodSeconds": 5}, ["/terminationGracePeriodSeconds", "15"]),
+    ({"metrics": {"serviceMonitor": {"interval": 30}}}, ["/metrics/serviceMonitor/interval"]),
+    ({"kind": "DaemonSet", "autoscaling": {"enabled": True}}, ["autoscaling.enabled", "kind Deployment would be accepted"]),
+    (
+        {"autoscaling": {"enabled": True}, "proxy": {"resources": {"requests": {"cpu": None}}}},
+        ["proxy.resources.requests.cpu: nothing was found"],
+    ),
+    ({"autoscaling": {"minReplicas": 11}}, ["autoscaling.minReplicas: 11 was found, at most", "10"]),
+    ({"proxy": {"runAsUser": 10001}}, ["proxy.runAsUser: 10001 was found, which is the controller's"]),
+    (
+        {"metrics": {"service": {"enabled": False}, "serviceMonitor": {"enabled": True}}},
+        ["metrics.serviceMonitor.enabled", "needs the Service"],
+    ),
+    ({"status": {"publishService": "a/b", "publishAddresses": ["192.0.2.1"]}}, ["status.publishAddresses"]),
+    ({"status": {"publishService": "a/b"}, "watchNamespaces": ["shop"]}, ['status.publishService: "a/b" was found', "(shop)"]),
+    (
+        {"controller": {"defaultCertificate": "a/b"}, "watchNamespaces": ["shop"]},
+        ['controller.defaultCertificate: "a/b" was found', "(shop)"],
+    ),
+    ({"serviceAccount": {"create": False}}, ["serviceAccount.name: nothing was found"]),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), REFUSED, ids=lambda part: str(part)[:60])
+def test_wrong_value_is_refused_by_its_name(values: Mapping[str, Any], words: list[str]) -> None:
+    done = helm("template", "sluice", str(CHART), values=values)
+
+    assert done.returncode != 0
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+
+
+def test_values_of_a_parent_chart_are_taken() -> None:
+    assert render({"global": {"team": "platform"}, "enabled": True}) == render()

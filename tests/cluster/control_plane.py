@@ -1,0 +1,290 @@
+"""A control plane of Kubernetes on loopback: etcd, kube-apiserver with RBAC, tokens and an audit log; no root needed."""
+
+import asyncio
+import base64
+import contextlib
+import datetime as dt
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import trustme
+import yaml
+from cluster_binaries import CONTROL_PLANE, BuildError, build
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+ADMIN = "admin-token"
+START_SECONDS = 60.0
+NAMESPACE = "sluice-system"
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+
+
+def missing() -> str:
+    """Say what this machine lacks for a control plane; empty: nothing."""
+    try:
+        for name in CONTROL_PLANE:
+            build(name)
+    except BuildError as error:
+        return str(error)
+    return ""
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@dataclass
+class ControlPlane:
+    """The programs that run, and how they are reached."""
+
+    folder: Path
+    port: int
+    ca: bytes
+    programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def kubeconfig(self, token: str = ADMIN, *, server: str = "", ca: bytes = b"", name: str = "admin") -> Path:
+        """Write a kubeconfig for a token; `server` and its `ca`: reach the API server through something else."""
+        path = self.folder / f"{name}.kubeconfig"
+        cluster = {
+            "server": server or self.url,
+            "certificate-authority-data": base64.b64encode(ca or self.ca).decode(),
+        }
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "test", "cluster": cluster}],
+                    "users": [{"name": name, "user": {"token": token}}],
+                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
+                    "current-context": "test",
+                }
+            )
+        )
+        return path
+
+    def kubectl(self, *args: str, text: str = "", check: bool = True, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as admin."""
+        done = subprocess.run(
+            [str(build("kubectl")), "--kubeconfig", str(self.kubeconfig()), *args],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr}{done.stdout}")
+        return done
+
+    def apply(self, *objects: Mapping[str, Any] | str) -> None:
+        """Apply objects on the server's side."""
+        text = "---\n".join(one if isinstance(one, str) else json.dumps(one) + "\n" for one in objects)
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
+
+    def get(self, *args: str) -> Any:
+        return json.loads(self.kubectl("get", *args, "-o", "json").stdout)
+
+    def token(self, account: str, namespace: str = NAMESPACE) -> str:
+        """Make a token of a service account, as a pod gets it."""
+        return self.kubectl("create", "token", account, "-n", namespace, "--duration", "1h").stdout.strip()
+
+    def audit(self, user: str) -> list[dict[str, Any]]:
+        """Return every request of a user so far."""
+        lines = (self.folder / "audit.log").read_text().splitlines()
+        events = (json.loads(line) for line in lines if line.endswith("}"))
+        return [event for event in events if event["user"]["username"] == user]
+
+    def pause(self) -> None:
+        """Let the API server hang: connections stay open, nothing is answered."""
+        self.programs[-1].send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.programs[-1].send_signal(signal.SIGCONT)
+
+    @contextlib.asynccontextmanager
+    async def client(self, token: str = ADMIN) -> AsyncIterator["Client"]:
+        """Talk to the API server without kubectl: thousands of objects in seconds."""
+        import ssl
+
+        context = ssl.create_default_context(cadata=self.ca.decode())
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, limit=16),
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=aiohttp.ClientTimeout(total=30),
+        ) as session:
+            yield Client(session, self.url)
+
+
+_PLURALS = {
+    "Namespace": ("api/v1", "namespaces", False),
+    "Service": ("api/v1", "services", True),
+    "Secret": ("api/v1", "secrets", True),
+    "Event": ("api/v1", "events", True),
+    "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices", True),
+    "Ingress": ("apis/networking.k8s.io/v1", "ingresses", True),
+    "IngressClass": ("apis/networking.k8s.io/v1", "ingressclasses", False),
+    "WsRoute": ("apis/sluice.dev/v1alpha1", "wsroutes", True),
+}
+
+
+@dataclass
+class Client:
+    """A few verbs of the API."""
+
+    session: aiohttp.ClientSession
+    url: str
+
+    def path(self, kind: str, namespace: str = "", name: str = "") -> str:
+        group, plural, namespaced = _PLURALS[kind]
+        place = f"/namespaces/{namespace}" if namespaced and namespace else ""
+        return f"{self.url}/{group}{place}/{plural}{f'/{name}' if name else ''}"
+
+    async def create(self, *objects: Mapping[str, Any]) -> None:
+        async def one(raw: Mapping[str, Any]) -> None:
+            metadata = raw["metadata"]
+            async with self.session.post(self.path(raw["kind"], metadata.get("namespace", "")), json=raw) as response:
+                assert response.status in (201, 409), await response.text()
+
+        for start in range(0, len(objects), 256):
+            await asyncio.gather(*(one(raw) for raw in objects[start : start + 256]))
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        async with self.session.delete(self.path(kind, namespace, name)) as response:
+            assert response.status in (200, 202, 404), await response.text()
+
+    async def get(self, kind: str, namespace: str = "", name: str = "") -> Any:
+        async with self.session.get(self.path(kind, namespace, name)) as response:
+            return await response.json()
+
+    async def patch(self, kind: str, namespace: str, name: str, change: Mapping[str, Any], *, status: bool = False) -> Any:
+        async with self.session.patch(
+            self.path(kind, namespace, name) + ("/status" if status else ""),
+            data=json.dumps(change),
+            headers={"Content-Type": "application/merge-patch+json"},
+        ) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+
+def _keys(folder: Path) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    folder.joinpath("sa.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    folder.joinpath("sa.pub").write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+@contextlib.contextmanager
+def control_plane(*, extra: Iterable[str] = (), port: int = 0, folder: Path | None = None) -> Iterator[ControlPlane]:
+    """Run etcd and kube-apiserver. `folder`: keep state there, so that a second one goes on with it."""
+    with contextlib.ExitStack() as stack:
+        place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-cluster-")))
+        if not (place / "ca.pem").exists():
+            authority = trustme.CA()
+            authority.cert_pem.write_to_path(place / "ca.pem")
+            leaf = authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+            leaf.private_key_pem.write_to_path(place / "server.key")
+            leaf.cert_chain_pems[0].write_to_path(place / "server.pem")
+            _keys(place)
+            (place / "tokens.csv").write_text(f'{ADMIN},admin,admin,"system:masters"\n')
+            (place / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
+        plane = ControlPlane(place, port or free_port(), (place / "ca.pem").read_bytes())
+        stack.callback(_stop, plane)
+        store, peers = free_port(), free_port()
+        _start(
+            plane,
+            "etcd",
+            f"--data-dir={place}/etcd",
+            "--unsafe-no-fsync",
+            f"--listen-client-urls=http://127.0.0.1:{store}",
+            f"--advertise-client-urls=http://127.0.0.1:{store}",
+            f"--listen-peer-urls=http://127.0.0.1:{peers}",
+            f"--initial-advertise-peer-urls=http://127.0.0.1:{peers}",
+            f"--initial-cluster=default=http://127.0.0.1:{peers}",
+        )
+        _start(
+            plane,
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{store}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={plane.port}",
+            f"--tls-cert-file={place}/server.pem",
+            f"--tls-private-key-file={place}/server.key",
+            f"--token-auth-file={place}/tokens.csv",
+            f"--service-account-key-file={place}/sa.pub",
+            f"--service-account-signing-key-file={place}/sa.key",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--authorization-mode=RBAC",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--audit-policy-file={place}/audit.yaml",
+            f"--audit-log-path={place}/audit.log",
+            "--audit-log-mode=blocking-strict",
+            *extra,
+        )
+        _wait_ready(plane)
+        yield plane
+
+
+def _start(plane: ControlPlane, name: str, *arguments: str) -> None:
+    with (plane.folder / f"{name}.log").open("ab") as log:
+        plane.programs.append(
+            subprocess.Popen([str(build(name)), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
+        )
+
+
+def _stop(plane: ControlPlane) -> None:
+    for program in reversed(plane.programs):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+
+
+def _wait_ready(plane: ControlPlane) -> None:
+    import ssl
+
+    context = ssl.create_default_context(cadata=plane.ca.decode())
+    request = urllib.request.Request(f"{plane.url}/readyz", headers={"Authorization": f"Bearer {ADMIN}"})  # noqa: S310  https
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        for program in plane.programs:
+            if program.poll() is not None:
+                raise AssertionError(f"{program.args} ended:\n{_tail(plane)}")
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=2, context=context) as answer:  # noqa: S310
+            if answer.status == 200:
+                return
+        if time.monotonic() > deadline:
+            raise AssertionError(f"the API server is not ready after {START_SECONDS:.0f} s:\n{_tail(plane)}")
+        time.sleep(0.05)
+
+
+def _tail(plane: ControlPlane) -> str:
+    return "\n".join(path.read_text(errors="replace")[-1500:] for path in sorted(plane.folder.glob("*.log")))
+
+
+def now() -> str:
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

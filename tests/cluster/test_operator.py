@@ -1,0 +1,267 @@
+"""The operator on a real API server, with the rights that the chart gives it."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+from cluster.control_plane import ControlPlane
+from cluster.installation import conditions, endpoint_slice, ingress, installed, service, until, ws_route
+
+pytestmark = pytest.mark.timeout(120)
+GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
+
+
+async def test_wsroute_is_served_and_its_conditions_say_so(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "first", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            await pod.answers("chat.example.com", status=404)
+            await api.create(service("first"), ws_route("first", "chat", "chat.example.com"))
+            await pod.answers("chat.example.com")
+            found = await until(lambda: api.get("WsRoute", "first", "chat"), lambda raw: conditions(raw) == GOOD)
+            assert {one["observedGeneration"] for one in found["status"]["conditions"]} == {1}
+            assert await pod.healthy() == 200
+            assert await pod.problems() == []
+
+
+async def test_what_is_wrong_with_an_object_stands_in_its_conditions_and_goes_when_it_is_mended(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    with installed(plane, "wrong", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            route = ws_route("wrong", "chat", "chat.example.com")
+            route["spec"]["rules"][0]["http"]["backends"][0]["port"] = 81
+            await api.create(service("wrong"), route)
+            found = await until(
+                lambda: api.get("WsRoute", "wrong", "chat"),
+                lambda raw: conditions(raw).get("ResolvedRefs") == "False PortNotFound",
+            )
+            message = next(one["message"] for one in found["status"]["conditions"] if one["type"] == "ResolvedRefs")
+            assert message == ('spec.rules[0].http.backends[0].port: Service "wrong/chat" has no port 81; its port is 80.')
+            assert conditions(found)["Accepted"] == "True Accepted"
+            await pod.answers("chat.example.com", status=500)
+            assert [one["reason"] for one in await pod.problems()] == ["PortNotFound"]
+            rule = ws_route("wrong", "chat", "chat.example.com")["spec"]["rules"]
+            await api.patch("WsRoute", "wrong", "chat", {"spec": {"rules": rule}})
+            found = await until(lambda: api.get("WsRoute", "wrong", "chat"), lambda raw: conditions(raw) == GOOD)
+            assert {one["observedGeneration"] for one in found["status"]["conditions"]} == {2}
+
+
+async def test_status_is_written_only_on_change_and_other_classes_are_never_written(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "quiet", tmp_path) as sluice:
+        async with sluice.pod("--publish-address", "192.0.2.1") as pod, plane.client() as api:
+            other = ws_route("quiet", "other", "other.example.com")
+            other["spec"]["ingressClassName"] = "another"
+            foreign = ingress("quiet", "foreign", "foreign.example.com")
+            foreign["spec"]["ingressClassName"] = "another"
+            await api.create(service("quiet"), ws_route("quiet", "chat", "chat.example.com"), other, foreign)
+            await api.create(ingress("quiet", "shop", "shop.example.com"))
+            await until(lambda: api.get("WsRoute", "quiet", "chat"), lambda raw: conditions(raw) == GOOD)
+            await until(lambda: api.get("Ingress", "quiet", "shop"), lambda raw: raw["status"]["loadBalancer"].get("ingress"))
+            # Endpoints come and go: the answer changes, the verdict does not.
+            for address in ("192.0.2.7", "192.0.2.8"):
+                slices = endpoint_slice("quiet", "chat", address)
+                await api.create(slices)
+                await until(pod.routes, lambda routes, at=address: at in str(routes))
+                await api.delete("EndpointSlice", "quiet", "chat-1")
+                await until(pod.routes, lambda routes, at=address: at not in str(routes))
+            assert "status" not in await api.get("WsRoute", "quiet", "other")
+            assert (await api.get("Ingress", "quiet", "foreign"))["status"] == {"loadBalancer": {}}
+            writes = [event for event in plane.audit(sluice.user) if event["verb"] == "patch"]
+            assert sorted(event["objectRef"]["name"] for event in writes) in (["chat", "chat", "shop"], ["chat", "shop"])
+
+
+async def test_ingress_gets_addresses_and_one_event_per_verdict(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "events", tmp_path) as sluice:
+        async with sluice.pod("--publish-address", "192.0.2.1,lb.example.com"), plane.client() as api:
+            await api.create(ingress("events", "shop", "shop.example.com"))
+            found = await until(
+                lambda: api.get("Ingress", "events", "shop"), lambda raw: raw["status"]["loadBalancer"].get("ingress")
+            )
+            assert found["status"]["loadBalancer"]["ingress"] == [{"ip": "192.0.2.1"}, {"hostname": "lb.example.com"}]
+            events = await until(lambda: api.get("Event", "events"), lambda raw: raw["items"])
+            [event] = events["items"]
+            assert (event["type"], event["reason"]) == ("Warning", "BackendNotFound")
+            assert event["message"].startswith("spec.rules[0].http.paths[0].backend.service.name: ")
+            assert "BackendNotFound" in plane.kubectl("describe", "ingress", "shop", "-n", "events").stdout
+            await api.create(service("events"))
+            events = await until(lambda: api.get("Event", "events"), lambda raw: len(raw["items"]) == 2)
+            assert {(one["type"], one["reason"]) for one in events["items"]} == {
+                ("Warning", "BackendNotFound"),
+                ("Normal", "Accepted"),
+            }
+
+
+async def test_addresses_of_the_publish_service_are_followed(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "publish", tmp_path) as sluice:
+        async with sluice.pod("--publish-service", "publish/lb"), plane.client() as api:
+            balancer = service("publish", "lb")
+            balancer["spec"]["type"] = "LoadBalancer"
+            await api.create(balancer, service("publish"), ingress("publish", "shop", "shop.example.com"))
+            for address in ("192.0.2.5", "192.0.2.6"):
+                change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
+                await api.patch("Service", "publish", "lb", change, status=True)
+                await until(
+                    lambda: api.get("Ingress", "publish", "shop"),
+                    lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
+                )
+
+
+async def test_objects_that_go_are_not_served_and_a_class_that_goes_takes_its_objects_with_it(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    with installed(plane, "gone", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            hosts = [f"h{number}.example.com" for number in range(3)]
+            await api.create(service("gone"), *(ws_route("gone", f"r{n}", host) for n, host in enumerate(hosts)))
+            for host in hosts:
+                await pod.answers(host)
+            await api.delete("WsRoute", "gone", "r0")
+            await pod.answers(hosts[0], status=404)
+            await pod.answers(hosts[1])
+            await api.delete("IngressClass", "", "gone")
+            await pod.answers(hosts[1], status=404)
+            await pod.answers(hosts[2], status=404)
+
+
+async def test_a_killed_controller_comes_back_and_nothing_is_loaded_anew(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "again", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            await api.create(service("again"), ws_route("again", "chat", "chat.example.com"))
+            await pod.answers("chat.example.com")
+            applied = await _applied(pod)
+            await pod.kill_controller(signal.SIGKILL)
+            await pod.answers("chat.example.com")
+            await pod.start_controller(*sluice.arguments)
+            await pod.logged("routes=")
+            # What changes next is applied, so the proxy has heard of the new controller; nothing was before it.
+            await api.create(ws_route("again", "more", "more.example.com"))
+            await pod.answers("more.example.com")
+            assert await _applied(pod) == applied + 1
+
+
+async def _applied(pod: object) -> int:
+    """How many configurations the proxy has put in place."""
+    _, text = await pod.ask("/metrics")  # type: ignore[attr-defined]
+    line = next(line for line in text.splitlines() if line.startswith("sluice_config_propagation_seconds_count"))
+    return int(float(line.split()[-1]))
+
+
+async def test_at_sigterm_the_lease_is_given_up_and_the_proxy_is_fed_until_it_has_gone(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "ending", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            await api.create(service("ending"))
+            await pod.answers("chat.example.com", status=404)
+            await pod.logged("leading=true")
+            assert pod.controller is not None
+            pod.controller.send_signal(signal.SIGTERM)
+            await pod.logged("leading=false")
+            lease = plane.get("lease", "sluice-leader", "-n", "ending")
+            assert not lease["spec"].get("holderIdentity")
+            await api.create(ws_route("ending", "chat", "chat.example.com"))
+            await pod.answers("chat.example.com")
+            assert pod.proxy is not None
+            pod.proxy.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(20):
+                assert await pod.proxy.wait() == 0
+                assert await pod.controller.wait() == 0
+
+
+async def test_one_of_two_replicas_writes_and_the_other_goes_on_when_it_ends(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "pair", tmp_path) as sluice:
+        async with sluice.pod(name="pair-0") as first:
+            await first.logged("leading=true")
+            async with sluice.pod(name="pair-1") as second, plane.client() as api:
+                await second.answers("chat.example.com", status=404)
+                await api.create(service("pair"), ws_route("pair", "chat", "chat.example.com"))
+                await first.answers("chat.example.com")
+                await second.answers("chat.example.com")
+                await until(lambda: api.get("WsRoute", "pair", "chat"), lambda raw: conditions(raw) == GOOD)
+                assert not any("leading=true" in line for line in second.log)
+                assert first.controller is not None
+                first.controller.send_signal(signal.SIGTERM)
+                await second.logged("leading=true")
+                await api.create(ws_route("pair", "more", "more.example.com"))
+                await until(lambda: api.get("WsRoute", "pair", "more"), lambda raw: conditions(raw) == GOOD)
+
+
+async def test_two_installations_that_want_different_statuses_make_no_war(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "war", tmp_path) as one, installed(plane, "peace", tmp_path) as two:
+        two.arguments = one.arguments  # both serve the same class, by mistake
+        async with one.pod("--publish-address", "192.0.2.1") as first, two.pod("--publish-address", "192.0.2.2") as second:
+            await first.logged("leading=true")
+            await second.logged("leading=true")
+            async with plane.client() as api:
+                await api.create(service("war"), ingress("war", "shop", "shop.example.com"))
+                await until(lambda: len(_writes(plane, one.user, two.user)), lambda count: count >= 5, 30)
+                # The sixth and later writes wait 4 s and more each: fewer than a write a second from here on.
+                versions = len(_writes(plane, one.user, two.user))
+                await asyncio.sleep(4.0)
+                assert len(_writes(plane, one.user, two.user)) - versions <= 4
+
+
+def _writes(plane: ControlPlane, *users: str) -> list[str]:
+    return [
+        event["requestURI"]
+        for user in users
+        for event in plane.audit(user)
+        if event["verb"] == "patch" and "/ingresses/shop/status" in event["requestURI"]
+    ]
+
+
+async def test_namespaced_installation_reads_and_serves_its_namespaces_only(plane: ControlPlane, tmp_path: Path) -> None:
+    for name in ("team-a", "team-b", "team-c"):
+        plane.kubectl("create", "namespace", name)
+    with installed(plane, "teams", tmp_path, watchNamespaces="{team-a,team-b}") as sluice:
+        async with sluice.pod("--watch-namespaces", "team-a,team-b") as pod, plane.client() as api:
+            for name in ("team-a", "team-b", "team-c"):
+                route = ws_route(name, "chat", f"{name}.example.com")
+                route["spec"]["ingressClassName"] = "teams"
+                await api.create(service(name), route)
+            await pod.answers("team-a.example.com")
+            await pod.answers("team-b.example.com")
+            await pod.answers("team-c.example.com", status=404)
+            assert await pod.problems() == []
+            seen = [event for event in plane.audit(sluice.user) if event["verb"] in ("list", "watch")]
+            reads = {event["objectRef"].get("namespace", "") for event in seen}
+            assert reads == {"", "team-a", "team-b"}  # without a namespace: IngressClasses
+
+
+async def test_every_request_is_allowed_and_every_right_is_used(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "rights", tmp_path) as sluice:
+        async with sluice.pod("--publish-address", "192.0.2.1"), plane.client() as api:
+            await api.create(service("rights"), ws_route("rights", "chat", "chat.example.com"))
+            await api.create(ingress("rights", "shop", "shop.example.com", "missing"))
+            await until(lambda: api.get("WsRoute", "rights", "chat"), lambda raw: conditions(raw) == GOOD)
+            await until(lambda: api.get("Event", "rights"), lambda raw: raw["items"])
+            # The same problem again, after it was solved: the Event that is there is brought up to date.
+            await api.create(service("rights", "missing"))
+            await until(lambda: api.get("Event", "rights"), lambda raw: len(raw["items"]) == 2)
+            await api.delete("Service", "rights", "missing")
+            await until(lambda: _used(plane, sluice.user), lambda used: ("patch", "", "events") in used)
+            await until(lambda: _used(plane, sluice.user), lambda used: ("update", "coordination.k8s.io", "leases") in used)
+            refused = [event["requestURI"] for event in plane.audit(sluice.user) if event["responseStatus"]["code"] == 403]
+            assert refused == []
+            granted = {
+                (verb, group, resource)
+                for one in sluice.objects
+                if one["kind"] in ("ClusterRole", "Role") and not one["metadata"]["name"].endswith(("-view", "-edit"))
+                for rule in one["rules"]
+                for verb in rule["verbs"]
+                for group in rule["apiGroups"]
+                for resource in rule["resources"]
+            }
+            used = _used(plane, sluice.user)
+            assert used <= granted
+            # `get` on what is watched is what kubectl would use in the same place; we list.
+            assert {right for right in granted - used if right[0] != "get"} == set()
+
+
+def _used(plane: ControlPlane, user: str) -> set[tuple[str, str, str]]:
+    found = set()
+    for event in plane.audit(user):
+        ref = event.get("objectRef")
+        if ref is not None:
+            resource = ref["resource"] + (f"/{ref['subresource']}" if ref.get("subresource") else "")
+            found.add((event["verb"], ref.get("apiGroup", ""), resource))
+    return found

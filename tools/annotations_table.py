@@ -1,0 +1,38 @@
+"""Write the table of annotations in docs/ingress.md from what the controller says; `--check` says whether it is up to date."""
+
+import sys
+from pathlib import Path
+
+from docs_wsroute import between
+
+from controller.resources.annotations import INSTEAD, instead_of, is_guard
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "ingress.md"
+
+
+def table() -> str:
+    """Return a row for each thing that is said, with the keys of which it is said: those that protect come first."""
+    together: dict[str, list[str]] = {}
+    for name in sorted(INSTEAD, key=lambda name: (not is_guard(name), list(INSTEAD.values()).index(INSTEAD[name]), name)):
+        together.setdefault(instead_of(name), []).append(f"`{name}`")
+    rows = [f"| {', '.join(names)} | {sentence[0].upper()}{sentence[1:]} |" for sentence, names in together.items()]
+    return "\n".join(["| `nginx.ingress.kubernetes.io/` | what the object is told |", "|---|---|", *rows]) + "\n"
+
+
+def with_table(text: str) -> str:
+    """Return the page's text with the table as it should be."""
+    return between(text, "annotations", table())
+
+
+def main() -> int:
+    """Write or check; return the exit code."""
+    text = PAGE.read_text()
+    wanted = with_table(text)
+    if "--check" in sys.argv:
+        return 0 if text == wanted else 1
+    PAGE.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
