@@ -274,7 +274,7 @@ def main(archives: list[str]) -> int:
             print(f"Kubernetes {cluster_config.NODE} is ready after {time.monotonic() - began:.1f} s; Ctrl-C ends it.\n")
             print(f"  export KUBECONFIG={node.kubeconfig}")
             print(f"  {build('kubectl')} get pods -A")
-            print(f"  {build('helm')} list")
+            print(f"  {build('helm')} install sluice charts/sluice --set service.type=NodePort")
             print(f"  NodePorts at {node.address}; in the node's network: nsenter -t {node.first} -n COMMAND")
             print(f"  images: nsenter -t {node.first} -n -m ctr -n k8s.io images import ARCHIVE", flush=True)
             signal.pause()
