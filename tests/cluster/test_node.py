@@ -201,6 +201,19 @@ def test_node_that_ends_leaves_nothing() -> None:
     assert wait_for_end(first, 0)
 
 
+def test_node_that_loses_a_program_ends_and_says_which() -> None:
+    def lose() -> None:
+        with start() as node:
+            node.run(["busybox", "killall", "-KILL", "kube-scheduler"])
+            wait_for_end(node.first, 20)
+
+    try:
+        with pytest.raises(NodeError, match=r"^The node ended: kube-scheduler ended with -9"):
+            lose()
+    except MissingError as missing:
+        refuse(missing)
+
+
 @contextlib.contextmanager
 def owner() -> Iterator[tuple[subprocess.Popen[str], int, str, str]]:
     """Start a node by the command; yields its process, the node's first process, and the names of its folder and its link."""
