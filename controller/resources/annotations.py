@@ -77,6 +77,8 @@ _GUARDS = ("auth-", "limit-", "whitelist-", "allowlist-", "denylist-", "enable-m
 """Beginnings of keys that protect: a route that asks for one of them is not served without it."""
 _OUR_GUARDS = ("auth", "limits", "origins", "allow-cidrs", "deny-cidrs")
 """The same of ours: guards of the API (spec/wsroute.md) that do not work yet."""
+_EVERYBODY = (NGINX + "whitelist-source-range", "0.0.0.0/0,::/0")
+"""What cert-manager writes into the Ingress of every ACME challenge's solver: it guards nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
+        if (key, value) == _EVERYBODY:
+            continue
         if key in (OURS + "ssl-redirect", NGINX + "ssl-redirect"):
             ssl_redirect = _read_flag(reader, field, value, default=ssl_redirect)
         elif key == NGINX + "force-ssl-redirect":
