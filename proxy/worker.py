@@ -19,18 +19,38 @@ from pathlib import Path
 import uvloop
 
 from proxy.accesslog import AccessLog
-from proxy.channel import Applied, Ask, Configure, Counted, Drain, Refused, Release, Serve, ToWorker, worker_end
+from proxy.channel import (
+    Applied,
+    Ask,
+    Configure,
+    Counted,
+    Drain,
+    Drained,
+    DrainSockets,
+    Listed,
+    ListSockets,
+    Refused,
+    Release,
+    Serve,
+    ToWorker,
+    worker_end,
+)
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
+from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.wire import SyncReply, WireError, decode_entry, decode_reply
 from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.tls.store import CertificateStore
+from proxy.websocket.listing import describe
+from proxy.websocket.tunnel import Tunnel
 
 COUNT_SECONDS = 1.0
 """How often counts go to the supervisor: what a killed worker loses at most."""
 DRAIN_TICK = 0.05
 """How often a draining worker looks whether it can end."""
+LIST_PER_TURN = 500
+"""Sockets that are described in one turn of the loop, so that open ones are not kept waiting."""
 
 MAPPED_BYTES = 256 * 1024
 """Allocations from this size on are mapped one by one."""
@@ -116,6 +136,11 @@ class Worker:
                     listener.pause()
             case Ask(number):
                 self._count(number)
+            case ListSockets(number):
+                self._list(number, list(self._runtime.tunnels))
+            case DrainSockets(number, order):
+                drain = DrainPolicy(order.over, order.code, order.reason)
+                self._channel.send(Drained(number, self._runtime.closings.drain(order.target, drain)))
             case Drain(within) if self._drain is None:
                 self._drain = self._loop.create_task(self._drain_within(within))
             case Drain():
@@ -155,6 +180,15 @@ class Worker:
         runtime.stats.log_dropped += self._log.dropped
         self._log.dropped = 0
         self._channel.send(Counted(number, runtime.stats.delta()))
+
+    def _list(self, number: int, tunnels: list[Tunnel]) -> None:
+        """Send a part of the list, and the rest in the next turns of the loop."""
+        now = self._loop.time()
+        part, rest = tunnels[:LIST_PER_TURN], tunnels[LIST_PER_TURN:]
+        rows = [describe(tunnel, now) for tunnel in part if tunnel in self._runtime.tunnels]
+        self._channel.send(Listed(number, rows, last=not rest))
+        if rest:
+            self._loop.call_soon(self._list, number, rest)
 
     async def _drain_within(self, within: float) -> None:
         runtime = self._runtime

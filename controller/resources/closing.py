@@ -6,10 +6,9 @@ from typing import Any, Literal, cast, get_args
 
 from controller.resources.fields import MAX_SECONDS, TIMEOUT_HINT, Reader, parse_duration, parse_timeout, shown
 from controller.resources.problems import Reason
+from proxy.model.sockets import MAX_REASON_BYTES, is_close_code, is_close_reason
 
 Mode = Literal["Keep", "Drain", "Now"]
-MAX_REASON_BYTES = 123
-"""What a close frame has room for beside its code (RFC 6455, 5.5)."""
 AGE_HINT = "a duration of at most 87600h, such as 12h, would be accepted; 0s is no limit."
 CODE_HINT = "a close code from 1000 to 1014 other than 1004, 1005 and 1006, or from 3000 to 4999, would be accepted."
 REASON_HINT = f"at most {MAX_REASON_BYTES} bytes of UTF-8 would be accepted."
@@ -64,7 +63,7 @@ def parse_closing(reader: Reader, place: str, raw: Mapping[str, Any]) -> Closing
             reader.wrong(f"{place}.drain.code", f"{shown(drain['code'])} was found, {CODE_HINT}")
     if "reason" in drain:
         found = replace(found, reason=drain["reason"])
-        if not _fits(found.reason):
+        if not is_close_reason(found.reason):
             reader.wrong(f"{place}.drain.reason", f"{shown(found.reason)} was found, {REASON_HINT}")
     return found
 
@@ -82,7 +81,7 @@ def read_closing(reader: Reader, field: str, name: str, value: str, before: Clos
             return replace(before, code=int(value))
         hint = CODE_HINT
     elif attribute == "reason":
-        if _fits(value):
+        if is_close_reason(value):
             return replace(before, reason=value)
         hint = REASON_HINT
     else:
@@ -104,15 +103,3 @@ def parse_age(text: str) -> float | None:
     """Parse a maximum age into seconds, 0 for none; None: it is none."""
     seconds = parse_duration(text)
     return seconds if seconds is not None and seconds <= MAX_SECONDS else None
-
-
-def is_close_code(code: int) -> bool:
-    """Tell whether a code may stand in a close frame (RFC 6455, 7.4; the registry's up to 1014)."""
-    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
-
-
-def _fits(reason: str) -> bool:
-    try:
-        return len(reason.encode()) <= MAX_REASON_BYTES
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape
-        return False

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.resources import Ingress, IngressClass, Malformed, Service, WsRoute, parse_object
-from controller.resources.closing import is_close_code
 from controller.resources.fields import is_literal_path, parse_timeout, shown
+from proxy.model.sockets import is_close_code
 
 KINDS = [
     ("networking.k8s.io/v1", "Ingress"),
