@@ -89,7 +89,7 @@ class Reconciler:
         translation = translate(snapshot, self._settings, self._memo)
         self.last = translation
         problems = (*source_problems, *translation.problems)
-        report = Report(_reports(problems), snapshot.objects, self._observed)
+        report = Report(_reports(problems), snapshot.objects, self._observed, translation.classless)
         if self._hub.publish(translation.config, report):
             _log.log(
                 level,

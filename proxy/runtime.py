@@ -28,6 +28,8 @@ from proxy.routing.table import Entry as TableEntry
 from proxy.scratch import Scratch
 from proxy.upstream.balance import Shares
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
+from proxy.websocket.closings import Closings
+from proxy.websocket.pacer import Pacer
 from proxy.websocket.tunnel import Tunnel
 
 NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
@@ -141,7 +143,9 @@ class Runtime:
         accesslog: AccessLog,
         certificates: Certificates,
         public_https_port: int,
+        phase: float = 0.5,
     ) -> None:
+        """`phase`: this worker's, see `Pacer`."""
         self.loop = loop
         self.settings = settings
         self.stats = WorkerStats()
@@ -161,6 +165,7 @@ class Runtime:
         self.connections: set[OpenConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
+        self.closings = Closings(Pacer(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams)
         self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
         self._filter_settings = FilterSettings(public_https_port)
         self._upstream_tls = make_upstream_context()
@@ -251,6 +256,7 @@ class Runtime:
         for name in gone_upstreams:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
+        self.closings.review()
         gc.freeze()
 
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:

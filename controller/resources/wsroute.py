@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import re2
 
+from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, parse_closing
 from controller.resources.fields import (
     PATH_HINT,
     TIMEOUT_HINT,
@@ -46,6 +47,7 @@ class WsRule:
     timeouts: tuple[tuple[str, float], ...]
     """Timeouts that were written: name and seconds."""
     field: str
+    closing: Closing = UNWRITTEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,13 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
                 reader.wrong(f"{place}.timeouts.{name}", f"{shown(text)} was found, {TIMEOUT_HINT}")
             else:
                 timeouts.append((name, seconds))
+    age = (raw.get("timeouts") or {}).get("maxAge")
+    if age is not None:
+        seconds = parse_age(age)
+        if seconds is None:
+            reader.wrong(f"{place}.timeouts.maxAge", f"{shown(age)} was found, {AGE_HINT}")
+        else:
+            timeouts.append(("max_age", seconds))
     return WsRule(
         raw.get("name", str(number)),
         kind,
@@ -142,6 +151,7 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         (raw.get("loadBalancing") or {}).get("policy"),
         tuple(timeouts),
         place,
+        parse_closing(reader, f"{place}.close", raw.get("close") or {}),
     )
 
 

@@ -6,6 +6,7 @@ from controller.resources import Ingress, WsRoute
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
 from controller.resources.wsroute import WsRule
+from controller.translate.policies.close import translate_close
 from controller.translate.policies.load_balancing import translate_load_balancing
 from controller.translate.policies.timeouts import translate_timeouts
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
@@ -59,6 +60,9 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         timeouts = translate_timeouts(rule.timeouts)
         if timeouts is not None:
             policies.append(timeouts)
+        close = translate_close(rule.closing)
+        if close is not None:
+            policies.append(close)
         targets = [
             None
             if backends is None
@@ -91,7 +95,8 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     """
     problems: list[Problem] = []
     routes: list[Route] = []
-    timeouts = translate_timeouts(item.policy.timeouts)
+    wanted = (translate_timeouts(item.policy.timeouts), translate_close(item.policy.closing))
+    policies = tuple(policy for policy in wanted if policy is not None)
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
         http = _target((backend,), translate_load_balancing(None, websocket=False), resolve, problems)
@@ -107,7 +112,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
                 path=path,
                 websocket=Target(http.shares, translate_load_balancing(None, websocket=True)),
                 http=http,
-                policies=() if timeouts is None else (timeouts,),
+                policies=policies,
                 fallback=fallback,
                 fault=item.policy.fault,
             )

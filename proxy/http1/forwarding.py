@@ -165,6 +165,7 @@ class Forwarding(Sending):
             ended=ended,
         )
         tunnel.start(facts.forward + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
+        runtime.closings.opened(tunnel, self.route)
 
     def _begin_answer(self, facts: ResponseFacts, rest: bytes) -> None:
         request, side = self.request, self._side

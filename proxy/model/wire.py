@@ -72,6 +72,8 @@ class Report(msgspec.Struct, frozen=True):
     objects: int = 0
     observed_at: float = 0.0
     """CLOCK_MONOTONIC of the newest object event in this configuration; 0: unknown."""
+    classless: tuple[str, ...] = ()
+    """Objects whose IngressClass does not exist, as ids of routes begin: what it was that took their routes away."""
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
