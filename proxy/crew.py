@@ -229,7 +229,7 @@ class Crew:
         if pid == 0:
             status = 70
             try:
-                status = run_worker(self._inheritance, theirs, supervisor)
+                status = run_worker(self._inheritance, slot, theirs, supervisor)
             except BaseException:  # noqa: BLE001  nothing may climb into the parent's copy of the loop
                 traceback.print_exc()
             finally:

@@ -20,14 +20,16 @@ from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http1.heads import FieldLines
 from proxy.metrics import RouteStats, WorkerStats
-from proxy.model.config import Certificate, LoadBalancing, Path, Route, Upstream
+from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
 from proxy.model.policy import Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
 from proxy.routing.table import Entry as TableEntry
 from proxy.scratch import Scratch
 from proxy.upstream.balance import Shares
+from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
+from proxy.upstream.sids import SidTable
 from proxy.websocket.tunnel import Tunnel
 
 NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
@@ -65,11 +67,15 @@ class Certificates(Protocol):
 class ActiveTarget:
     """Where one kind of a route's traffic goes."""
 
-    __slots__ = ("_upstreams", "policy", "shares")
+    __slots__ = ("_upstreams", "placing", "policy", "shares")
 
-    def __init__(self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream]) -> None:
+    def __init__(
+        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], placing: Placing | None = None
+    ) -> None:
         self.shares = shares
         self.policy = policy
+        self.placing = placing
+        """Has a say in which endpoint serves a request; None: only the policy has."""
         self._upstreams = upstreams
 
     def pick(self) -> LiveUpstream | None:
@@ -83,17 +89,22 @@ class ActiveRoute:
 
     __slots__ = ("fault", "filters", "http", "id", "route", "stats", "timeouts", "websocket")
 
-    def __init__(self, route: Route, stats: RouteStats, filters: tuple[Filter, ...], upstreams: Mapping[str, LiveUpstream]) -> None:
+    def __init__(
+        self,
+        route: Route,
+        stats: RouteStats,
+        filters: tuple[Filter, ...],
+        http: ActiveTarget | None,
+        websocket: ActiveTarget | None,
+    ) -> None:
         self.id = route.id
         self.route = route
         self.stats = stats
         self.filters = filters
         self.fault = bool(route.fault)
         self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
-        self.http = ActiveTarget(Shares(route.http.shares), route.http.load_balancing, upstreams) if route.http else None
-        self.websocket = (
-            ActiveTarget(Shares(route.websocket.shares), route.websocket.load_balancing, upstreams) if route.websocket else None
-        )
+        self.http = http
+        self.websocket = websocket
 
 
 class RuntimeSettings(Protocol):
@@ -141,6 +152,7 @@ class Runtime:
         accesslog: AccessLog,
         certificates: Certificates,
         public_https_port: int,
+        sids: SidTable | None = None,
     ) -> None:
         self.loop = loop
         self.settings = settings
@@ -162,6 +174,7 @@ class Runtime:
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
         self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
+        self._sids = sids or SidTable(1)
         self._filter_settings = FilterSettings(public_https_port)
         self._upstream_tls = make_upstream_context()
         self._trusted = settings.trusted_proxies
@@ -295,8 +308,20 @@ class Runtime:
                 self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"
                 route = _rejected(route)
         return ActiveRoute(
-            route, self.stats.route(route.id), compile_filters(route.policies, self._filter_settings), self.upstreams
+            route,
+            self.stats.route(route.id),
+            compile_filters(route.policies, self._filter_settings),
+            self._target(route, route.http, websocket=False),
+            self._target(route, route.websocket, websocket=True),
         )
+
+    def _target(self, route: Route, target: Target | None, *, websocket: bool) -> ActiveTarget | None:
+        if target is None:
+            return None
+        shares, placing = Shares(target.shares), None
+        if any(needs_placing(policy, websocket=websocket) for policy in route.policies):
+            placing = Placing(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
+        return ActiveTarget(shares, target.load_balancing, self.upstreams, placing)
 
 
 def _rejected(route: Route) -> Route:

@@ -24,6 +24,7 @@ from proxy.settings import Settings
 from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
 from proxy.totals import Totals
+from proxy.upstream.sids import SidTable
 from proxy.worker import Inheritance, Slot
 
 GRACE_MARGIN = 1.0
@@ -193,6 +194,7 @@ def supervise(settings: Settings) -> int:
         slots=tuple(Slot(*pair) for pair in zip(http, https, strict=True)),
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,
+        sids=SidTable(settings.workers),
     )
     announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
     return asyncio.run(_run(settings, inheritance, admin, announcement))

@@ -27,6 +27,7 @@ from proxy.model.wire import SyncReply, WireError, decode_entry, decode_reply
 from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.tls.store import CertificateStore
+from proxy.upstream.sids import SidTable
 
 COUNT_SECONDS = 1.0
 """How often counts go to the supervisor: what a killed worker loses at most."""
@@ -63,6 +64,8 @@ class Inheritance:
     http_port: int
     """The ports that clients see."""
     https_port: int
+    sids: SidTable
+    """Sessions of Engine.IO, known to all workers."""
 
 
 class Worker:
@@ -79,7 +82,12 @@ class Worker:
         self._store = CertificateStore(strict_sni=settings.strict_sni)
         inheritance.base.sni_callback = self._store.choose
         self._runtime = Runtime(
-            loop, settings, accesslog=self._log, certificates=self._store, public_https_port=inheritance.https_port
+            loop,
+            settings,
+            accesslog=self._log,
+            certificates=self._store,
+            public_https_port=inheritance.https_port,
+            sids=inheritance.sids,
         )
         self._channel = worker_end(self.received, self.lost)
         turns = Turns(loop)
@@ -188,8 +196,9 @@ class Worker:
         return bool(runtime.connections or runtime.tunnels or any(one.pending for pair in self._listeners for one in pair))
 
 
-def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int) -> int:
-    """Be a worker, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+def run_worker(inheritance: Inheritance, slot: int, line: socket.socket, supervisor: int) -> int:
+    """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+    inheritance.sids.region = slot
     # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
     gc.freeze()
     signal.set_wakeup_fd(-1)

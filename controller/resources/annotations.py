@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.resources.balance import ANNOTATIONS as BALANCE
+from controller.resources.balance import NOTHING, Balance, read_balance
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
 from controller.resources.problems import Reason
 
@@ -91,6 +93,7 @@ class IngressPolicy:
     """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
     fault: str = ""
     """Not empty: a guard was asked for that we do not have; the routes answer 500."""
+    balance: Balance = NOTHING
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -127,6 +130,7 @@ def instead_of(name: str) -> str:
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
     ssl_redirect, force, timeouts, fault = True, False, dict[str, float](), ""
+    balance: list[tuple[str, str]] = []
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
@@ -140,12 +144,15 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 reader.wrong(field, f"{shown(value)} was found, {TIMEOUT_HINT}", Reason.UNSUPPORTED_VALUE)
             else:
                 timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
+        elif key.startswith(OURS) and key.removeprefix(OURS) in BALANCE:
+            balance.append((key.removeprefix(OURS), value))
         elif key.startswith(OURS):
             if key.removeprefix(OURS).startswith(_OUR_GUARDS):
                 fault = fault or f"{key} is not supported"
                 reader.wrong(field, f"{key.removeprefix(OURS)} {_GUARD}", Reason.UNSUPPORTED_VALUE)
                 continue
-            known = ", ".join(["sluice.dev/ssl-redirect", *(f"sluice.dev/timeouts-{name}" for name in TIMEOUTS)])
+            names = ["ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), *BALANCE]
+            known = ", ".join(OURS + name for name in names)
             reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
@@ -154,7 +161,7 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault)
+    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault, read_balance(reader, balance))
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

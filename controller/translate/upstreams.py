@@ -111,6 +111,7 @@ def translate_upstream(
             return Upstream((), tls), (name,)
         return Upstream((Endpoint(name, port.port),), tls), ()
     found: dict[tuple[str, int], bool] = {}
+    pods: dict[str, str] = {}
     for one in slices:
         numbers = [number for name, number in one.ports if name == port.name]
         for endpoint in one.endpoints:
@@ -118,9 +119,11 @@ def translate_upstream(
                 for number in numbers:
                     for address in endpoint.addresses:
                         found[address, number] = found.get((address, number), False) or endpoint.ready
+                        if endpoint.pod:
+                            pods[address] = max(endpoint.pod, pods.get(address, ""))
     refused = {address for address, _ in found if rules.refuses(address)}
     endpoints = tuple(
-        Endpoint(address, number, "ready" if ready else "draining")
+        Endpoint(address, number, "ready" if ready else "draining", pods.get(address, ""))
         for (address, number), ready in sorted(found.items())
         if address not in refused
     )

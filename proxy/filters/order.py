@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from proxy.filters.contract import Filter
 from proxy.filters.https_redirect import compile_https_redirect
-from proxy.model.policy import HttpsRedirect, Policy
+from proxy.filters.pod_target import compile_pod_target
+from proxy.filters.rewrite import compile_rewrite
+from proxy.model.policy import HttpsRedirect, PodTarget, Policy, Rewrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,8 @@ class FilterSettings:
 
 
 # The redirect comes first: nothing else of a request over plain HTTP is worth deciding on a host that is served over https.
-ORDER: tuple[type, ...] = (HttpsRedirect,)
+# Names and paths come last: whoever is refused must not learn which pods there are.
+ORDER: tuple[type, ...] = (HttpsRedirect, PodTarget, Rewrite)
 
 
 def compile_filters(policies: Iterable[Policy], settings: FilterSettings) -> tuple[Filter, ...]:
@@ -28,4 +31,8 @@ def compile_filters(policies: Iterable[Policy], settings: FilterSettings) -> tup
 def _compile(policy: Policy, settings: FilterSettings) -> Filter:
     if isinstance(policy, HttpsRedirect):
         return compile_https_redirect(settings.public_https_port)
+    if isinstance(policy, PodTarget):
+        return compile_pod_target(policy.after)
+    if isinstance(policy, Rewrite):
+        return compile_rewrite(policy.prefix, policy.matched, pod=policy.pod)
     raise TypeError(f"{type(policy).__name__} has no filter")

@@ -13,7 +13,8 @@ from proxy.model.policy import Policy
 from proxy.model.sensitive import Sensitive
 
 PathKind = Literal["exact", "prefix", "regex"]
-LoadBalancing = Literal["round-robin", "least-connections", "random2"]
+LoadBalancing = Literal["round-robin", "least-connections", "random2", "hash"]
+"""`hash`: by what the route's policy `HashOn` names."""
 Origin = Literal["wsroute", "ingress"]
 
 
@@ -93,6 +94,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     port: int
     state: Literal["ready", "draining"] = "ready"
     """Draining endpoints (serving and terminating) are used only while no endpoint is ready."""
+    pod: str = ""
+    """Name of the pod; empty: it is none, or not known."""
 
 
 class Upstream(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,6 +12,7 @@ from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.scratch import Scratch
 from proxy.shells import PlainShell, SecureShell
 from proxy.upstream.balance import Chooser
+from proxy.upstream.hashing import NO_KEY, first_of, seed_of
 from proxy.upstream.health import Health
 
 IDLE_SECONDS = 60.0
@@ -56,10 +57,13 @@ class EndpointPool:
         "_tls",
         "_wheel",
         "address",
+        "draining",
         "health",
         "in_flight",
+        "pod",
         "port",
         "retired",
+        "seed",
         "sockets",
         "stats",
     )
@@ -77,6 +81,10 @@ class EndpointPool:
         self.health = Health()
         self.address = endpoint.address
         self.port = endpoint.port
+        self.pod = endpoint.pod
+        self.draining = False
+        self.seed = seed_of(endpoint.address, endpoint.port)
+        """Its rank in hashing.py."""
         self.in_flight = 0
         self.sockets = 0
         self.retired = False
@@ -183,7 +191,7 @@ class EndpointPool:
 class LiveUpstream:
     """One upstream as it runs: its endpoints' pools and the state of its load balancing."""
 
-    __slots__ = ("_chooser", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats", "usable")
+    __slots__ = ("_chooser", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats", "usable", "version")
 
     def __init__(self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop) -> None:
         self.key = key
@@ -197,6 +205,8 @@ class LiveUpstream:
         self.usable: list[EndpointPool] = []
         """The ready ones that are not left out for failing."""
         self.draining: list[EndpointPool] = []
+        self.version = 0
+        """Grows with every change of the endpoints."""
 
     def may_lose(self, pool: EndpointPool) -> bool:
         """Tell whether a ready endpoint may be left out: at most half of them are at once."""
@@ -218,9 +228,11 @@ class LiveUpstream:
             pool = old.get(key)
             if pool is None:
                 pool = EndpointPool(self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop)
+            pool.pod, pool.draining = endpoint.pod, endpoint.state == "draining"
             pools[key] = pool
             (self.ready if endpoint.state == "ready" else self.draining).append(pool)
         self._pools = pools
+        self.version += 1
         for key, pool in old.items():
             if key not in pools:
                 pool.retire()
@@ -231,14 +243,19 @@ class LiveUpstream:
         for pool in self._pools.values():
             pool.retire()
 
-    def choose(self, policy: LoadBalancing, tried: Collection[EndpointPool] = ()) -> EndpointPool | None:
-        """Choose an endpoint that was not tried: a usable one, else any ready one, else a draining one; None: none is left."""
+    def choose(self, policy: LoadBalancing, tried: Collection[EndpointPool] = (), key: int = NO_KEY) -> EndpointPool | None:
+        """Choose an endpoint that was not tried: a usable one, else any ready one, else a draining one; None: none is left.
+
+        `key` chooses, where there is one (hashing.py).
+        """
         candidates = self.usable or self.ready or self.draining
         if tried:
             candidates = [pool for pool in candidates if pool not in tried] or [
                 pool for pool in self.ready or self.draining if pool not in tried
             ]
-        return self._chooser.choose(policy, candidates) if candidates else None
+        if not candidates:
+            return None
+        return self._chooser.choose(policy, candidates) if key == NO_KEY else first_of(key, candidates)
 
     @property
     def count(self) -> int:
@@ -247,14 +264,20 @@ class LiveUpstream:
 
 
 async def dial(
-    upstream: LiveUpstream, policy: LoadBalancing, timeout: float, first: EndpointPool | None = None
+    upstream: LiveUpstream,
+    policy: LoadBalancing,
+    timeout: float,
+    first: EndpointPool | None = None,
+    *,
+    key: int = NO_KEY,
+    only: bool = False,
 ) -> UpstreamConnection:
-    """Connect to an endpoint, one after the other within `timeout`; raises `UpstreamUnavailableError`."""
+    """Connect to an endpoint, one after the other within `timeout`, `only` to the first; raises `UpstreamUnavailableError`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     tried: list[EndpointPool] = []
     timed_out = False
-    pool = first or upstream.choose(policy)
+    pool = first or upstream.choose(policy, (), key)
     if pool is None:
         raise UpstreamUnavailableError(503)
     while pool is not None:
@@ -263,7 +286,7 @@ async def dial(
         if left <= 0:
             timed_out = True
             break
-        others = len(tried) < upstream.count
+        others = not only and len(tried) < upstream.count
         try:
             return await pool.connect(min(ATTEMPT_SECONDS, timeout / 3, left) if others else left)
         except TimeoutError:
@@ -274,5 +297,5 @@ async def dial(
                 raise UpstreamUnavailableError(503) from None
             timed_out = False
         pool.refused()
-        pool = upstream.choose(policy, tried)
+        pool = None if only else upstream.choose(policy, tried, key)
     raise UpstreamUnavailableError(504 if timed_out else 502)
