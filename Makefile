@@ -7,11 +7,7 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
-<<<<<<< HEAD
-.PHONY: help demo demo-check test fuzz soak bench docs wheel lint format lock clean
-=======
-.PHONY: help demo demo-check test fuzz soak bench wheel manifests lint format lock clean
->>>>>>> origin/main
+.PHONY: help demo demo-check test fuzz soak bench docs manifests wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +56,8 @@ docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the
 	$(BIN)/python tools/settings_table.py
 	$(BIN)/python tools/docs_wsroute.py
 	$(BIN)/python tools/annotations_table.py
+	$(BIN)/python tools/sizing_table.py
+	$(BIN)/python tools/rights_table.py
 
 wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
 	rm -rf build/lib* build/temp* dist
