@@ -10,10 +10,28 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from proxy.binding import BACKLOG
-from proxy.channel import Applied, Ask, Channel, Configure, Counted, Drain, Refused, Release, Serve, ToSupervisor, supervisor_end
+from proxy.channel import (
+    Applied,
+    Ask,
+    Channel,
+    Configure,
+    Counted,
+    Drain,
+    Drained,
+    DrainSockets,
+    Listed,
+    ListSockets,
+    Refused,
+    Release,
+    Serve,
+    ToSupervisor,
+    supervisor_end,
+)
+from proxy.inquiries import Inquiries, Inquiry
+from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Encoded, Report, encode_message, reply_between
 from proxy.sync import SyncError
 from proxy.totals import Totals
@@ -78,6 +96,7 @@ class Crew:
         self._end_by = 0.0
         self._asked = 0
         self._looked = self._loop.time()
+        self._inquiries = Inquiries()
 
     @property
     def alive(self) -> int:
@@ -138,6 +157,21 @@ class Crew:
                     await self._change()
         except TimeoutError:
             _log.warning("a worker did not send its counts within %g s", GATHER_SECONDS)
+
+    async def sockets(self) -> list[SocketRow]:
+        """Return the open sockets of all workers."""
+        return (await self._inquire(ListSockets)).rows
+
+    async def drain_sockets(self, order: DrainOrder) -> int:
+        """Have every worker close its sockets of an order; return how many."""
+        return (await self._inquire(lambda number: DrainSockets(number, order))).sockets
+
+    async def _inquire(self, question: Callable[[int], ListSockets | DrainSockets]) -> Inquiry:
+        connected = [worker for worker in self._workers.values() if worker.connected]
+        number = self._inquiries.begin(worker.pid for worker in connected)
+        for worker in connected:
+            worker.channel.send(question(number))
+        return await self._inquiries.end(number)
 
     async def drain(self, within: float) -> None:
         """Have every worker end; what is left after `within` seconds and a moment is killed."""
@@ -229,7 +263,7 @@ class Crew:
         if pid == 0:
             status = 70
             try:
-                status = run_worker(self._inheritance, slot, theirs, supervisor)
+                status = run_worker(self._inheritance, theirs, supervisor, slot)
             except BaseException:  # noqa: BLE001  nothing may climb into the parent's copy of the loop
                 traceback.print_exc()
             finally:
@@ -271,6 +305,8 @@ class Crew:
                 if self._workers.get(worker.slot) is not worker:
                     self._totals.worker_gone(worker.pid)  # its last words came behind the news of its end
                 worker.answered = max(worker.answered, number)
+            case Listed() | Drained():
+                self._inquiries.take(worker.pid, message)
         self._changed.set()
 
     def _lost(self, worker: _Worker) -> None:
@@ -284,6 +320,7 @@ class Crew:
         del self._workers[slot]
         self._totals.worker_gone(worker.pid)
         self._totals.workers = len(self._workers)
+        self._inquiries.gone(worker.pid)
         self._changed.set()
         if self._ending:
             return

@@ -127,6 +127,11 @@ class RouteStats:
         self._touched = True
         self.sockets[service] = self.sockets.get(service, 0) + 1
 
+    def ws_left(self, service: str) -> None:
+        """Count a socket elsewhere from now on: its route is gone, or another one serves it."""
+        self._touched = True
+        self.sockets[service] = self.sockets.get(service, 0) - 1
+
     def ws_closed(self, service: str, code: int, by: str, seconds: float) -> None:
         """Count a socket that is gone: its close code and who closed it (client, backend, proxy:CAUSE)."""
         self._touched = True

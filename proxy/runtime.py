@@ -30,6 +30,8 @@ from proxy.upstream.balance import Shares
 from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
 from proxy.upstream.sids import SidTable
+from proxy.websocket.closings import Closings
+from proxy.websocket.pacer import Pacer
 from proxy.websocket.tunnel import Tunnel
 
 NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
@@ -153,7 +155,9 @@ class Runtime:
         certificates: Certificates,
         public_https_port: int,
         sids: SidTable | None = None,
+        phase: float = 0.5,
     ) -> None:
+        """`phase`: this worker's, see `Pacer`."""
         self.loop = loop
         self.settings = settings
         self.stats = WorkerStats()
@@ -173,6 +177,7 @@ class Runtime:
         self.connections: set[OpenConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
+        self.closings = Closings(Pacer(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams)
         self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
         self._sids = sids or SidTable(1)
         self._filter_settings = FilterSettings(public_https_port)
@@ -264,6 +269,7 @@ class Runtime:
         for name in gone_upstreams:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
+        self.closings.review()
         gc.freeze()
 
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:

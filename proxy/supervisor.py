@@ -16,9 +16,11 @@ import msgspec
 
 from proxy.admin import AdminServer
 from proxy.binding import bind_all, spoken
+from proxy.commands import CommandServer
 from proxy.crew import Crew
 from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
+from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import CertificateEntry, Report, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.settings import Settings
 from proxy.sync import NOTHING, Held, Sync
@@ -76,6 +78,14 @@ class Supervisor:
         """Return every problem with a user's object."""
         return [msgspec.structs.asdict(problem) for problem in self._report.problems]
 
+    async def sockets(self) -> Sequence[SocketRow]:
+        """Return every open socket, those of a route together, the oldest first."""
+        return sorted(await self._crew.sockets(), key=lambda row: (row.route, -row.age))
+
+    async def drain_sockets(self, order: DrainOrder) -> int:
+        """Close the sockets that an order names, in every worker."""
+        return await self._crew.drain_sockets(order)
+
     async def run(self, admin: socket.socket, announcement: str) -> int:
         """Supervise until a signal ends it; return the exit status."""
         loop = asyncio.get_running_loop()
@@ -85,6 +95,9 @@ class Supervisor:
         self._crew.start()
         server = AdminServer(self, details_open=self._settings.admin_details)
         await server.start(admin)
+        commands = CommandServer(self, self._settings.admin_socket) if self._settings.admin_socket else None
+        if commands is not None:
+            await commands.start()
         print(announcement, flush=True)  # noqa: T201  the one line that programs read to learn the ports
         sync = loop.create_task(self._sync())
         try:
@@ -94,6 +107,8 @@ class Supervisor:
             sync.cancel()
             self._crew.kill()
             await asyncio.gather(sync, return_exceptions=True)
+            if commands is not None:
+                await commands.stop()
             await server.stop()
         return 1 if self._hurried.is_set() else 0
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from controller.resources.balance import ANNOTATIONS as BALANCE
 from controller.resources.balance import NOTHING, Balance, read_balance
+from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
+from controller.resources.closing import ANNOTATIONS as CLOSING
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
 from controller.resources.problems import Reason
 
@@ -90,10 +92,11 @@ class IngressPolicy:
     force_ssl_redirect: bool = False
     """Redirect in any case."""
     timeouts: tuple[tuple[str, float], ...] = ()
-    """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
+    """Timeouts that differ from the defaults: name (connect, handshake, response, idle, max_age) and seconds."""
     fault: str = ""
     """Not empty: a guard was asked for that we do not have; the routes answer 500."""
     balance: Balance = NOTHING
+    closing: Closing = UNWRITTEN
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -131,6 +134,7 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
     ssl_redirect, force, timeouts, fault = True, False, dict[str, float](), ""
     balance: list[tuple[str, str]] = []
+    closing = UNWRITTEN
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
@@ -146,12 +150,23 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
         elif key.startswith(OURS) and key.removeprefix(OURS) in BALANCE:
             balance.append((key.removeprefix(OURS), value))
+        elif key == OURS + "timeouts-max-age":
+            age = parse_age(value)
+            if age is None:
+                reader.wrong(field, f"{shown(value)} was found, {AGE_HINT}", Reason.UNSUPPORTED_VALUE)
+            else:
+                timeouts["max_age"] = age
+        elif key.startswith(OURS) and key.removeprefix(OURS) in CLOSING:
+            closing = read_closing(reader, field, key.removeprefix(OURS), value, closing)
         elif key.startswith(OURS):
             if key.removeprefix(OURS).startswith(_OUR_GUARDS):
                 fault = fault or f"{key} is not supported"
                 reader.wrong(field, f"{key.removeprefix(OURS)} {_GUARD}", Reason.UNSUPPORTED_VALUE)
                 continue
-            names = ["ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), *BALANCE]
+            names = (
+                *("ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), "timeouts-max-age"),
+                *(*CLOSING, *BALANCE),
+            )
             known = ", ".join(OURS + name for name in names)
             reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
@@ -161,7 +176,9 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault, read_balance(reader, balance))
+    return IngressPolicy(
+        ssl_redirect, force, tuple(sorted(timeouts.items())), fault, closing=closing, balance=read_balance(reader, balance)
+    )
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

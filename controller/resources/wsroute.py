@@ -7,6 +7,7 @@ from typing import Any, Literal
 import re2
 
 from controller.resources.balance import Balance, parse_balance
+from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, parse_closing
 from controller.resources.fields import (
     PATH_HINT,
     TIMEOUT_HINT,
@@ -47,6 +48,7 @@ class WsRule:
     timeouts: tuple[tuple[str, float], ...]
     """Timeouts that were written: name and seconds."""
     field: str
+    closing: Closing = UNWRITTEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,13 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
                 reader.wrong(f"{place}.timeouts.{name}", f"{shown(text)} was found, {TIMEOUT_HINT}")
             else:
                 timeouts.append((name, seconds))
+    age = (raw.get("timeouts") or {}).get("maxAge")
+    if age is not None:
+        seconds = parse_age(age)
+        if seconds is None:
+            reader.wrong(f"{place}.timeouts.maxAge", f"{shown(age)} was found, {AGE_HINT}")
+        else:
+            timeouts.append(("max_age", seconds))
     return WsRule(
         raw.get("name", str(number)),
         kind,
@@ -158,6 +167,7 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         parse_balance(reader, place, raw),
         tuple(timeouts),
         place,
+        parse_closing(reader, f"{place}.close", raw.get("close") or {}),
     )
 
 

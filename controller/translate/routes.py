@@ -9,6 +9,7 @@ from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.wsroute import WsRule, names_pods_by_host
 from controller.translate.policies.affinity import translate_affinity
+from controller.translate.policies.close import translate_close
 from controller.translate.policies.load_balancing import translate_hash_on, translate_load_balancing
 from controller.translate.policies.pods import translate_pods
 from controller.translate.policies.rewrite import translate_rewrite
@@ -75,6 +76,9 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         timeouts = translate_timeouts(rule.timeouts)
         if timeouts is not None:
             policies.append(timeouts)
+        close = translate_close(rule.closing)
+        if close is not None:
+            policies.append(close)
         path = _path(_KINDS[rule.kind], rule.path)
         policies += _placing(rule.balance, path, item.ref, item.uid, pods_by_host=names_pods_by_host(item.hosts))
         targets = [
@@ -109,7 +113,8 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     """
     problems: list[Problem] = []
     routes: list[Route] = []
-    timeouts = translate_timeouts(item.policy.timeouts)
+    wanted = (translate_timeouts(item.policy.timeouts), translate_close(item.policy.closing))
+    policies = tuple(policy for policy in wanted if policy is not None)
     balance = item.policy.balance
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
@@ -127,7 +132,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
                 path=path,
                 websocket=Target(http.shares, translate_load_balancing(balance.policy, websocket=True)),
                 http=http,
-                policies=(*(() if timeouts is None else (timeouts,)), *placing),
+                policies=(*policies, *placing),
                 fallback=fallback,
                 fault=item.policy.fault,
             )

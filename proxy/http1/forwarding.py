@@ -170,6 +170,7 @@ class Forwarding(Sending):
         if self._placed is not None:
             head += self._placed.answered(101, head, pool)
         tunnel.start(head + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
+        runtime.closings.opened(tunnel, self.route)
 
     def _begin_answer(self, facts: ResponseFacts, rest: bytes) -> None:
         request, side = self.request, self._side

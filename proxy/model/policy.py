@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+CloseMode = Literal["keep", "drain", "now"]
+
 
 class Timeouts(msgspec.Struct, frozen=True, tag="timeouts", omit_defaults=True):
     """Time limits of one route, in seconds. The defaults are the API's (spec/wsroute.md)."""
@@ -19,6 +21,8 @@ class Timeouts(msgspec.Struct, frozen=True, tag="timeouts", omit_defaults=True):
     """From the request sent to the head of the answer."""
     idle: float = 3600.0
     """Without an application byte in either direction of a socket; silence of a streaming backend."""
+    max_age: float = 0.0
+    """Of a socket, give or take a tenth; 0: no limit."""
 
 
 class HttpsRedirect(msgspec.Struct, frozen=True, tag="https-redirect", omit_defaults=True):
@@ -69,4 +73,29 @@ class EngineIoAffinity(msgspec.Struct, frozen=True, tag="engine-io-affinity", om
     """Ids of one scope are one another's; the namespace."""
 
 
-Policy = Timeouts | HttpsRedirect | HashOn | PodTarget | Rewrite | CookieAffinity | EngineIoAffinity
+class Drain(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How sockets are closed: spread evenly, oldest first, each with this code and reason to both sides."""
+
+    over: float = 30.0
+    """Seconds."""
+    code: int = 1012
+    reason: str = "service restart"
+    """At most 123 bytes of UTF-8 (RFC 6455, 5.5)."""
+
+
+class Close(msgspec.Struct, frozen=True, tag="close", omit_defaults=True):
+    """What becomes of open sockets when what they were opened with goes away. The defaults are the API's (spec/wsroute.md)."""
+
+    on_route_removed: CloseMode = "drain"
+    """The object, the rule, or the socket's backend in the rule is gone."""
+    on_endpoint_terminating: CloseMode = "drain"
+    """The socket's endpoint terminates, or left its Service."""
+    on_policy_changed: CloseMode = "drain"
+    """A guard of the route is another one."""
+    drain: Drain = Drain()
+
+
+Policy = Timeouts | HttpsRedirect | Close | HashOn | PodTarget | Rewrite | CookieAffinity | EngineIoAffinity
+
+GUARDS: tuple[type, ...] = ()
+"""Policies that decide who may open a socket: `Close.on_policy_changed` is about these."""

@@ -191,7 +191,20 @@ class EndpointPool:
 class LiveUpstream:
     """One upstream as it runs: its endpoints' pools and the state of its load balancing."""
 
-    __slots__ = ("_chooser", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats", "usable", "version")
+    __slots__ = (
+        "_chooser",
+        "_loop",
+        "_pools",
+        "_scratch",
+        "_wheel",
+        "draining",
+        "endpoints",
+        "key",
+        "ready",
+        "stats",
+        "usable",
+        "version",
+    )
 
     def __init__(self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop) -> None:
         self.key = key
@@ -207,6 +220,8 @@ class LiveUpstream:
         self.draining: list[EndpointPool] = []
         self.version = 0
         """Grows with every change of the endpoints."""
+        self.endpoints: dict[tuple[str, int], Endpoint] = {}
+        """All of them by address and port, as the configuration has them."""
 
     def may_lose(self, pool: EndpointPool) -> bool:
         """Tell whether a ready endpoint may be left out: at most half of them are at once."""
@@ -223,14 +238,18 @@ class LiveUpstream:
         old: Mapping[PoolKey, EndpointPool] = self._pools
         pools: dict[PoolKey, EndpointPool] = {}
         self.ready, self.draining = [], []
+        self.endpoints = {(endpoint.address, endpoint.port): endpoint for endpoint in upstream.endpoints}
         for endpoint in upstream.endpoints:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
             if pool is None:
                 pool = EndpointPool(self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop)
-            pool.pod, pool.draining = endpoint.pod, endpoint.state == "draining"
+            pool.pod, pool.draining = endpoint.pod, endpoint.state != "ready"
             pools[key] = pool
-            (self.ready if endpoint.state == "ready" else self.draining).append(pool)
+            if endpoint.state == "ready":
+                self.ready.append(pool)
+            elif endpoint.state == "draining":
+                self.draining.append(pool)
         self._pools = pools
         self.version += 1
         for key, pool in old.items():

@@ -46,6 +46,19 @@ class Account:
         self._ended = ended
         self._counted = (0, 0, 0, 0)
 
+    @property
+    def facts(self) -> Facts:
+        """Which socket it is."""
+        return self._facts
+
+    def move(self, stats: RouteStats) -> None:
+        """Count on another route from now on, or on what belongs to no route."""
+        facts = self._facts
+        self.settle()
+        facts.stats.ws_left(facts.service)
+        stats.ws_opened(facts.service)
+        self._facts = Facts(facts.request, stats, facts.service, facts.endpoint, facts.opened)
+
     def open(self) -> None:
         """Count the socket as open."""
         facts = self._facts

@@ -61,6 +61,7 @@ async def worker() -> AsyncIterator[Told]:
     made = Told(
         asyncio.get_running_loop(),
         Inheritance(Settings(), make_context(self_signed(time.time())), (Slot(http, https),), *ports, SidTable(1)),
+        0,
     )
     yield made
     made._runtime.wheel.close()
