@@ -294,9 +294,14 @@ class Runtime:
                 # so that no request falls through to a less protected route.
                 self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"
                 route = _rejected(route)
-        return ActiveRoute(
-            route, self.stats.route(route.id), compile_filters(route.policies, self._filter_settings), self.upstreams
-        )
+        filters: tuple[Filter, ...] = ()
+        try:
+            filters = compile_filters(route.policies, self._filter_settings)
+        except ValueError as error:
+            # A guard that cannot be carried out is not left out: its route answers 500.
+            self.rejected[route.id] = f"policies: {error}"
+            route = msgspec.structs.replace(route, fault="a policy of the route does not compile")
+        return ActiveRoute(route, self.stats.route(route.id), filters, self.upstreams)
 
 
 def _rejected(route: Route) -> Route:

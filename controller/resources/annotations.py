@@ -5,10 +5,11 @@ reported by name with what to do instead, because an annotation that is silently
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
+from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
 from controller.resources.problems import Reason
 
 OURS = "sluice.dev/"
@@ -30,8 +31,8 @@ _KNOWN = """
     upstream-hash-by upstream-hash-by-subset upstream-hash-by-subset-size load-balance auth-url auth-signin
     auth-method auth-response-headers auth-always-set-cookie auth-cache-key auth-cache-duration auth-type
     auth-secret auth-secret-type auth-realm enable-cors cors-allow-origin cors-allow-methods cors-allow-headers
-    cors-expose-headers cors-allow-credentials cors-max-age whitelist-source-range allowlist-source-range
-    denylist-source-range limit-rps limit-rpm limit-burst-multiplier limit-connections limit-rate limit-rate-after
+    cors-expose-headers cors-allow-credentials cors-max-age
+    limit-rps limit-rpm limit-burst-multiplier limit-connections limit-rate limit-rate-after
     limit-whitelist limit-allowlist canary canary-by-header canary-by-header-value canary-by-header-pattern
     canary-by-cookie canary-weight canary-weight-total app-root permanent-redirect permanent-redirect-code
     temporal-redirect temporal-redirect-code from-to-www-redirect custom-http-errors default-backend
@@ -73,10 +74,10 @@ INSTEAD: Mapping[str, str] = (
 )
 """Keys of ingress-nginx that are not read, each with the rest of a sentence about it that begins with the key."""
 
-_GUARDS = ("auth-", "limit-", "whitelist-", "allowlist-", "denylist-", "enable-modsecurity", "enable-owasp", "satisfy")
+_GUARDS = ("auth-", "limit-", "enable-modsecurity", "enable-owasp", "satisfy")
 """Beginnings of keys that protect: a route that asks for one of them is not served without it."""
-_OUR_GUARDS = ("auth", "limits", "origins", "allow-cidrs", "deny-cidrs")
-"""The same of ours: guards of the API (spec/wsroute.md) that do not work yet."""
+_OUR_GUARDS = ("auth", "limits", "origins", "allow-cidr", "deny-cidr")
+"""The same of ours: guards of the API (spec/wsroute.md) that do not work yet, and what may be meant for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ class IngressPolicy:
     timeouts: tuple[tuple[str, float], ...] = ()
     """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
     fault: str = ""
-    """Not empty: a guard was asked for that we do not have; the routes answer 500."""
+    """Not empty: a guard was asked for that we do not have or cannot read; the routes answer 500."""
+    guards: Guards = field(default_factory=Guards)
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -126,7 +128,8 @@ def instead_of(name: str) -> str:
 
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
-    ssl_redirect, force, timeouts, fault = True, False, dict[str, float](), ""
+    ssl_redirect, force, timeouts = True, False, dict[str, float]()
+    guards, fault = read_guards(reader, annotations)
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
@@ -140,12 +143,19 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 reader.wrong(field, f"{shown(value)} was found, {TIMEOUT_HINT}", Reason.UNSUPPORTED_VALUE)
             else:
                 timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
+        elif key in GUARD_ANNOTATIONS:
+            continue
         elif key.startswith(OURS):
             if key.removeprefix(OURS).startswith(_OUR_GUARDS):
                 fault = fault or f"{key} is not supported"
                 reader.wrong(field, f"{key.removeprefix(OURS)} {_GUARD}", Reason.UNSUPPORTED_VALUE)
                 continue
-            known = ", ".join(["sluice.dev/ssl-redirect", *(f"sluice.dev/timeouts-{name}" for name in TIMEOUTS)])
+            known = ", ".join(
+                [
+                    *("sluice.dev/ssl-redirect", *(f"sluice.dev/timeouts-{name}" for name in TIMEOUTS)),
+                    *sorted(key for key in GUARD_ANNOTATIONS if key.startswith(OURS)),
+                ]
+            )
             reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
@@ -154,7 +164,7 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault)
+    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault, guards)
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

@@ -18,13 +18,14 @@ from controller.resources.fields import (
     read_generation,
     shown,
 )
+from controller.resources.guards import Guards, parse_guards
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Malformed, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.schema import validate, with_defaults
 
 Policy = Literal["RoundRobin", "LeastConnections", "Random2"]
-GUARDS = ("auth", "limits", "origins", "allowCIDRs", "denyCIDRs")
+GUARDS = ("auth", "limits")
 """In the schema from the first day, refused until they work: without them a route would be less protected than written."""
 TIMEOUTS = ("connect", "handshake", "response", "idle")
 
@@ -45,6 +46,7 @@ class WsRule:
     load_balancing: Policy | None
     timeouts: tuple[tuple[str, float], ...]
     """Timeouts that were written: name and seconds."""
+    guards: Guards
     field: str
 
 
@@ -141,6 +143,7 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         _parse_backends(raw, "http", place),
         (raw.get("loadBalancing") or {}).get("policy"),
         tuple(timeouts),
+        parse_guards(reader, place, raw),
         place,
     )
 

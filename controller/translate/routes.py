@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterable
 
 from controller.resources import Ingress, WsRoute
+from controller.resources.guards import Guards
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
 from controller.resources.wsroute import WsRule
+from controller.translate.policies.client_addresses import translate_client_addresses
 from controller.translate.policies.load_balancing import translate_load_balancing
+from controller.translate.policies.origins import translate_origins
 from controller.translate.policies.timeouts import translate_timeouts
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
 from proxy.model.policy import HttpsRedirect, Policy
@@ -41,6 +44,10 @@ def _path(kind: PathKind, value: str) -> Path:
     return Path(kind, (value.rstrip("/") or "/") if kind == "prefix" else value)
 
 
+def _guards(guards: Guards) -> Iterable[Policy]:
+    return (policy for policy in (translate_client_addresses(guards), translate_origins(guards)) if policy is not None)
+
+
 def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
     """Make the routes of a WsRoute, one for each rule."""
     problems: list[Problem] = []
@@ -59,6 +66,7 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         timeouts = translate_timeouts(rule.timeouts)
         if timeouts is not None:
             policies.append(timeouts)
+        policies += _guards(rule.guards)
         targets = [
             None
             if backends is None
@@ -92,6 +100,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     problems: list[Problem] = []
     routes: list[Route] = []
     timeouts = translate_timeouts(item.policy.timeouts)
+    policies = (*(() if timeouts is None else (timeouts,)), *_guards(item.policy.guards))
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
         http = _target((backend,), translate_load_balancing(None, websocket=False), resolve, problems)
@@ -107,7 +116,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
                 path=path,
                 websocket=Target(http.shares, translate_load_balancing(None, websocket=True)),
                 http=http,
-                policies=() if timeouts is None else (timeouts,),
+                policies=policies,
                 fallback=fallback,
                 fault=item.policy.fault,
             )

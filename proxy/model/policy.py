@@ -23,4 +23,19 @@ class HttpsRedirect(msgspec.Struct, frozen=True, tag="https-redirect", omit_defa
     """Answer plain HTTP with 308 to https, upgrades too, except under `/.well-known/acme-challenge/`."""
 
 
-Policy = Timeouts | HttpsRedirect
+class ClientAddresses(msgspec.Struct, frozen=True, tag="client-addresses", omit_defaults=True):
+    """Networks, as CIDRs, whose clients are served, and those whose clients are not; others get 403."""
+
+    allow: tuple[str, ...] = ()
+    """Empty: every network."""
+    deny: tuple[str, ...] = ()
+    """These win."""
+
+
+class AllowedOrigins(msgspec.Struct, frozen=True, tag="origins"):
+    """Upgrades with another Origin, or with none, get 403. An origin is exact, or has `*` for the first label of its host."""
+
+    allowed: tuple[str, ...]
+
+
+Policy = Timeouts | HttpsRedirect | ClientAddresses | AllowedOrigins
