@@ -7,11 +7,7 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
-<<<<<<< HEAD
-.PHONY: help demo demo-check test fuzz soak bench docs wheel lint format lock clean
-=======
-.PHONY: help demo demo-check test fuzz soak bench wheel manifests lint format lock clean
->>>>>>> origin/main
+.PHONY: help demo demo-check test fuzz soak bench docs manifests wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import click
 
-from controller.cli import standalone
+from controller.cli import controller_command, standalone
 from proxy.__main__ import main as proxy_main
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 START, END = "<!-- settings -->\n", "<!-- /settings -->\n"
 
 
-def rows(program: str, command: click.Command) -> list[str]:
-    """Return a row for each setting of a program."""
+def rows(program: str, command: click.Command, but: click.Command | None = None) -> list[str]:
+    """Return a row for each setting of a program, but for those of another one."""
     found = []
+    known = {option.name for option in but.params} if but is not None else set()
     for option in command.params:
-        if isinstance(option, click.Option) and option.help and not option.hidden and option.name not in ("help", "version"):
+        if option.name not in known and isinstance(option, click.Option) and option.help and not option.hidden and option.name not in ("help", "version"):
             flag = "/".join([*option.opts, *option.secondary_opts])
             default = option.show_default if isinstance(option.show_default, str) else option.default
             shown = (
@@ -30,7 +31,8 @@ def rows(program: str, command: click.Command) -> list[str]:
 def table() -> str:
     """Return the whole table."""
     head = ["| flag | variable | default | program | meaning |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows("sluice", standalone), *rows("sluice-proxy", proxy_main)]) + "\n"
+    found = [*rows("sluice", standalone), *rows("sluice controller", controller_command, standalone), *rows("sluice-proxy", proxy_main)]
+    return "\n".join([*head, *found]) + "\n"
 
 
 def with_table(text: str) -> str:

@@ -120,7 +120,8 @@ def all_that_is_said() -> str:
 def test_every_reason_has_a_case() -> None:
     said = all_that_is_said()
 
-    assert [reason for reason in Reason if f": {reason}: " not in said] == []
+    # What keeps a kind from being watched is said by the source (tests/cluster/test_faults.py), not by a translation.
+    assert [reason for reason in Reason if not reason.startswith("Kind") and f": {reason}: " not in said] == []
 
 
 def test_every_message_of_the_code_has_a_case() -> None:

@@ -136,7 +136,34 @@ async def test_peer_of_another_user_is_refused(tmp_path: Path, monkeypatch: pyte
     async with serving(tmp_path / "control.sock", hub) as session:
         monkeypatch.setattr(server, "_peer_uid", lambda _request: os.getuid() + 4711)
         async with session.post("http://proxy/v1/sync", data=encode_message(SyncRequest())) as response:
-            assert (response.status, await response.text()) == (403, "This socket is for the proxy of the same user.\n")
+            assert (response.status, await response.text()) == (
+                403,
+                "This socket is for the proxy of the same user, or of the user that --proxy-uid names.\n",
+            )
+
+
+async def test_proxy_of_the_user_that_is_named_is_served_and_the_socket_is_the_groups_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub()
+    hub.publish(config(1), REPORT)
+    path = tmp_path / "control.sock"
+    peers = server.Peers()
+    runner = await server.serve(hub, path, proxy_uid=os.getuid() + 4711, peers=peers)
+    try:
+        assert path.stat().st_mode & 0o777 == 0o660
+        monkeypatch.setattr(server, "_peer_uid", lambda _request: os.getuid() + 4711)
+        connector = aiohttp.UnixConnector(path=str(path))
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
+            async with session.post("http://proxy/v1/sync", data=encode_message(SyncRequest())) as response:
+                assert response.status == 200
+            assert peers.arrived.is_set()
+            assert peers.count == 1
+        async with asyncio.timeout(5):
+            while peers.count:
+                await asyncio.sleep(0)
+    finally:
+        await runner.cleanup()
 
 
 async def test_uid_of_the_peer_is_the_kernels_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
