@@ -229,7 +229,7 @@ class Crew:
         if pid == 0:
             status = 70
             try:
-                status = run_worker(self._inheritance, theirs, supervisor)
+                status = run_worker(self._inheritance, slot, theirs, supervisor)
             except BaseException:  # noqa: BLE001  nothing may climb into the parent's copy of the loop
                 traceback.print_exc()
             finally:
@@ -282,6 +282,7 @@ class Crew:
     def _died(self, worker: _Worker, status: int) -> None:
         slot = worker.slot
         del self._workers[slot]
+        self._inheritance.counts.wipe(slot)
         self._totals.worker_gone(worker.pid)
         self._totals.workers = len(self._workers)
         self._changed.set()

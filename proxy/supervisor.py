@@ -16,6 +16,7 @@ import msgspec
 
 from proxy.admin import AdminServer
 from proxy.binding import bind_all, spoken
+from proxy.counts import Counts
 from proxy.crew import Crew
 from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
@@ -193,6 +194,7 @@ def supervise(settings: Settings) -> int:
         slots=tuple(Slot(*pair) for pair in zip(http, https, strict=True)),
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,
+        counts=Counts(settings.workers),
     )
     announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
     return asyncio.run(_run(settings, inheritance, admin, announcement))

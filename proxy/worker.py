@@ -21,6 +21,7 @@ import uvloop
 
 from proxy.accesslog import AccessLog
 from proxy.channel import Applied, Ask, Configure, Counted, Drain, Refused, Release, Serve, ToWorker, worker_end
+from proxy.counts import Counts
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
 from proxy.model.wire import SyncReply, WireError, decode_entry, decode_reply
@@ -63,6 +64,8 @@ class Inheritance:
     http_port: int
     """The ports that clients see."""
     https_port: int
+    counts: Counts
+    """What limits and load balancing count, over all workers."""
 
 
 class Worker:
@@ -79,7 +82,12 @@ class Worker:
         self._store = CertificateStore(strict_sni=settings.strict_sni)
         inheritance.base.sni_callback = self._store.choose
         self._runtime = Runtime(
-            loop, settings, accesslog=self._log, certificates=self._store, public_https_port=inheritance.https_port
+            loop,
+            settings,
+            accesslog=self._log,
+            certificates=self._store,
+            public_https_port=inheritance.https_port,
+            counts=inheritance.counts,
         )
         self._channel = worker_end(self.received, self.lost)
         turns = Turns(loop)
@@ -188,8 +196,9 @@ class Worker:
         return bool(runtime.connections or runtime.tunnels or any(one.pending for pair in self._listeners for one in pair))
 
 
-def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int) -> int:
-    """Be a worker, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+def run_worker(inheritance: Inheritance, slot: int, line: socket.socket, supervisor: int) -> int:
+    """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+    inheritance.counts.become(slot)
     # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
     gc.freeze()
     signal.set_wakeup_fd(-1)
@@ -199,7 +208,7 @@ def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int) -
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     listening = [sock.fileno() for slot in inheritance.slots for sock in (slot.http, slot.https)]
-    _close_all_but({0, 1, 2, line.fileno(), *listening})
+    _close_all_but({0, 1, 2, line.fileno(), inheritance.counts.descriptor, *listening})
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:

@@ -140,11 +140,16 @@ class Sending:
             self._dial(pool)
 
     def _take_pool(self, pool: EndpointPool | None) -> None:
+        # An upgrade has a seat, which `Hold` gives back.
         if self._pool is not None:
             self._pool.in_flight -= 1
+            if not self.request.upgrade:
+                self._pool.tally.end()
         self._pool = pool
         if pool is not None:
             pool.in_flight += 1
+            if not self.request.upgrade:
+                pool.tally.begin()
 
     def _dial(self, pool: EndpointPool | None) -> None:
         if self.wants_body and len(self._early) > EARLY_LIMIT:
@@ -153,7 +158,8 @@ class Sending:
 
     async def _connect(self, pool: EndpointPool | None) -> None:
         try:
-            connection = await dial(self._upstream, self._policy, self._timeouts.connect, pool)
+            hold = self.request.hold if self.request.upgrade else None
+            connection = await dial(self._upstream, self._policy, self._timeouts.connect, pool, hold=hold, limit=self.route.seats)
         except UpstreamUnavailableError as error:
             self._dialling = None
             self._fail(error.status)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable
 
+from proxy.counts import Hold
 from proxy.deadlines import Deadline
 from proxy.exchange import Answer, Client, Request
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
@@ -16,7 +17,7 @@ from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, witho
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
 from proxy.leftover import unsent
-from proxy.runtime import NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
+from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
 from proxy.shells import NOWHERE
 
 BUFFER_LIMIT = 64 * 1024
@@ -43,6 +44,7 @@ class ServerConnection:
         "closing",
         "deadline",
         "forwarding",
+        "hold",
         "lost",
         "paused",
         "runtime",
@@ -58,6 +60,8 @@ class ServerConnection:
         self.write = self._not_connected
         self.buffer = b""
         self.forwarding: Forwarding | None = None
+        self.hold: Hold | None = None
+        """What the request under way counts for."""
         self.closing = False
         """The connection ends after the answer under way."""
         self.lost = False
@@ -228,6 +232,7 @@ class ServerConnection:
             self.answer(NO_CONTENT, request, None, body_follows=facts.length != NO_BODY)
             return
         decided = runtime.handle(request)
+        self.hold = request.hold
         if isinstance(decided, Answer):
             self.answer(decided, request, None, body_follows=facts.length != NO_BODY)
             return
@@ -258,9 +263,16 @@ class ServerConnection:
         if target is None or upstream is None:
             self.answer(UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
             return
-        pool = upstream.choose(target.policy)
+        if request.upgrade:
+            hold = self.hold
+            if hold is None:
+                hold = self.hold = request.hold = Hold(self.runtime.counts)
+            pool = upstream.seat(target.policy, route.seats, hold)
+        else:
+            pool = upstream.choose(target.policy)
         if pool is None:
-            self.answer(NO_ENDPOINTS, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
+            refusal = ENDPOINTS_FULL if request.upgrade and upstream.count else NO_ENDPOINTS
+            self.answer(refusal, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
             return
         forwarding = Forwarding(self, request, route, upstream, target.policy, facts, forward)
         self.forwarding = forwarding
@@ -302,6 +314,7 @@ class ServerConnection:
         """Take note that the request under way is answered; go on with the next, or end."""
         self.forwarding = None
         self.served = True
+        self._give_back()
         if self.closing or self.runtime.draining:
             self._end()
             return
@@ -309,6 +322,11 @@ class ServerConnection:
         self.resume()
         if self.buffer and not self._busy:
             self.proceed()
+
+    def _give_back(self) -> None:
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            hold.release()
 
     def _end(self) -> None:
         """Close when what was written has arrived; a peer that does not take it is cut."""
@@ -366,6 +384,7 @@ class ServerConnection:
         """Let go of the connection: a tunnel has taken it."""
         self.runtime.wheel.drop(self.deadline)
         self.forwarding = None
+        self.hold = None
         self.lost = True
         self.transport, self.write = NOWHERE, NOWHERE.write
         self.runtime.connections.discard(self)
@@ -381,6 +400,7 @@ class ServerConnection:
             self._filtering.cancel()
         if self.forwarding is not None:
             self.forwarding.client_lost()
+        self._give_back()
         self.transport, self.write = NOWHERE, NOWHERE.write
 
     def half_closed(self) -> bool:

@@ -38,4 +38,37 @@ class AllowedOrigins(msgspec.Struct, frozen=True, tag="origins"):
     allowed: tuple[str, ...]
 
 
-Policy = Timeouts | HttpsRedirect | ClientAddresses | AllowedOrigins
+class Connections(msgspec.Struct, frozen=True, tag="connections", omit_defaults=True):
+    """How many sockets may be open, handshakes under way among them, over all workers of the pod. 0: any number."""
+
+    total: int = 0
+    """Over it: 503."""
+    per_client: int = 0
+    """By the client's address; over it: `status`."""
+    per_endpoint: int = 0
+    """By endpoint, whichever route its sockets came by. A full one is skipped; where all are, 503."""
+    requests: bool = False
+    """Ordinary requests count while they are under way, too."""
+    status: int = 429
+    scope: str = ""
+    """What counts together: routes with the same text; empty: each route by itself."""
+    exempt: tuple[str, ...] = ()
+    """CIDRs of clients to which `per_client` does not apply."""
+
+
+class Rate(msgspec.Struct, frozen=True, tag="rate", omit_defaults=True):
+    """How fast each client address may come: a bucket of `burst` tokens that fills with `rate` per second."""
+
+    kind: str
+    """Tells the rates of one route apart."""
+    rate: float
+    burst: int
+    upgrades_only: bool = True
+    status: int = 429
+    scope: str = ""
+    """What counts together: routes with the same text; empty: each route by itself."""
+    exempt: tuple[str, ...] = ()
+    """CIDRs of clients to which it does not apply."""
+
+
+Policy = Timeouts | HttpsRedirect | ClientAddresses | AllowedOrigins | Connections | Rate

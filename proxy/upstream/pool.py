@@ -5,6 +5,7 @@ import errno
 import ssl
 from collections.abc import Collection, Mapping
 
+from proxy.counts import Counts, Hold
 from proxy.deadlines import Deadline, Wheel
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
@@ -62,6 +63,7 @@ class EndpointPool:
         "retired",
         "sockets",
         "stats",
+        "tally",
     )
 
     def __init__(
@@ -72,7 +74,10 @@ class EndpointPool:
         wheel: Wheel,
         scratch: Scratch,
         loop: asyncio.AbstractEventLoop,
+        counts: Counts,
     ) -> None:
+        self.tally = counts.tally(counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode()))
+        self.tally.pin()
         self._owner = owner
         self.health = Health()
         self.address = endpoint.address
@@ -91,8 +96,8 @@ class EndpointPool:
 
     @property
     def load(self) -> int:
-        """Requests in flight and open sockets."""
-        return self.in_flight + self.sockets
+        """Requests in flight and open sockets, of all workers."""
+        return self.tally.load
 
     def take(self) -> UpstreamConnection | None:
         """Return the connection that was idle for the shortest time; None: there is none."""
@@ -132,6 +137,8 @@ class EndpointPool:
 
     def retire(self) -> None:
         """Let nothing new go to an endpoint that is gone; what is under way ends as it would."""
+        if not self.retired:
+            self.tally.unpin()
         self.retired = True
         self._wheel.drop(self._reaper)
         self._wheel.drop(self._return)
@@ -183,10 +190,13 @@ class EndpointPool:
 class LiveUpstream:
     """One upstream as it runs: its endpoints' pools and the state of its load balancing."""
 
-    __slots__ = ("_chooser", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats", "usable")
+    __slots__ = ("_chooser", "_counts", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats", "usable")
 
-    def __init__(self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop, counts: Counts
+    ) -> None:
         self.key = key
+        self._counts = counts
         self.stats = stats
         self._wheel = wheel
         self._scratch = scratch
@@ -217,7 +227,9 @@ class LiveUpstream:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
             if pool is None:
-                pool = EndpointPool(self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop)
+                pool = EndpointPool(
+                    self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop, self._counts
+                )
             pools[key] = pool
             (self.ready if endpoint.state == "ready" else self.draining).append(pool)
         self._pools = pools
@@ -240,6 +252,23 @@ class LiveUpstream:
             ]
         return self._chooser.choose(policy, candidates) if candidates else None
 
+    def seat(self, policy: LoadBalancing, limit: int, hold: Hold, tried: Collection[EndpointPool] = ()) -> EndpointPool | None:
+        """Choose an endpoint for an upgrade, as `choose`, and have it count there instead of where it did before.
+
+        Endpoints with `limit` sockets and handshakes, of all workers, are left out; 0: no limit.
+        """
+        hold.leave()
+        if limit:
+            tried = [*tried, *(pool for pool in (*self.ready, *self.draining) if pool.tally.seats >= limit)]
+        while True:
+            pool = self.choose(policy, tried)
+            if pool is None:
+                return None
+            if pool.tally.sit(limit):
+                hold.seat = pool.tally
+                return pool
+            tried = [*tried, pool]  # another worker was faster
+
     @property
     def count(self) -> int:
         """How many endpoints could be tried."""
@@ -247,14 +276,23 @@ class LiveUpstream:
 
 
 async def dial(
-    upstream: LiveUpstream, policy: LoadBalancing, timeout: float, first: EndpointPool | None = None
+    upstream: LiveUpstream,
+    policy: LoadBalancing,
+    timeout: float,
+    first: EndpointPool | None = None,
+    *,
+    hold: Hold | None = None,
+    limit: int = 0,
 ) -> UpstreamConnection:
-    """Connect to an endpoint, one after the other within `timeout`; raises `UpstreamUnavailableError`."""
+    """Connect to an endpoint, one after the other within `timeout`; raises `UpstreamUnavailableError`.
+
+    An upgrade takes its seat along in `hold`, where there are less than `limit`.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     tried: list[EndpointPool] = []
     timed_out = False
-    pool = first or upstream.choose(policy)
+    pool = first or (upstream.choose(policy) if hold is None else upstream.seat(policy, limit, hold))
     if pool is None:
         raise UpstreamUnavailableError(503)
     while pool is not None:
@@ -274,5 +312,5 @@ async def dial(
                 raise UpstreamUnavailableError(503) from None
             timed_out = False
         pool.refused()
-        pool = upstream.choose(policy, tried)
+        pool = upstream.choose(policy, tried) if hold is None else upstream.seat(policy, limit, hold, tried)
     raise UpstreamUnavailableError(504 if timed_out else 502)

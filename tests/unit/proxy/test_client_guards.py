@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.counts import Counts
 from proxy.exchange import Client, Request
 from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.order import FilterSettings, compile_filters
@@ -144,12 +145,12 @@ def test_origin_of_an_ordinary_request_is_not_looked_at() -> None:
 @pytest.mark.parametrize("policy", [ClientAddresses(allow=("10.0.0.0/33",)), ClientAddresses(deny=("",)), AllowedOrigins(("x",))])
 def test_guard_that_cannot_be_read_does_not_compile(policy: ClientAddresses | AllowedOrigins) -> None:
     with pytest.raises(ValueError, match=r"no origin|does not appear|not permitted"):
-        compile_filters([policy], FilterSettings(443))
+        compile_filters([policy], FilterSettings(443, Counts(1)))
 
 
 def test_filters_stand_in_the_order_of_the_table() -> None:
     policies = [AllowedOrigins(("https://a.test",)), Timeouts(), ClientAddresses(deny=("192.0.2.1/32",)), HttpsRedirect()]
-    filters = compile_filters(policies, FilterSettings(443))
+    filters = compile_filters(policies, FilterSettings(443, Counts(1)))
     said = request("192.0.2.1", "https://evil.test")
     answers = [getattr(one(said), "message", None) for one in filters]
 
