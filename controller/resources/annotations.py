@@ -10,6 +10,7 @@ from typing import Any
 
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
 from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
+from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
 from controller.resources.problems import Reason
 
 OURS = "sluice.dev/"
@@ -32,8 +33,7 @@ _KNOWN = """
     auth-method auth-response-headers auth-always-set-cookie auth-cache-key auth-cache-duration auth-type
     auth-secret auth-secret-type auth-realm enable-cors cors-allow-origin cors-allow-methods cors-allow-headers
     cors-expose-headers cors-allow-credentials cors-max-age
-    limit-rps limit-rpm limit-burst-multiplier limit-connections limit-rate limit-rate-after
-    limit-whitelist limit-allowlist canary canary-by-header canary-by-header-value canary-by-header-pattern
+    limit-rate limit-rate-after canary canary-by-header canary-by-header-value canary-by-header-pattern
     canary-by-cookie canary-weight canary-weight-total app-root permanent-redirect permanent-redirect-code
     temporal-redirect temporal-redirect-code from-to-www-redirect custom-http-errors default-backend
     upstream-vhost x-forwarded-prefix connection-proxy-header custom-headers proxy-next-upstream
@@ -93,6 +93,7 @@ class IngressPolicy:
     fault: str = ""
     """Not empty: a guard was asked for that we do not have or cannot read; the routes answer 500."""
     guards: Guards = field(default_factory=Guards)
+    limits: Limits = field(default_factory=Limits)
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -130,6 +131,8 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
     ssl_redirect, force, timeouts = True, False, dict[str, float]()
     guards, fault = read_guards(reader, annotations)
+    limits, unreadable = read_limits(reader, annotations)
+    fault = fault or unreadable
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
@@ -143,7 +146,7 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 reader.wrong(field, f"{shown(value)} was found, {TIMEOUT_HINT}", Reason.UNSUPPORTED_VALUE)
             else:
                 timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
-        elif key in GUARD_ANNOTATIONS:
+        elif key in GUARD_ANNOTATIONS or key in LIMIT_ANNOTATIONS:
             continue
         elif key.startswith(OURS):
             if key.removeprefix(OURS).startswith(_OUR_GUARDS):
@@ -153,7 +156,7 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             known = ", ".join(
                 [
                     *("sluice.dev/ssl-redirect", *(f"sluice.dev/timeouts-{name}" for name in TIMEOUTS)),
-                    *sorted(key for key in GUARD_ANNOTATIONS if key.startswith(OURS)),
+                    *sorted(key for key in GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS if key.startswith(OURS)),
                 ]
             )
             reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
@@ -164,7 +167,7 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault, guards)
+    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault, guards, limits)
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

@@ -8,6 +8,7 @@ from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
 from controller.resources.wsroute import WsRule
 from controller.translate.policies.client_addresses import translate_client_addresses
+from controller.translate.policies.limits import translate_limits
 from controller.translate.policies.load_balancing import translate_load_balancing
 from controller.translate.policies.origins import translate_origins
 from controller.translate.policies.timeouts import translate_timeouts
@@ -66,7 +67,7 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         timeouts = translate_timeouts(rule.timeouts)
         if timeouts is not None:
             policies.append(timeouts)
-        policies += _guards(rule.guards)
+        policies += (*_guards(rule.guards), *translate_limits(rule.limits, ""))
         targets = [
             None
             if backends is None
@@ -100,7 +101,11 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     problems: list[Problem] = []
     routes: list[Route] = []
     timeouts = translate_timeouts(item.policy.timeouts)
-    policies = (*(() if timeouts is None else (timeouts,)), *_guards(item.policy.guards))
+    policies = (
+        *(() if timeouts is None else (timeouts,)),
+        *_guards(item.policy.guards),
+        *translate_limits(item.policy.limits, f"ingress/{item.ref.path}"),
+    )
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
         http = _target((backend,), translate_load_balancing(None, websocket=False), resolve, problems)
