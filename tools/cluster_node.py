@@ -158,11 +158,15 @@ class Node:
         self._context = ssl.create_default_context(cafile=str(state / "ca.crt"))
 
     def get(self, path: str) -> Any:
-        """Return what the API server has at a path, as the administrator sees it; raises `OSError`."""
+        """Return what the API server has at a path, as the administrator sees it; raises `OSError`, of which `HTTPError` is one."""
         request = urllib.request.Request(f"https://{self.address}:{cluster_config.API_PORT}{path}")
         request.add_header("Authorization", f"Bearer {self._token}")
-        with urllib.request.urlopen(request, timeout=10, context=self._context) as answer:  # noqa: S310 - https
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=self._context) as answer:  # noqa: S310 - https
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
 
     def in_network(self, command: Sequence[str]) -> list[str]:
         """Return a command line that runs a program of this machine in the node's network; signals reach the program itself."""

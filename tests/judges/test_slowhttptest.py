@@ -1,6 +1,7 @@
 """slowhttptest against the real proxy: others are served all along, and nothing of the attack stays."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ ATTACKS = {
     "slow body": ("-B", "-i", "1", "-s", "8192", "-x", "10", "-t", "POST"),
     "slow read": ("-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "32", "-k", "3"),
 }
+
+
+def connections(metrics: str) -> float:
+    """How many connections to the plain port are open."""
+    found = re.search(r'^sluice_connections\{listener="http"\} (\S+)$', metrics, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 @pytest.fixture
@@ -40,22 +47,30 @@ async def test_f1_f2_attack_holds_up_nobody_and_leaves_nothing(hub: Hub, tmp_pat
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        served = 0
+        served = pressed = 0
         loop = asyncio.get_running_loop()
-        while attack.returncode is None:
-            start = loop.time()
-            answer = await get(one.http, host="127.0.0.1", seconds=5)
-            assert answer.startswith(b"HTTP/1.1 200 ")
-            assert loop.time() - start < 1.0
-            served += 1
-            try:
-                await asyncio.wait_for(attack.wait(), 0.1)
-            except TimeoutError:
-                continue
+        async with asyncio.timeout(40):
+            while True:
+                start = loop.time()
+                answer = await get(one.http, host="127.0.0.1", seconds=5)
+                took = loop.time() - start
+                health, _ = await one.ask("/healthz")
+                held = connections((await one.ask("/metrics"))[1])
+                if attack.returncode is not None:
+                    break  # what was just served may have been served after the attack
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert (health, took < 1.0) == (200, True)
+                served += 1
+                pressed += held > CONNECTIONS / 3
+                try:
+                    await asyncio.wait_for(attack.wait(), 0.1)
+                except TimeoutError:
+                    continue
         async with asyncio.timeout(15):
             # Connections to the backend may be kept; the attacker's must all be gone.
-            while 'sluice_connections{listener="http"} 0.0' not in (await one.ask("/metrics"))[1]:
+            while connections((await one.ask("/metrics"))[1]):
                 await asyncio.sleep(0.05)
 
-        assert served > SECONDS
+        # Served while the tool ran, and while it held its connections.
+        assert (served > SECONDS, pressed > SECONDS, attack.returncode) == (True, True, 0)
         assert one.workers() == [worker]

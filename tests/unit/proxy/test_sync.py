@@ -234,7 +234,7 @@ async def test_sync_waits_for_a_controller_that_comes_later(tmp_path: Path) -> N
     assert first == SyncRequest()
 
 
-async def test_sync_socket_of_another_user_is_not_asked(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_j4_sync_socket_of_another_user_is_not_asked(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may own it; so the check is seen with both our own and root's id away."""
     asked = asyncio.Event()
 
