@@ -318,9 +318,9 @@ class Runtime:
         filters: tuple[Filter, ...] = ()
         try:
             filters = compile_filters(route.policies, self._filter_settings, route.id)
-        except ValueError as error:
+        except ValueError as wrong:
             # A guard that cannot be carried out is not left out: its route answers 500.
-            self.rejected[route.id] = f"policies: {error}"
+            self.rejected[route.id] = f"policies: {wrong}"
             route = msgspec.structs.replace(route, fault="a policy of the route does not compile")
         return ActiveRoute(route, self.stats.route(route.id), filters, self.upstreams)
 
