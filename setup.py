@@ -9,6 +9,7 @@ from pathlib import Path
 from setuptools import setup
 
 NATIVE = (
+    "proxy/counts.py",
     "proxy/deadlines.py",
     "proxy/exchange.py",
     "proxy/http1/answers.py",

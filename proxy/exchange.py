@@ -5,6 +5,8 @@ What filters, routing and logs need to know of a request lives here; how it was 
 
 from dataclasses import dataclass
 
+from proxy.counts import Hold
+
 
 class Client:
     """One accepted connection, as far as its requests need to know it."""
@@ -48,6 +50,7 @@ class Request:
         "address",
         "authority",
         "client",
+        "hold",
         "host",
         "id",
         "lines",
@@ -98,6 +101,8 @@ class Request:
         """X-Request-ID of this request."""
         self.address = client.peer
         """The client's address: the peer, or what a trusted proxy says."""
+        self.hold: Hold | None = None
+        """What it counts for, where anything is limited; every upgrade has one from the choice of its endpoint on."""
         self._lowered: dict[str, list[str]] | None = None
 
     def values(self, name: str) -> list[str]:

@@ -17,6 +17,7 @@ import msgspec
 from proxy.admin import AdminServer
 from proxy.binding import bind_all, spoken
 from proxy.commands import CommandServer
+from proxy.counts import Counts
 from proxy.crew import Crew
 from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
@@ -210,6 +211,7 @@ def supervise(settings: Settings) -> int:
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,
         sids=SidTable(settings.workers),
+        counts=Counts(settings.workers),
     )
     announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
     return asyncio.run(_run(settings, inheritance, admin, announcement))

@@ -21,13 +21,17 @@ from controller.resources.fields import (
     read_uid,
     shown,
 )
+from controller.resources.guards import Guards, parse_guards
 from controller.resources.ingress import BackendRef
+from controller.resources.limits import Limits, parse_limits
 from controller.resources.problems import Malformed, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.schema import validate, with_defaults
 
-GUARDS = ("auth", "limits", "origins", "allowCIDRs", "denyCIDRs")
+GUARDS = ("auth",)
 """In the schema from the first day, refused until they work: without them a route would be less protected than written."""
+LATER_LIMITS = ("messageBytes", "messages")
+"""The same within `limits`."""
 TIMEOUTS = ("connect", "handshake", "response", "idle")
 
 
@@ -47,6 +51,8 @@ class WsRule:
     balance: Balance
     timeouts: tuple[tuple[str, float], ...]
     """Timeouts that were written: name and seconds."""
+    guards: Guards
+    limits: Limits
     field: str
     closing: Closing = UNWRITTEN
 
@@ -130,6 +136,13 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
                 "is not supported yet, and a route is not served without it; remove it to be served.",
                 Reason.UNSUPPORTED_VALUE,
             )
+    for limit in LATER_LIMITS:
+        if limit in (raw.get("limits") or {}):
+            reader.wrong(
+                f"{place}.limits.{limit}",
+                "is not supported yet, and a route is not served without it; remove it to be served.",
+                Reason.UNSUPPORTED_VALUE,
+            )
     if "websocket" not in raw and "http" not in raw:
         reader.wrong(place, "neither websocket nor http was found, at least one of them would be accepted.")
     path = raw["path"]
@@ -166,6 +179,8 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         _parse_backends(raw, "http", place),
         parse_balance(reader, place, raw),
         tuple(timeouts),
+        parse_guards(reader, place, raw),
+        parse_limits(reader, f"{place}.limits", raw.get("limits")),
         place,
         parse_closing(reader, f"{place}.close", raw.get("close") or {}),
     )

@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterable
 
 from controller.resources import Ingress, WsRoute
 from controller.resources.balance import Balance
+from controller.resources.guards import Guards
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.wsroute import WsRule, names_pods_by_host
 from controller.translate.policies.affinity import translate_affinity
+from controller.translate.policies.client_addresses import translate_client_addresses
 from controller.translate.policies.close import translate_close
+from controller.translate.policies.limits import translate_limits
 from controller.translate.policies.load_balancing import translate_hash_on, translate_load_balancing
+from controller.translate.policies.origins import translate_origins
 from controller.translate.policies.pods import translate_pods
 from controller.translate.policies.rewrite import translate_rewrite
 from controller.translate.policies.timeouts import translate_timeouts
@@ -58,6 +62,10 @@ def _placing(balance: Balance, path: Path, owner: ObjectRef, uid: str, *, pods_b
     return [policy for policy in made if policy is not None]
 
 
+def _guards(guards: Guards) -> Iterable[Policy]:
+    return (policy for policy in (translate_client_addresses(guards), translate_origins(guards)) if policy is not None)
+
+
 def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
     """Make the routes of a WsRoute, one for each rule."""
     problems: list[Problem] = []
@@ -76,6 +84,7 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         timeouts = translate_timeouts(rule.timeouts)
         if timeouts is not None:
             policies.append(timeouts)
+        policies += (*_guards(rule.guards), *translate_limits(rule.limits, ""))
         close = translate_close(rule.closing)
         if close is not None:
             policies.append(close)
@@ -114,7 +123,11 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     problems: list[Problem] = []
     routes: list[Route] = []
     wanted = (translate_timeouts(item.policy.timeouts), translate_close(item.policy.closing))
-    policies = tuple(policy for policy in wanted if policy is not None)
+    policies = (
+        *(policy for policy in wanted if policy is not None),
+        *_guards(item.policy.guards),
+        *translate_limits(item.policy.limits, f"ingress/{item.ref.path}"),
+    )
     balance = item.policy.balance
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:

@@ -149,8 +149,11 @@ class Forwarding(Sending):
         early, client = side.buffer, side.transport
         side.release()
         runtime, listener, service = side.runtime, side.client.listener, self._upstream.stats
+        hold = self.request.hold
 
         def ended() -> None:
+            if hold is not None:
+                hold.release()
             runtime.stats.connection_closed(listener)
             service.connections -= 1
 

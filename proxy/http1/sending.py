@@ -146,11 +146,16 @@ class Sending:
             self._dial(pool)
 
     def _take_pool(self, pool: EndpointPool | None) -> None:
+        # An upgrade has a seat, which `Hold` gives back.
         if self._pool is not None:
             self._pool.in_flight -= 1
+            if not self.request.upgrade:
+                self._pool.tally.end()
         self._pool = pool
         if pool is not None:
             pool.in_flight += 1
+            if not self.request.upgrade:
+                pool.tally.begin()
 
     def _dial(self, pool: EndpointPool | None) -> None:
         if self.wants_body and len(self._early) > EARLY_LIMIT:
@@ -161,9 +166,19 @@ class Sending:
         placed = self._placed
         key, only = (NO_KEY, False) if placed is None else (placed.key, placed.only)
         if placed is not None and pool is None:
-            pool = placed.pool
+            pool = self._pool or placed.pool
         try:
-            connection = await dial(self._upstream, self._policy, self._timeouts.connect, pool, key=key, only=only)
+            hold = self.request.hold if self.request.upgrade else None
+            connection = await dial(
+                self._upstream,
+                self._policy,
+                self._timeouts.connect,
+                pool,
+                hold=hold,
+                limit=self.route.seats,
+                key=key,
+                only=only,
+            )
         except UpstreamUnavailableError as error:
             self._dialling = None
             self._fail(error.status)

@@ -10,6 +10,10 @@ from proxy.upstream.hashing import mix
 _SHARES = 0x15A4E35
 """The choice of a share is independent of the one of an endpoint."""
 
+MOST_COMPARED = 64
+"""Endpoints among which the least loaded is looked for. Of more, each choice looks at the next so many: to read what all workers
+have open takes about 0.4 us each."""
+
 
 class Loaded(Protocol):
     """An endpoint as far as its load is concerned."""
@@ -42,13 +46,16 @@ class Chooser:
         self._turn += 1
         if policy == "round-robin":
             return endpoints[self._turn % count]
-        # Ties go round, so that idle endpoints share what comes.
-        start = self._turn % count
+        # Ties go round, so that idle endpoints share what comes; so do the stretches of many, one further in each round.
+        rounds = -(-count // MOST_COMPARED)
+        start = (self._turn // rounds + self._turn % rounds * MOST_COMPARED) % count
         best = endpoints[start]
-        for step in range(1, count):
+        least = best.load
+        for step in range(1, min(count, MOST_COMPARED)):
             candidate = endpoints[(start + step) % count]
-            if candidate.load < best.load:
-                best = candidate
+            load = candidate.load
+            if load < least:
+                best, least = candidate, load
         return best
 
 

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
+from proxy.counts import Hold
 from proxy.deadlines import Wheel
 from proxy.exchange import Answer, Request
 from proxy.model.config import LoadBalancing
@@ -162,6 +163,15 @@ class Placed:
         """No other endpoint will do."""
         self.learning = False
         """The body of the answer is to be shown to `watch`."""
+
+    def seat(self, limit: int, hold: Hold) -> EndpointPool | None:
+        """Have an upgrade count on its endpoint, or where that has `limit` sockets already, on another; None: there is no room."""
+        hold.leave()
+        pool = self.pool
+        if pool is None or pool.tally.sit(limit):
+            hold.seat = pool.tally if pool is not None else None
+            return pool
+        return None if self.only else self.upstream.seat(self.policy, limit, hold, (pool,), self.key)
 
     def remember(self, request: Request, given: str, *, learning: bool) -> None:
         """Keep what the answer depends on: the cookie that came, whether a session id is expected."""

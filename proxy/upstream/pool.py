@@ -5,6 +5,7 @@ import errno
 import ssl
 from collections.abc import Collection, Mapping
 
+from proxy.counts import Counts, Hold
 from proxy.deadlines import Deadline, Wheel
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
@@ -66,6 +67,7 @@ class EndpointPool:
         "seed",
         "sockets",
         "stats",
+        "tally",
     )
 
     def __init__(
@@ -76,7 +78,10 @@ class EndpointPool:
         wheel: Wheel,
         scratch: Scratch,
         loop: asyncio.AbstractEventLoop,
+        counts: Counts,
     ) -> None:
+        self.tally = counts.tally(counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode()))
+        self.tally.pin()
         self._owner = owner
         self.health = Health()
         self.address = endpoint.address
@@ -99,8 +104,8 @@ class EndpointPool:
 
     @property
     def load(self) -> int:
-        """Requests in flight and open sockets."""
-        return self.in_flight + self.sockets
+        """Requests in flight and open sockets, of all workers."""
+        return self.tally.load
 
     def take(self) -> UpstreamConnection | None:
         """Return the connection that was idle for the shortest time; None: there is none."""
@@ -140,6 +145,8 @@ class EndpointPool:
 
     def retire(self) -> None:
         """Let nothing new go to an endpoint that is gone; what is under way ends as it would."""
+        if not self.retired:
+            self.tally.unpin()
         self.retired = True
         self._wheel.drop(self._reaper)
         self._wheel.drop(self._return)
@@ -193,6 +200,7 @@ class LiveUpstream:
 
     __slots__ = (
         "_chooser",
+        "_counts",
         "_loop",
         "_pools",
         "_scratch",
@@ -206,8 +214,11 @@ class LiveUpstream:
         "version",
     )
 
-    def __init__(self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop, counts: Counts
+    ) -> None:
         self.key = key
+        self._counts = counts
         self.stats = stats
         self._wheel = wheel
         self._scratch = scratch
@@ -243,7 +254,9 @@ class LiveUpstream:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
             if pool is None:
-                pool = EndpointPool(self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop)
+                pool = EndpointPool(
+                    self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop, self._counts
+                )
             pool.pod, pool.draining = endpoint.pod, endpoint.state != "ready"
             pools[key] = pool
             if endpoint.state == "ready":
@@ -276,6 +289,25 @@ class LiveUpstream:
             return None
         return self._chooser.choose(policy, candidates) if key == NO_KEY else first_of(key, candidates)
 
+    def seat(
+        self, policy: LoadBalancing, limit: int, hold: Hold, tried: Collection[EndpointPool] = (), key: int = NO_KEY
+    ) -> EndpointPool | None:
+        """Choose an endpoint for an upgrade, as `choose`, and have it count there instead of where it did before.
+
+        Endpoints with `limit` sockets and handshakes, of all workers, are left out; 0: no limit.
+        """
+        hold.leave()
+        if limit:
+            tried = [*tried, *(pool for pool in (*self.ready, *self.draining) if pool.tally.seats >= limit)]
+        while True:
+            pool = self.choose(policy, tried, key)
+            if pool is None:
+                return None
+            if pool.tally.sit(limit):
+                hold.seat = pool.tally
+                return pool
+            tried = [*tried, pool]  # another worker was faster
+
     @property
     def count(self) -> int:
         """How many endpoints could be tried."""
@@ -288,15 +320,20 @@ async def dial(
     timeout: float,
     first: EndpointPool | None = None,
     *,
+    hold: Hold | None = None,
+    limit: int = 0,
     key: int = NO_KEY,
     only: bool = False,
 ) -> UpstreamConnection:
-    """Connect to an endpoint, one after the other within `timeout`, `only` to the first; raises `UpstreamUnavailableError`."""
+    """Connect to an endpoint, one after the other within `timeout`, `only` to the first; raises `UpstreamUnavailableError`.
+
+    An upgrade takes its seat along in `hold`, where there are less than `limit`.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     tried: list[EndpointPool] = []
     timed_out = False
-    pool = first or upstream.choose(policy, (), key)
+    pool = first or (upstream.choose(policy, (), key) if hold is None else upstream.seat(policy, limit, hold, (), key))
     if pool is None:
         raise UpstreamUnavailableError(503)
     while pool is not None:
@@ -316,5 +353,7 @@ async def dial(
                 raise UpstreamUnavailableError(503) from None
             timed_out = False
         pool.refused()
-        pool = None if only else upstream.choose(policy, tried, key)
+        if only:
+            break
+        pool = upstream.choose(policy, tried, key) if hold is None else upstream.seat(policy, limit, hold, tried, key)
     raise UpstreamUnavailableError(504 if timed_out else 502)
