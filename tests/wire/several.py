@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-from wire.harness import WAIT, Backend, Peer, Proxy
+from wire.harness import Backend, Peer, Proxy
 
 from proxy.model.config import Endpoint, LoadBalancing, Path, ProxyConfig, Route, Share, Target, Upstream
 from proxy.model.policy import Policy
@@ -109,8 +109,8 @@ async def get(proxy: Proxy, target: str = "/", *fields: str, host: str = "a.test
     return status, found, body.decode()
 
 
-async def upgrade(proxy: Proxy, target: str = "/", *fields: str, host: str = "a.test") -> tuple[int, dict[str, str]]:
-    """Ask for a WebSocket; return status and fields of the answer, and end it."""
+async def held(proxy: Proxy, target: str = "/", *fields: str, host: str = "a.test") -> tuple[Peer, list[str]]:
+    """Ask for a WebSocket; return the connection, and the lines of the answer's head."""
     client = await proxy.client()
     lines = (
         f"GET {target} HTTP/1.1",
@@ -123,8 +123,12 @@ async def upgrade(proxy: Proxy, target: str = "/", *fields: str, host: str = "a.
         "\r\n",
     )
     await client.sends("\r\n".join(lines).encode())
-    async with asyncio.timeout(WAIT):
-        found = (await client.head()).decode().split("\r\n")
+    return client, (await client.head()).decode().split("\r\n")
+
+
+async def upgrade(proxy: Proxy, target: str = "/", *fields: str, host: str = "a.test") -> tuple[int, dict[str, str]]:
+    """Ask for a WebSocket; return status and fields of the answer, and end it."""
+    client, found = await held(proxy, target, *fields, host=host)
     client.resets()
     return int(found[0].split()[1]), {
         name.lower(): value.strip() for name, _, value in (line.partition(":") for line in found[1:-2])

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 from wire.harness import proxying
-from wire.several import KEY, at, backends, get, serving, upgrade
+from wire.several import KEY, at, backends, get, held, serving, upgrade
 
 from proxy.model.config import Endpoint, Path
-from proxy.model.policy import HashOn, PodTarget, Rewrite
+from proxy.model.policy import Connections, HashOn, PodTarget, Rewrite
 
 
 @pytest.mark.parametrize(
@@ -192,3 +192,26 @@ async def test_thousand_pods_are_named_without_a_route_for_each() -> None:
 
     assert found == [101, 404]
     assert entries == (1, 1001)
+
+
+async def test_pod_that_is_full_is_503_and_no_other_is_asked() -> None:
+    async with proxying() as proxy, backends(2) as two:
+        policies = (PodTarget("/ws"), Connections(per_endpoint=1))
+        proxy.serves(serving(*pods(*(one.port for one in two)), policies=policies, path=Path("prefix", "/ws")))
+        _, first = await held(proxy, "/ws/room-1")
+        second, _ = await upgrade(proxy, "/ws/room-1")
+        other, _ = await upgrade(proxy, "/ws/room-0")
+
+    assert first[0].startswith("HTTP/1.1 101 ")
+    assert (second, other) == (503, 101)
+
+
+async def test_hashed_upgrade_skips_an_endpoint_that_is_full() -> None:
+    async with proxying() as proxy, backends(2) as two:
+        policies = (HashOn("header", "x-user"), Connections(per_endpoint=1))
+        proxy.serves(serving(*(at(one.port) for one in two), policies=policies, balancing="hash"))
+        heads = [(await held(proxy, "/", "X-User: a"))[1] for _ in range(2)]
+        third, _ = await upgrade(proxy, "/", "X-User: a")
+
+    assert {line for lines in heads for line in lines if "X-Number" in line} == {"X-Number: 0", "X-Number: 1"}
+    assert third == 503
