@@ -323,6 +323,7 @@ class Crew:
     def _died(self, worker: _Worker, status: int) -> None:
         slot = worker.slot
         del self._workers[slot]
+        self._inheritance.counts.wipe(slot)
         self._totals.worker_gone(worker.pid)
         self._totals.workers = len(self._workers)
         self._inquiries.gone(worker.pid)

@@ -88,6 +88,10 @@ class Settings:
     keepalive_timeout: float = 75.0
     tls_handshake_timeout: float = 10.0
     log_level: LogLevel = "info"
+    max_connections: int = 0
+    """Open WebSockets of all routes and workers; 0: any number."""
+    max_connections_per_client: int = 0
+    """The same of one client's address."""
     controller_uid: int | None = None
     """User who may own the control socket, beside our own and root; None: nobody else."""
 
@@ -163,6 +167,13 @@ _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] =
     _option("--forwarded/--no-forwarded", bool, False, "Send the Forwarded field (RFC 7239) to backends too."),
     _option("--strict-sni/--no-strict-sni", bool, False, "Refuse TLS server names that have no certificate."),
     _option("--min-body-rate", click.IntRange(0), 240, "Bytes per second that a request body must keep after 30 s; 0: no limit."),
+    _option(
+        "--max-connections",
+        click.IntRange(0),
+        0,
+        "WebSockets that may be open in this pod; above it 503. 0: as many as can be had.",
+    ),
+    _option("--max-connections-per-client", click.IntRange(0), 0, "The same for each client address; above it 429. 0: no limit."),
     _option("--access-log", click.Choice(["off", "text", "json"]), "off", "Lines for answers and WebSockets, on stdout."),
     _option("--header-timeout", DURATION, "15s", "How long a connection may take to its first complete head."),
     _option("--keepalive-timeout", DURATION, "75s", "How long a kept-alive connection may wait for its next request."),

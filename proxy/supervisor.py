@@ -17,6 +17,7 @@ import msgspec
 from proxy.admin import AdminServer
 from proxy.binding import bind_all, spoken
 from proxy.commands import CommandServer
+from proxy.counts import Counts
 from proxy.crew import Crew
 from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
@@ -26,6 +27,7 @@ from proxy.settings import Settings
 from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
 from proxy.totals import Totals
+from proxy.upstream.sids import SidTable
 from proxy.worker import Inheritance, Slot
 
 GRACE_MARGIN = 1.0
@@ -208,6 +210,8 @@ def supervise(settings: Settings) -> int:
         slots=tuple(Slot(*pair) for pair in zip(http, https, strict=True)),
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,
+        sids=SidTable(settings.workers),
+        counts=Counts(settings.workers),
     )
     announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
     return asyncio.run(_run(settings, inheritance, admin, announcement))

@@ -35,6 +35,7 @@ from proxy.channel import (
     ToWorker,
     worker_end,
 )
+from proxy.counts import Counts
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
 from proxy.model.policy import Drain as DrainPolicy
@@ -42,6 +43,7 @@ from proxy.model.wire import SyncReply, WireError, decode_entry, decode_reply
 from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.tls.store import CertificateStore
+from proxy.upstream.sids import SidTable
 from proxy.websocket.listing import describe
 from proxy.websocket.tunnel import Tunnel
 
@@ -82,6 +84,10 @@ class Inheritance:
     http_port: int
     """The ports that clients see."""
     https_port: int
+    counts: Counts
+    """What limits and load balancing count, over all workers."""
+    sids: SidTable
+    """Sessions of Engine.IO, known to all workers."""
 
 
 class Worker:
@@ -103,6 +109,8 @@ class Worker:
             accesslog=self._log,
             certificates=self._store,
             public_https_port=inheritance.https_port,
+            counts=inheritance.counts,
+            sids=inheritance.sids,
             phase=(slot + 0.5) / len(inheritance.slots),
         )
         self._channel = worker_end(self.received, self.lost)
@@ -221,6 +229,8 @@ class Worker:
 
 def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, slot: int) -> int:
     """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+    inheritance.counts.become(slot)
+    inheritance.sids.region = slot
     # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
     gc.freeze()
     signal.set_wakeup_fd(-1)
@@ -230,7 +240,7 @@ def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, s
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     listening = [sock.fileno() for slot in inheritance.slots for sock in (slot.http, slot.https)]
-    _close_all_but({0, 1, 2, line.fileno(), *listening})
+    _close_all_but({0, 1, 2, line.fileno(), inheritance.counts.descriptor, *listening})
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:

@@ -113,6 +113,7 @@ def translate_upstream(
             return Upstream((), tls), (name,)
         return Upstream((Endpoint(name, port.port),), tls), ()
     found: dict[tuple[str, int], EndpointState] = {}
+    pods: dict[str, str] = {}
     for one in slices:
         numbers = [number for name, number in one.ports if name == port.name]
         for endpoint in one.endpoints:
@@ -120,9 +121,13 @@ def translate_upstream(
             for number in numbers:
                 for address in endpoint.addresses:
                     found[address, number] = min(found.get((address, number), state), state, key=_BEST_FIRST.index)
+                    if endpoint.pod:
+                        pods[address] = max(endpoint.pod, pods.get(address, ""))
     refused = {address for (address, _), state in found.items() if state in _USABLE and rules.refuses(address)}
     endpoints = tuple(
-        Endpoint(address, number, state) for (address, number), state in sorted(found.items()) if not rules.refuses(address)
+        Endpoint(address, number, state, pod=pods.get(address, ""))
+        for (address, number), state in sorted(found.items())
+        if not rules.refuses(address)
     )
     return Upstream(endpoints, tls), tuple(sorted(refused))
 

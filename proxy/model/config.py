@@ -13,7 +13,8 @@ from proxy.model.policy import Policy
 from proxy.model.sensitive import Sensitive
 
 PathKind = Literal["exact", "prefix", "regex"]
-LoadBalancing = Literal["round-robin", "least-connections", "random2"]
+LoadBalancing = Literal["round-robin", "least-connections", "random2", "hash"]
+"""`hash`: by what the route's policy `HashOn` names."""
 Origin = Literal["wsroute", "ingress"]
 EndpointState = Literal["ready", "draining", "stopping", "unready"]
 
@@ -97,6 +98,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     and not serving any more) or unready never are. What an unready one has open stays open."""
     deadline: float = 0.0
     """Unix time at which a terminating endpoint is killed; 0: unknown."""
+    pod: str = ""
+    """Name of the pod; empty: it is none, or not known."""
 
 
 class Upstream(msgspec.Struct, frozen=True, omit_defaults=True):
