@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import msgspec
+import uvloop
 import yaml
 
 from controller.commands import CommandError, fetch_sockets, order_drain, table
@@ -77,7 +78,8 @@ def controller_command(**values: Any) -> None:
     settings = Settings(**{name: value for name, value in values.items() if name not in names})
     cluster = ClusterSettings(**{name: value for name, value in values.items() if name in names})
     _log_to_stderr(settings)
-    sys.exit(asyncio.run(run_controller(settings, cluster)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(run_controller(settings, cluster)))
 
 
 def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:

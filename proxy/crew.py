@@ -91,6 +91,7 @@ class Crew:
         """Slot without a worker to the slot whose worker accepts there."""
         self._changed = asyncio.Event()
         self._target: Encoded | None = None
+        self._said = Report()
         self._serving = False
         self._ending = False
         self._end_by = 0.0
@@ -128,8 +129,12 @@ class Crew:
         """Every worker has had a first complete configuration, and somebody accepts."""
         return self._serving and bool(self._workers)
 
-    async def configure(self, target: Encoded) -> Mapping[str, str]:
-        """Put a configuration in place in every worker, then serve; returns the rejected routes, raises `SyncError`."""
+    async def configure(self, target: Encoded, report: Report) -> Mapping[str, str]:
+        """Put a configuration in place in every worker, then serve; returns the rejected routes, raises `SyncError`.
+
+        Of what is said about the configuration, workers are told why routes went away.
+        """
+        self._said = Report(classless=report.classless)
         before, self._target = self._target, target
         for worker in self._workers.values():
             worker.refused = ""
@@ -239,7 +244,7 @@ class Crew:
     def _give(self, worker: _Worker) -> None:
         target = self._target
         if target is not None and worker.connected and worker.sent is not target:
-            worker.channel.send(Configure(encode_message(reply_between(worker.sent, target, Report()))))
+            worker.channel.send(Configure(encode_message(reply_between(worker.sent, target, self._said))))
             worker.sent = target
 
     def _serve(self) -> None:

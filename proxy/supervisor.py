@@ -144,7 +144,7 @@ class Supervisor:
             await asyncio.sleep(SYNC_RESTART)
 
     async def _apply(self, held: Held, report: Report) -> Mapping[str, str]:
-        rejected = await self._crew.configure(held.encoded)
+        rejected = await self._crew.configure(held.encoded, report)
         self._held = held
         totals = self._totals
         totals.applied_at = time.time()

@@ -175,6 +175,7 @@ class Worker:
         if reply.base != self._root:
             raise WireError(f"the change is relative to {reply.base!r}, this worker holds {self._root!r}")
         changed = {key: decode_entry(key, entry) for key, entry in reply.upsert.items()}
+        self._runtime.closings.classless = frozenset(reply.report.classless)
         self._runtime.apply(changed, reply.remove)
         self._root = reply.digest
 

@@ -350,6 +350,8 @@ class Tunnel:
             self.unsent = left
             self.wheel.file(self.cut, self.host.close_wait)
             return
+        if self.phase == CLOSING and not all(leg.answered for leg in legs if leg.told):
+            self.account.cut()
         for leg in legs:
             if not leg.lost:
                 # What is written goes out if the peer takes it at once; a second time there is no waiting.

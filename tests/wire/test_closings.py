@@ -288,6 +288,7 @@ async def test_socket_of_its_maximum_age_is_closed_with_the_drains_code() -> Non
         await dismissed(client, backend)
         await gone(proxy)
         assert closes(proxy) == {ROUTE: {("4012", "proxy:max_age"): 1}}
+        assert proxy.runtime.stats.route(ROUTE).unanswered == 0
 
 
 async def test_sockets_opened_together_grow_to_different_ages() -> None:
@@ -298,6 +299,19 @@ async def test_sockets_opened_together_grow_to_different_ages() -> None:
         ages = [tunnel.lease.age.at - now for tunnel in proxy.runtime.tunnels if tunnel.lease and tunnel.lease.age]
         assert len(set(ages)) == 20
         assert all(890 < age <= 1101 for age in ages)
+
+
+async def test_object_whose_class_is_gone_is_told_apart_from_one_that_was_deleted() -> None:
+    policies: tuple[Policy, ...] = (Timeouts(connect=1.0), closing("now"))
+    async with proxying(policies=policies) as proxy:
+        config = config_for(proxy.backend.port, *policies)
+        client, backend = await opened(proxy)
+        proxy.runtime.closings.classless = frozenset({"ingress/test/a"})
+        moves(proxy, config, without(config))
+        await dismissed(client, backend)
+        await gone(proxy)
+        assert closes(proxy) == {"-": {("4012", "proxy:class_gone"): 1}}
+        restored(proxy, config)
 
 
 async def test_peer_that_never_answers_its_close_frame_is_cut_after_the_close_wait() -> None:
@@ -311,6 +325,7 @@ async def test_peer_that_never_answers_its_close_frame_is_cut_after_the_close_wa
         await backend.reads(6 + len(FAREWELL))
         await backend.ends()
         await gone(proxy)
+        assert proxy.runtime.stats.unmatched.unanswered == 1
         restored(proxy, config)
 
 
