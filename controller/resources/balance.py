@@ -13,7 +13,7 @@ from controller.resources.fields import PATH_HINT, TIMEOUT_HINT, Reader, is_lite
 from controller.resources.problems import Reason
 from controller.resources.schema import check_rule_part
 
-Policy = Literal["RoundRobin", "LeastConnections", "Random2", "Hash"]
+Policy = Literal["RoundRobin", "LeastConnections", "Random2", "Hash", "EWMA"]
 HashKind = Literal["client-ip", "header", "cookie", "query"]
 SameSite = Literal["Lax", "Strict", "None"]
 

@@ -23,6 +23,7 @@ RULES: list[dict[str, Any]] = [
     {"loadBalancing": {"policy": "Hash", "hashOn": {"clientIP": True, "query": "a"}}},
     {"loadBalancing": {"policy": "Hash", "hashOn": {"cookie": "a b"}}},
     {"loadBalancing": {"policy": "Maglev"}},
+    {"loadBalancing": {"policy": "EWMA"}},
     {"affinity": {}},
     {"affinity": {"cookie": {}}},
     {"affinity": {"cookie": {"name": "A", "maxAge": "24h", "sameSite": "None"}, "engineIO": {}}},
