@@ -56,7 +56,9 @@ class Request:
         "lines",
         "method",
         "path",
+        "pod",
         "query",
+        "sent_target",
         "target",
         "upgrade",
         "version",
@@ -91,6 +93,10 @@ class Request:
         path, _, query = target.partition("?")
         self.path = path
         self.query = query
+        self.sent_target = target
+        """The target that the backend sees: what a rewrite made of the client's."""
+        self.pod = ""
+        """Name or address of the pod that an upgrade asks for, where its route leads to pods."""
         self.id = ""
         """X-Request-ID of this request."""
         self.address = client.peer

@@ -21,14 +21,18 @@ from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http1.heads import FieldLines
 from proxy.metrics import RouteStats, WorkerStats
-from proxy.model.config import Certificate, LoadBalancing, Path, Route, Upstream
+from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
 from proxy.model.policy import Connections, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
 from proxy.routing.table import Entry as TableEntry
 from proxy.scratch import Scratch
 from proxy.upstream.balance import Shares
+from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
+from proxy.upstream.sids import SidTable
+from proxy.websocket.closings import Closings
+from proxy.websocket.pacer import Pacer
 from proxy.websocket.tunnel import Tunnel
 
 NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
@@ -67,11 +71,15 @@ class Certificates(Protocol):
 class ActiveTarget:
     """Where one kind of a route's traffic goes."""
 
-    __slots__ = ("_upstreams", "policy", "shares")
+    __slots__ = ("_upstreams", "placing", "policy", "shares")
 
-    def __init__(self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream]) -> None:
+    def __init__(
+        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], placing: Placing | None = None
+    ) -> None:
         self.shares = shares
         self.policy = policy
+        self.placing = placing
+        """Has a say in which endpoint serves a request; None: only the policy has."""
         self._upstreams = upstreams
 
     def pick(self) -> LiveUpstream | None:
@@ -85,7 +93,14 @@ class ActiveRoute:
 
     __slots__ = ("fault", "filters", "http", "id", "route", "seats", "stats", "timeouts", "websocket")
 
-    def __init__(self, route: Route, stats: RouteStats, filters: tuple[Filter, ...], upstreams: Mapping[str, LiveUpstream]) -> None:
+    def __init__(
+        self,
+        route: Route,
+        stats: RouteStats,
+        filters: tuple[Filter, ...],
+        http: ActiveTarget | None,
+        websocket: ActiveTarget | None,
+    ) -> None:
         self.id = route.id
         self.route = route
         self.stats = stats
@@ -94,10 +109,8 @@ class ActiveRoute:
         self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
         self.seats = max((policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0)
         """Sockets that an endpoint may have; 0: any number."""
-        self.http = ActiveTarget(Shares(route.http.shares), route.http.load_balancing, upstreams) if route.http else None
-        self.websocket = (
-            ActiveTarget(Shares(route.websocket.shares), route.websocket.load_balancing, upstreams) if route.websocket else None
-        )
+        self.http = http
+        self.websocket = websocket
 
 
 class RuntimeSettings(Protocol):
@@ -156,8 +169,10 @@ class Runtime:
         certificates: Certificates,
         public_https_port: int,
         counts: Counts | None = None,
+        sids: SidTable | None = None,
+        phase: float = 0.5,
     ) -> None:
-        """Hold nothing yet. `counts`: what the workers of the pod share; None: this one is alone."""
+        """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `Pacer`."""
         self.loop = loop
         self.settings = settings
         self.stats = WorkerStats()
@@ -177,7 +192,9 @@ class Runtime:
         self.connections: set[OpenConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
+        self.closings = Closings(Pacer(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams)
         self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
+        self._sids = sids or SidTable(1)
         self.counts = counts or Counts(1)
         self._filter_settings = FilterSettings(
             public_https_port, self.counts, settings.max_connections, settings.max_connections_per_client
@@ -270,6 +287,7 @@ class Runtime:
         for name in gone_upstreams:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
+        self.closings.review()
         gc.freeze()
 
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:
@@ -322,7 +340,21 @@ class Runtime:
             # A guard that cannot be carried out is not left out: its route answers 500.
             self.rejected[route.id] = f"policies: {wrong}"
             route = msgspec.structs.replace(route, fault="a policy of the route does not compile")
-        return ActiveRoute(route, self.stats.route(route.id), filters, self.upstreams)
+        return ActiveRoute(
+            route,
+            self.stats.route(route.id),
+            filters,
+            self._target(route, route.http, websocket=False),
+            self._target(route, route.websocket, websocket=True),
+        )
+
+    def _target(self, route: Route, target: Target | None, *, websocket: bool) -> ActiveTarget | None:
+        if target is None:
+            return None
+        shares, placing = Shares(target.shares), None
+        if any(needs_placing(policy, websocket=websocket) for policy in route.policies):
+            placing = Placing(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
+        return ActiveTarget(shares, target.load_balancing, self.upstreams, placing)
 
 
 def _rejected(route: Route) -> Route:

@@ -69,6 +69,8 @@ class Settings:
     workers: int = 1
     control_socket: str = ""
     """Path of the unix socket that the controller listens on."""
+    admin_socket: str = ""
+    """Path of the unix socket for `sluice sockets` and `sluice drain`; empty: none."""
     drain_delay: float = 5.0
     drain_time: float = 30.0
     grace: float = 55.0
@@ -145,13 +147,16 @@ def _option(flag: str, kind: object, default: object, text: str) -> Callable[[_C
 _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] = (
     _option("--http", ADDRESS, ":8080", "Where plain HTTP is served; port 0 picks one and prints it."),
     _option("--https", ADDRESS, ":8443", "Where HTTPS is served; port 0 picks one and prints it."),
-    _option("--admin", ADDRESS, "127.0.0.1:9090", "Where /metrics, /healthz, /readyz, /routes and /problems are served."),
-    _option("--admin-details/--no-admin-details", bool, False, "Serve /routes and /problems to peers that are not loopback."),
+    _option("--admin", ADDRESS, "127.0.0.1:9090", "Where /metrics, /healthz, /readyz, /routes, /sockets and /problems are served."),
+    _option(
+        "--admin-details/--no-admin-details", bool, False, "Serve /routes, /sockets and /problems to peers that are not loopback."
+    ),
     _option("--workers", _WORKERS, "auto", "Worker processes; auto: as many as the CPU quota allows."),
     _option("--control-socket", str, "", "Path of the unix socket that the controller listens on."),
     _option(
         "--controller-uid", click.IntRange(0), None, "User of the controller's container; our own and root are accepted anyway."
     ),
+    _option("--admin-socket", str, "", "Path of a unix socket for sluice sockets and sluice drain, made with mode 0600."),
     _option("--drain-delay", DURATION, "5s", "How long SIGTERM goes on accepting, while load balancers notice."),
     _option("--drain-time", DURATION, "30s", "Over how long SIGTERM spreads the closing of WebSockets."),
     _option("--grace", DURATION, "55s", "When the proxy ends after SIGTERM, whatever is still open."),

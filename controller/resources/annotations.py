@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.resources.balance import ANNOTATIONS as BALANCE
+from controller.resources.balance import NOTHING, Balance, read_balance
+from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
+from controller.resources.closing import ANNOTATIONS as CLOSING
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
 from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
 from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
@@ -89,11 +93,13 @@ class IngressPolicy:
     force_ssl_redirect: bool = False
     """Redirect in any case."""
     timeouts: tuple[tuple[str, float], ...] = ()
-    """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
+    """Timeouts that differ from the defaults: name (connect, handshake, response, idle, max_age) and seconds."""
     fault: str = ""
     """Not empty: a guard was asked for that we do not have or cannot read; the routes answer 500."""
     guards: Guards = field(default_factory=Guards)
     limits: Limits = field(default_factory=Limits)
+    closing: Closing = UNWRITTEN
+    balance: Balance = NOTHING
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -133,6 +139,8 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
     guards, fault = read_guards(reader, annotations)
     limits, unreadable = read_limits(reader, annotations)
     fault = fault or unreadable
+    closing = UNWRITTEN
+    balance: list[tuple[str, str]] = []
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
@@ -146,6 +154,16 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 reader.wrong(field, f"{shown(value)} was found, {TIMEOUT_HINT}", Reason.UNSUPPORTED_VALUE)
             else:
                 timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
+        elif key.startswith(OURS) and key.removeprefix(OURS) in BALANCE:
+            balance.append((key.removeprefix(OURS), value))
+        elif key == OURS + "timeouts-max-age":
+            age = parse_age(value)
+            if age is None:
+                reader.wrong(field, f"{shown(value)} was found, {AGE_HINT}", Reason.UNSUPPORTED_VALUE)
+            else:
+                timeouts["max_age"] = age
+        elif key.startswith(OURS) and key.removeprefix(OURS) in CLOSING:
+            closing = read_closing(reader, field, key.removeprefix(OURS), value, closing)
         elif key in GUARD_ANNOTATIONS or key in LIMIT_ANNOTATIONS:
             continue
         elif key.startswith(OURS):
@@ -153,12 +171,11 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 fault = fault or f"{key} is not supported"
                 reader.wrong(field, f"{key.removeprefix(OURS)} {_GUARD}", Reason.UNSUPPORTED_VALUE)
                 continue
-            known = ", ".join(
-                [
-                    *("sluice.dev/ssl-redirect", *(f"sluice.dev/timeouts-{name}" for name in TIMEOUTS)),
-                    *sorted(key for key in GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS if key.startswith(OURS)),
-                ]
-            )
+            names = [
+                *("ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), "timeouts-max-age", *CLOSING, *BALANCE),
+                *sorted(key.removeprefix(OURS) for key in GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS if key.startswith(OURS)),
+            ]
+            known = ", ".join(OURS + name for name in names)
             reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
@@ -167,7 +184,10 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault, guards, limits)
+    placing = read_balance(reader, balance)
+    return IngressPolicy(
+        ssl_redirect, force, tuple(sorted(timeouts.items())), fault, guards, limits, closing=closing, balance=placing
+    )
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

@@ -9,8 +9,19 @@ from proxy.filters.connections import compile_connections, compile_pod_connectio
 from proxy.filters.contract import Filter
 from proxy.filters.https_redirect import compile_https_redirect
 from proxy.filters.origins import compile_origins
+from proxy.filters.pod_target import compile_pod_target
 from proxy.filters.rates import compile_rate
-from proxy.model.policy import AllowedOrigins, ClientAddresses, Connections, HttpsRedirect, Policy, Rate
+from proxy.filters.rewrite import compile_rewrite
+from proxy.model.policy import (
+    AllowedOrigins,
+    ClientAddresses,
+    Connections,
+    HttpsRedirect,
+    PodTarget,
+    Policy,
+    Rate,
+    Rewrite,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +35,9 @@ class FilterSettings:
 
 
 # The redirect comes first: nothing else of a request over plain HTTP is worth deciding on a host that is served over https.
-# Then who may not come at all, from what costs least; then who comes too often. A place is taken last, by who is let in otherwise.
-ORDER: tuple[type, ...] = (HttpsRedirect, ClientAddresses, AllowedOrigins, Rate, Connections)
+# Then who may not come at all, from what costs least; then who comes too often. Whoever is refused must not learn which pods there
+# are. A place is taken last, by who is let in otherwise.
+ORDER: tuple[type, ...] = (HttpsRedirect, ClientAddresses, AllowedOrigins, Rate, PodTarget, Rewrite, Connections)
 
 
 def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_id: str = "") -> tuple[Filter, ...]:
@@ -42,6 +54,10 @@ def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_
 def _compile(policy: Policy, settings: FilterSettings, route_id: str) -> Filter | None:
     if isinstance(policy, HttpsRedirect):
         return compile_https_redirect(settings.public_https_port)
+    if isinstance(policy, PodTarget):
+        return compile_pod_target(policy.after)
+    if isinstance(policy, Rewrite):
+        return compile_rewrite(policy.prefix, policy.matched, pod=policy.pod)
     if isinstance(policy, ClientAddresses):
         return compile_client_addresses(policy)
     if isinstance(policy, AllowedOrigins):

@@ -19,6 +19,8 @@ from proxy.http1.parsing import judge_partial, parse_request
 from proxy.leftover import unsent
 from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
 from proxy.shells import NOWHERE
+from proxy.upstream.placing import Placing
+from proxy.upstream.pool import EndpointPool
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
@@ -259,22 +261,41 @@ class ServerConnection:
 
     def _forward(self, request: Request, route: ActiveRoute, facts: Facts, forward: bytes) -> None:
         target = route.websocket if request.upgrade else route.http
+        if target is not None and target.placing is not None:
+            self._place(target.placing, request, route, facts, forward)
+            return
         upstream = target.pick() if target is not None else None
         if target is None or upstream is None:
             self.answer(UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
             return
-        if request.upgrade:
-            hold = self.hold
-            if hold is None:
-                hold = self.hold = request.hold = Hold(self.runtime.counts)
-            pool = upstream.seat(target.policy, route.seats, hold)
-        else:
-            pool = upstream.choose(target.policy)
+        pool = upstream.seat(target.policy, route.seats, self._hold(request)) if request.upgrade else upstream.choose(target.policy)
         if pool is None:
             refusal = ENDPOINTS_FULL if request.upgrade and upstream.count else NO_ENDPOINTS
             self.answer(refusal, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
             return
-        forwarding = Forwarding(self, request, route, upstream, target.policy, facts, forward)
+        self._start(Forwarding(self, request, route, upstream, target.policy, facts, forward), pool, facts)
+
+    def _place(self, placing: Placing, request: Request, route: ActiveRoute, facts: Facts, forward: bytes) -> None:
+        placed = placing.place(request)
+        if placed is None or isinstance(placed, Answer):
+            self.answer(placed or UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
+            return
+        upstream = placed.upstream
+        pool = placed.seat(route.seats, self._hold(request)) if request.upgrade else placed.pool
+        if pool is None:
+            refusal = ENDPOINTS_FULL if request.upgrade and upstream.count else NO_ENDPOINTS
+            self.answer(refusal, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
+            return
+        forward = placing.forward(request, forward)
+        self._start(Forwarding(self, request, route, upstream, placed.policy, facts, forward, placed), pool, facts)
+
+    def _hold(self, request: Request) -> Hold:
+        hold = self.hold
+        if hold is None:
+            hold = self.hold = request.hold = Hold(self.runtime.counts)
+        return hold
+
+    def _start(self, forwarding: Forwarding, pool: EndpointPool, facts: Facts) -> None:
         self.forwarding = forwarding
         early = self.buffer
         if facts.length == NO_BODY:

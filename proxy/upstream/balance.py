@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from proxy.model.config import LoadBalancing, Share
+from proxy.upstream.hashing import mix
+
+_SHARES = 0x15A4E35
+"""The choice of a share is independent of the one of an endpoint."""
 
 MOST_COMPARED = 64
 """Endpoints among which the least loaded is looked for. Of more, each choice looks at the next so many: to read what all workers
@@ -58,13 +62,15 @@ class Chooser:
 class Shares:
     """Smooth weighted round robin over the shares of a target: every stretch of traffic is split as the whole is."""
 
-    __slots__ = ("_credits", "_shares", "_total", "single")
+    __slots__ = ("_credits", "_shares", "_total", "single", "upstreams")
 
     def __init__(self, shares: Sequence[Share]) -> None:
         self._shares = [share for share in shares if share.weight > 0]
         self._credits = [0] * len(self._shares)
         self._total = sum(share.weight for share in self._shares)
         self.single = len(self._shares) == 1
+        self.upstreams = tuple([share.upstream for share in self._shares if share.upstream is not None])
+        """Keys of the upstreams that get anything."""
 
     def choose(self) -> Share | None:
         """Return the next share; None: no share has a weight."""
@@ -79,3 +85,12 @@ class Shares:
             return None
         self._credits[best] -= self._total
         return self._shares[best]
+
+    def choose_for(self, key: int) -> Share | None:
+        """Return the share of a key of 30 bits, always the same one; None: no share has a weight."""
+        point = mix(key ^ _SHARES) * self._total >> 30
+        for share in self._shares:
+            point -= share.weight
+            if point < 0:
+                return share
+        return None

@@ -13,6 +13,7 @@ from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.scratch import Scratch
 from proxy.shells import PlainShell, SecureShell
 from proxy.upstream.balance import Chooser
+from proxy.upstream.hashing import NO_KEY, first_of, seed_of
 from proxy.upstream.health import Health
 
 IDLE_SECONDS = 60.0
@@ -57,10 +58,13 @@ class EndpointPool:
         "_tls",
         "_wheel",
         "address",
+        "draining",
         "health",
         "in_flight",
+        "pod",
         "port",
         "retired",
+        "seed",
         "sockets",
         "stats",
         "tally",
@@ -82,6 +86,10 @@ class EndpointPool:
         self.health = Health()
         self.address = endpoint.address
         self.port = endpoint.port
+        self.pod = endpoint.pod
+        self.draining = False
+        self.seed = seed_of(endpoint.address, endpoint.port)
+        """Its rank in hashing.py."""
         self.in_flight = 0
         self.sockets = 0
         self.retired = False
@@ -190,7 +198,21 @@ class EndpointPool:
 class LiveUpstream:
     """One upstream as it runs: its endpoints' pools and the state of its load balancing."""
 
-    __slots__ = ("_chooser", "_counts", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats", "usable")
+    __slots__ = (
+        "_chooser",
+        "_counts",
+        "_loop",
+        "_pools",
+        "_scratch",
+        "_wheel",
+        "draining",
+        "endpoints",
+        "key",
+        "ready",
+        "stats",
+        "usable",
+        "version",
+    )
 
     def __init__(
         self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop, counts: Counts
@@ -207,6 +229,10 @@ class LiveUpstream:
         self.usable: list[EndpointPool] = []
         """The ready ones that are not left out for failing."""
         self.draining: list[EndpointPool] = []
+        self.version = 0
+        """Grows with every change of the endpoints."""
+        self.endpoints: dict[tuple[str, int], Endpoint] = {}
+        """All of them by address and port, as the configuration has them."""
 
     def may_lose(self, pool: EndpointPool) -> bool:
         """Tell whether a ready endpoint may be left out: at most half of them are at once."""
@@ -223,6 +249,7 @@ class LiveUpstream:
         old: Mapping[PoolKey, EndpointPool] = self._pools
         pools: dict[PoolKey, EndpointPool] = {}
         self.ready, self.draining = [], []
+        self.endpoints = {(endpoint.address, endpoint.port): endpoint for endpoint in upstream.endpoints}
         for endpoint in upstream.endpoints:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
@@ -230,9 +257,14 @@ class LiveUpstream:
                 pool = EndpointPool(
                     self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop, self._counts
                 )
+            pool.pod, pool.draining = endpoint.pod, endpoint.state != "ready"
             pools[key] = pool
-            (self.ready if endpoint.state == "ready" else self.draining).append(pool)
+            if endpoint.state == "ready":
+                self.ready.append(pool)
+            elif endpoint.state == "draining":
+                self.draining.append(pool)
         self._pools = pools
+        self.version += 1
         for key, pool in old.items():
             if key not in pools:
                 pool.retire()
@@ -243,16 +275,23 @@ class LiveUpstream:
         for pool in self._pools.values():
             pool.retire()
 
-    def choose(self, policy: LoadBalancing, tried: Collection[EndpointPool] = ()) -> EndpointPool | None:
-        """Choose an endpoint that was not tried: a usable one, else any ready one, else a draining one; None: none is left."""
+    def choose(self, policy: LoadBalancing, tried: Collection[EndpointPool] = (), key: int = NO_KEY) -> EndpointPool | None:
+        """Choose an endpoint that was not tried: a usable one, else any ready one, else a draining one; None: none is left.
+
+        `key` chooses, where there is one (hashing.py).
+        """
         candidates = self.usable or self.ready or self.draining
         if tried:
             candidates = [pool for pool in candidates if pool not in tried] or [
                 pool for pool in self.ready or self.draining if pool not in tried
             ]
-        return self._chooser.choose(policy, candidates) if candidates else None
+        if not candidates:
+            return None
+        return self._chooser.choose(policy, candidates) if key == NO_KEY else first_of(key, candidates)
 
-    def seat(self, policy: LoadBalancing, limit: int, hold: Hold, tried: Collection[EndpointPool] = ()) -> EndpointPool | None:
+    def seat(
+        self, policy: LoadBalancing, limit: int, hold: Hold, tried: Collection[EndpointPool] = (), key: int = NO_KEY
+    ) -> EndpointPool | None:
         """Choose an endpoint for an upgrade, as `choose`, and have it count there instead of where it did before.
 
         Endpoints with `limit` sockets and handshakes, of all workers, are left out; 0: no limit.
@@ -261,7 +300,7 @@ class LiveUpstream:
         if limit:
             tried = [*tried, *(pool for pool in (*self.ready, *self.draining) if pool.tally.seats >= limit)]
         while True:
-            pool = self.choose(policy, tried)
+            pool = self.choose(policy, tried, key)
             if pool is None:
                 return None
             if pool.tally.sit(limit):
@@ -283,8 +322,10 @@ async def dial(
     *,
     hold: Hold | None = None,
     limit: int = 0,
+    key: int = NO_KEY,
+    only: bool = False,
 ) -> UpstreamConnection:
-    """Connect to an endpoint, one after the other within `timeout`; raises `UpstreamUnavailableError`.
+    """Connect to an endpoint, one after the other within `timeout`, `only` to the first; raises `UpstreamUnavailableError`.
 
     An upgrade takes its seat along in `hold`, where there are less than `limit`.
     """
@@ -292,7 +333,7 @@ async def dial(
     deadline = loop.time() + timeout
     tried: list[EndpointPool] = []
     timed_out = False
-    pool = first or (upstream.choose(policy) if hold is None else upstream.seat(policy, limit, hold))
+    pool = first or (upstream.choose(policy, (), key) if hold is None else upstream.seat(policy, limit, hold, (), key))
     if pool is None:
         raise UpstreamUnavailableError(503)
     while pool is not None:
@@ -301,7 +342,7 @@ async def dial(
         if left <= 0:
             timed_out = True
             break
-        others = len(tried) < upstream.count
+        others = not only and len(tried) < upstream.count
         try:
             return await pool.connect(min(ATTEMPT_SECONDS, timeout / 3, left) if others else left)
         except TimeoutError:
@@ -312,5 +353,7 @@ async def dial(
                 raise UpstreamUnavailableError(503) from None
             timed_out = False
         pool.refused()
-        pool = upstream.choose(policy, tried) if hold is None else upstream.seat(policy, limit, hold, tried)
+        if only:
+            break
+        pool = upstream.choose(policy, tried, key) if hold is None else upstream.seat(policy, limit, hold, tried, key)
     raise UpstreamUnavailableError(504 if timed_out else 502)
