@@ -21,13 +21,14 @@ from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http1.heads import FieldLines
 from proxy.metrics import RouteStats, WorkerStats
 from proxy.model.config import Certificate, LoadBalancing, Path, Route, Upstream
-from proxy.model.policy import Timeouts
+from proxy.model.policy import Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
 from proxy.routing.table import Entry as TableEntry
 from proxy.scratch import Scratch
 from proxy.upstream.balance import Shares
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
+from proxy.websocket.care import wrong_care
 from proxy.websocket.tunnel import Tunnel
 
 NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
@@ -81,7 +82,7 @@ class ActiveTarget:
 class ActiveRoute:
     """A route as it runs."""
 
-    __slots__ = ("fault", "filters", "http", "id", "route", "stats", "timeouts", "websocket")
+    __slots__ = ("fault", "filters", "http", "id", "keepalive", "message_limits", "route", "stats", "timeouts", "websocket")
 
     def __init__(self, route: Route, stats: RouteStats, filters: tuple[Filter, ...], upstreams: Mapping[str, LiveUpstream]) -> None:
         self.id = route.id
@@ -90,6 +91,8 @@ class ActiveRoute:
         self.filters = filters
         self.fault = bool(route.fault)
         self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
+        self.keepalive = next((policy for policy in route.policies if isinstance(policy, Keepalive)), None)
+        self.message_limits = next((policy for policy in route.policies if isinstance(policy, MessageLimits)), None)
         self.http = ActiveTarget(Shares(route.http.shares), route.http.load_balancing, upstreams) if route.http else None
         self.websocket = (
             ActiveTarget(Shares(route.websocket.shares), route.websocket.load_balancing, upstreams) if route.websocket else None
@@ -294,6 +297,10 @@ class Runtime:
                 # so that no request falls through to a less protected route.
                 self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"
                 route = _rejected(route)
+        wrong = next(filter(None, map(wrong_care, route.policies)), "")
+        if wrong:
+            self.rejected[route.id] = wrong
+            route = msgspec.structs.replace(route, fault=wrong)
         return ActiveRoute(
             route, self.stats.route(route.id), compile_filters(route.policies, self._filter_settings), self.upstreams
         )

@@ -17,7 +17,13 @@ def rows(program: str, command: click.Command, but: click.Command | None = None)
     found = []
     known = {option.name for option in but.params} if but is not None else set()
     for option in command.params:
-        if option.name not in known and isinstance(option, click.Option) and option.help and not option.hidden and option.name not in ("help", "version"):
+        if (
+            option.name not in known
+            and isinstance(option, click.Option)
+            and option.help
+            and not option.hidden
+            and option.name not in ("help", "version")
+        ):
             flag = "/".join([*option.opts, *option.secondary_opts])
             default = option.show_default if isinstance(option.show_default, str) else option.default
             shown = (
@@ -31,7 +37,11 @@ def rows(program: str, command: click.Command, but: click.Command | None = None)
 def table() -> str:
     """Return the whole table."""
     head = ["| flag | variable | default | program | meaning |", "|---|---|---|---|---|"]
-    found = [*rows("sluice", standalone), *rows("sluice controller", controller_command, standalone), *rows("sluice-proxy", proxy_main)]
+    found = [
+        *rows("sluice", standalone),
+        *rows("sluice controller", controller_command, standalone),
+        *rows("sluice-proxy", proxy_main),
+    ]
     return "\n".join([*head, *found]) + "\n"
 
 

@@ -164,6 +164,10 @@ class Forwarding(Sending):
             extensions=bool(extension_names(answer_fields)),
             ended=ended,
         )
+        if self.route.message_limits is not None:
+            tunnel.limit(self.route.message_limits)
+        if self.route.keepalive is not None:
+            tunnel.keep_alive(self.route.keepalive, stats)
         tunnel.start(facts.forward + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
 
     def _begin_answer(self, facts: ResponseFacts, rest: bytes) -> None:
