@@ -128,6 +128,11 @@ class RuntimeSettings(Protocol):
         ...
 
     @property
+    def tcp_keepalive(self) -> float:
+        """Seconds of silence after which the kernel asks a peer; 0: never."""
+        ...
+
+    @property
     def keepalive_timeout(self) -> float:
         """Seconds that a kept-alive connection may be silent."""
         ...
@@ -259,7 +264,9 @@ class Runtime:
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:
         live = self.upstreams.get(name)
         if live is None:
-            live = self.upstreams[name] = LiveUpstream(name, self.stats.service(name), self.wheel, self.scratch, self.loop)
+            live = self.upstreams[name] = LiveUpstream(
+                *(name, self.stats.service(name), self.wheel, self.scratch, self.loop), tcp_keepalive=self.settings.tcp_keepalive
+            )
         live.update(upstream, self._upstream_tls)
 
     def _apply_routes(self, routes: Mapping[str, Route | None]) -> None:
