@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
+from controller.resources.keepalive import KEEPALIVE, KeepaliveSpec, read_keepalive
+from controller.resources.message_limits import MESSAGE_LIMITS, MessageLimitsSpec, read_message_limits
 from controller.resources.problems import Reason
 
 OURS = "sluice.dev/"
@@ -79,6 +81,15 @@ _OUR_GUARDS = ("auth", "limits", "origins", "allow-cidrs", "deny-cidrs")
 """The same of ours: guards of the API (spec/wsroute.md) that do not work yet."""
 
 
+KNOWN = (
+    OURS + "ssl-redirect",
+    *(f"{OURS}timeouts-{name}" for name in TIMEOUTS),
+    *(f"{OURS}keepalive-{name}" for name in KEEPALIVE),
+    *(f"{OURS}limits-{name}" for name in MESSAGE_LIMITS),
+)
+"""Our keys that work."""
+
+
 @dataclass(frozen=True, slots=True)
 class IngressPolicy:
     """What the annotations of an Ingress ask for."""
@@ -89,6 +100,8 @@ class IngressPolicy:
     """Redirect in any case."""
     timeouts: tuple[tuple[str, float], ...] = ()
     """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
+    keepalive: KeepaliveSpec | None = None
+    message_limits: MessageLimitsSpec | None = None
     fault: str = ""
     """Not empty: a guard was asked for that we do not have; the routes answer 500."""
 
@@ -127,6 +140,7 @@ def instead_of(name: str) -> str:
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
     ssl_redirect, force, timeouts, fault = True, False, dict[str, float](), ""
+    pings, limits = dict[str, tuple[str, str]](), dict[str, tuple[str, str]]()
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
@@ -140,13 +154,16 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 reader.wrong(field, f"{shown(value)} was found, {TIMEOUT_HINT}", Reason.UNSUPPORTED_VALUE)
             else:
                 timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
+        elif key.removeprefix(OURS + "keepalive-") in KEEPALIVE:
+            pings[key.removeprefix(OURS + "keepalive-")] = field, value
+        elif key.removeprefix(OURS + "limits-") in MESSAGE_LIMITS:
+            limits[key.removeprefix(OURS + "limits-")] = field, value
         elif key.startswith(OURS):
             if key.removeprefix(OURS).startswith(_OUR_GUARDS):
                 fault = fault or f"{key} is not supported"
                 reader.wrong(field, f"{key.removeprefix(OURS)} {_GUARD}", Reason.UNSUPPORTED_VALUE)
                 continue
-            known = ", ".join(["sluice.dev/ssl-redirect", *(f"sluice.dev/timeouts-{name}" for name in TIMEOUTS)])
-            reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
+            reader.wrong(field, f"there is no such annotation; known are {', '.join(KNOWN)}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
             if is_guard(name):
@@ -154,7 +171,10 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault)
+    keepalive, message_limits = read_keepalive(reader, pings), read_message_limits(reader, limits)
+    if isinstance(message_limits, str):
+        fault, message_limits = fault or message_limits, None
+    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), keepalive, message_limits, fault)
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

@@ -19,13 +19,17 @@ from controller.resources.fields import (
     shown,
 )
 from controller.resources.ingress import BackendRef
+from controller.resources.keepalive import KeepaliveSpec, parse_keepalive
+from controller.resources.message_limits import MessageLimitsSpec, parse_message_limits
 from controller.resources.problems import Malformed, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.schema import validate, with_defaults
 
 Policy = Literal["RoundRobin", "LeastConnections", "Random2"]
-GUARDS = ("auth", "limits", "origins", "allowCIDRs", "denyCIDRs")
+GUARDS = ("auth", "origins", "allowCIDRs", "denyCIDRs")
 """In the schema from the first day, refused until they work: without them a route would be less protected than written."""
+LATER_LIMITS = ("connections", "connectionsPerClient", "connectionsPerEndpoint", "handshakes")
+"""The same within `limits`."""
 TIMEOUTS = ("connect", "handshake", "response", "idle")
 
 
@@ -45,6 +49,8 @@ class WsRule:
     load_balancing: Policy | None
     timeouts: tuple[tuple[str, float], ...]
     """Timeouts that were written: name and seconds."""
+    keepalive: KeepaliveSpec | None
+    message_limits: MessageLimitsSpec | None
     field: str
 
 
@@ -105,13 +111,13 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
 
 def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
     place = f"spec.rules[{number}]"
-    for guard in GUARDS:
-        if guard in raw:
-            reader.wrong(
-                f"{place}.{guard}",
-                "is not supported yet, and a route is not served without it; remove it to be served.",
-                Reason.UNSUPPORTED_VALUE,
-            )
+    limits = raw.get("limits")
+    for guard in (*(one for one in GUARDS if one in raw), *(f"limits.{one}" for one in LATER_LIMITS if one in (limits or {}))):
+        reader.wrong(
+            f"{place}.{guard}",
+            "is not supported yet, and a route is not served without it; remove it to be served.",
+            Reason.UNSUPPORTED_VALUE,
+        )
     if "websocket" not in raw and "http" not in raw:
         reader.wrong(place, "neither websocket nor http was found, at least one of them would be accepted.")
     path = raw["path"]
@@ -141,6 +147,8 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         _parse_backends(raw, "http", place),
         (raw.get("loadBalancing") or {}).get("policy"),
         tuple(timeouts),
+        parse_keepalive(reader, f"{place}.keepalive", raw.get("keepalive")),
+        parse_message_limits(reader, f"{place}.limits", limits),
         place,
     )
 

@@ -6,7 +6,9 @@ from controller.resources import Ingress, WsRoute
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
 from controller.resources.wsroute import WsRule
+from controller.translate.policies.keepalive import translate_keepalive
 from controller.translate.policies.load_balancing import translate_load_balancing
+from controller.translate.policies.message_limits import translate_message_limits
 from controller.translate.policies.timeouts import translate_timeouts
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
 from proxy.model.policy import HttpsRedirect, Policy
@@ -56,9 +58,12 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         policies: list[Policy] = []
         if item.secret and item.redirect:
             policies.append(HttpsRedirect())
-        timeouts = translate_timeouts(rule.timeouts)
-        if timeouts is not None:
-            policies.append(timeouts)
+        wanted = (
+            translate_timeouts(rule.timeouts),
+            translate_keepalive(rule.keepalive),
+            translate_message_limits(rule.message_limits),
+        )
+        policies += [policy for policy in wanted if policy is not None]
         targets = [
             None
             if backends is None
@@ -91,7 +96,12 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     """
     problems: list[Problem] = []
     routes: list[Route] = []
-    timeouts = translate_timeouts(item.policy.timeouts)
+    wanted = (
+        translate_timeouts(item.policy.timeouts),
+        translate_keepalive(item.policy.keepalive),
+        translate_message_limits(item.policy.message_limits),
+    )
+    policies = tuple(policy for policy in wanted if policy is not None)
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
         http = _target((backend,), translate_load_balancing(None, websocket=False), resolve, problems)
@@ -107,7 +117,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
                 path=path,
                 websocket=Target(http.shares, translate_load_balancing(None, websocket=True)),
                 http=http,
-                policies=() if timeouts is None else (timeouts,),
+                policies=policies,
                 fallback=fallback,
                 fault=item.policy.fault,
             )

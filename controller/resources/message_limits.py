@@ -1,0 +1,77 @@
+"""The limits that a rule sets to the messages of a socket. A guard: what cannot be read is never left out in silence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.resources.fields import TIMEOUT_HINT, Reader, parse_count, parse_size, parse_timeout, shown
+from controller.resources.problems import Reason
+
+MESSAGE_LIMITS = ("message-bytes", "messages-rate", "messages-per", "messages-burst")
+"""As annotations name them, behind `limits-`."""
+MOST_MESSAGES = 1_000_000
+_COUNT_HINT = f"a whole number from 1 to {MOST_MESSAGES} would be accepted."
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLimitsSpec:
+    """`limits.messageBytes` and `limits.messages` of a rule."""
+
+    size: int = 0
+    """Bytes; 0: any."""
+    rate: int = 0
+    """Messages in each `per`; 0: any number."""
+    per: float = 1.0
+    """Seconds."""
+    burst: int = 1
+
+
+def parse_message_limits(reader: Reader, place: str, raw: Mapping[str, Any] | None) -> MessageLimitsSpec | None:
+    """Read `limits` of a rule that the schema accepts; None: messages are not limited, or something is wrong."""
+    if raw is None:
+        return None
+    size = parse_size(raw.get("messageBytes", 0)) or 0
+    messages = raw.get("messages")
+    if messages is None:
+        return MessageLimitsSpec(size) if size else None
+    per = parse_timeout(messages["per"])
+    if per is None:
+        reader.wrong(f"{place}.messages.per", f"{shown(messages['per'])} was found, {TIMEOUT_HINT}")
+        return None
+    rate = int(messages["rate"])
+    return MessageLimitsSpec(size, rate, per, int(messages.get("burst", rate)))
+
+
+def read_message_limits(reader: Reader, written: Mapping[str, tuple[str, str]]) -> MessageLimitsSpec | str | None:
+    """Read what annotations say: name to field and text. A text: why the limits cannot be honoured."""
+    size: int | None = 0
+    counts: dict[str, int] = {}
+    per: float | None = 1.0
+    fault = ""
+    for name, (field, text) in written.items():
+        wrong = ""
+        if name == "message-bytes":
+            size = parse_size(text)
+            wrong = "" if size is not None else "a size such as 65536, 64Ki or 1M would be accepted."
+        elif name == "messages-per":
+            per = parse_timeout(text)
+            wrong = "" if per is not None else TIMEOUT_HINT
+        else:
+            count = parse_count(text, MOST_MESSAGES)
+            wrong = "" if count is not None else _COUNT_HINT
+            counts[name] = count or 0
+        if wrong:
+            reader.wrong(field, f"{shown(text)} was found, {wrong}", Reason.UNSUPPORTED_VALUE)
+            fault = fault or f"{field} cannot be read"
+    rate = counts.get("messages-rate")
+    if rate is None:
+        for name in ("messages-per", "messages-burst"):
+            if name in written:
+                field = written[name][0]
+                reader.wrong(field, "says nothing without sluice.dev/limits-messages-rate.", Reason.UNSUPPORTED_VALUE)
+                fault = fault or f"{field} says nothing alone"
+    if fault:
+        return fault
+    if not size and not rate:
+        return None
+    return MessageLimitsSpec(size or 0, rate or 0, per or 1.0, counts.get("messages-burst", rate or 1))
