@@ -56,6 +56,8 @@ docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the
 	$(BIN)/python tools/settings_table.py
 	$(BIN)/python tools/docs_wsroute.py
 	$(BIN)/python tools/annotations_table.py
+	$(BIN)/python tools/sizing_table.py
+	$(BIN)/python tools/rights_table.py
 
 wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
 	rm -rf build/lib* build/temp* dist

@@ -12,37 +12,34 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 START, END = "<!-- settings -->\n", "<!-- /settings -->\n"
 
 
+def _default(option: click.Option) -> str:
+    """Say what holds where a setting is not given."""
+    if option.required:
+        return "required"
+    default = option.show_default if isinstance(option.show_default, str) else option.default
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default) if default not in ("", None) else "none"
+
+
 def rows(program: str, command: click.Command, but: click.Command | None = None) -> list[str]:
     """Return a row for each setting of a program, but for those of another one."""
     found = []
-    known = {option.name for option in but.params} if but is not None else set()
+    known = {"help", "version"} | ({option.name for option in but.params} if but is not None else set())
     for option in command.params:
-        if (
-            option.name not in known
-            and isinstance(option, click.Option)
-            and option.help
-            and not option.hidden
-            and option.name not in ("help", "version")
-        ):
+        if isinstance(option, click.Option) and option.help and not option.hidden and option.name not in known:
             flag = "/".join([*option.opts, *option.secondary_opts])
-            default = option.show_default if isinstance(option.show_default, str) else option.default
-            shown = (
-                "off" if default is False else "on" if default is True else str(default) if default not in ("", None) else "none"
-            )
             variable = option.envvar if isinstance(option.envvar, str) else "SLUICE_" + str(option.name).upper()
-            found.append(f"| `{flag}` | `{variable}` | {shown} | {program} | {option.help.replace('|', chr(92) + '|')} |")
+            meaning = option.help.replace("|", chr(92) + "|")
+            found.append(f"| `{flag}` | `{variable}` | {_default(option)} | {program} | {meaning} |")
     return found
 
 
 def table() -> str:
     """Return the whole table."""
     head = ["| flag | variable | default | program | meaning |", "|---|---|---|---|---|"]
-    found = [
-        *rows("sluice", standalone),
-        *rows("sluice controller", controller_command, standalone),
-        *rows("sluice-proxy", proxy_main),
-    ]
-    return "\n".join([*head, *found]) + "\n"
+    ours = [*rows("sluice", standalone), *rows("sluice controller", controller_command, standalone)]
+    return "\n".join([*head, *ours, *rows("sluice-proxy", proxy_main)]) + "\n"
 
 
 def with_table(text: str) -> str:

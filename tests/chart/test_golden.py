@@ -68,6 +68,13 @@ def test_crd_of_the_chart_is_that_of_the_manifests() -> None:
     assert (CHART / "crds" / name).read_text() == (ROOT / "manifests" / "crds" / name).read_text()
 
 
+def test_packed_chart_renders_the_same(tmp_path: Path) -> None:
+    assert helm("package", str(CHART), "--destination", str(tmp_path)).returncode == 0
+    (packed,) = tmp_path.iterdir()
+
+    assert render(chart=packed) == render()
+
+
 def test_version_of_the_chart_is_that_of_the_program() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     line = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version = "))

@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -158,15 +159,23 @@ class Prometheus:
     """Debian's, scraping each second."""
 
     def __init__(self, port: str) -> None:
-        self._url = f"http://127.0.0.1:{port}/api/v1/query"
+        self._api = f"http://127.0.0.1:{port}/api/v1"
 
     async def values(self, query: str) -> list[float]:
         """Ask for the values of this moment that are numbers."""
-        async with aiohttp.ClientSession() as session, session.post(self._url, data={"query": query}) as answer:
+        async with aiohttp.ClientSession() as session, session.post(f"{self._api}/query", data={"query": query}) as answer:
             said = await answer.json()
             assert answer.status == 200, f"{query}: {said['error']}"
         values = [float(one["value"][1]) for one in said["data"]["result"]]
         return [value for value in values if math.isfinite(value)]
+
+    async def rules(self) -> dict[str, str]:
+        """Return each alert and what became of its evaluation: ok, err with why, or unknown before the first."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self._api}/rules") as answer:
+            groups = (await answer.json())["data"]["groups"]
+        return {
+            rule["name"]: f"{rule['health']} {rule.get('lastError', '')}".strip() for group in groups for rule in group["rules"]
+        }
 
     async def empty(self, queries: Mapping[str, str], seconds: float) -> list[str]:
         """Ask until every query has an answer, or the time is over; return those without."""
@@ -184,7 +193,13 @@ async def prometheus(folder: Path, admin: str) -> AsyncIterator[Prometheus]:
     """Scrape as the chart's ServiceMonitor asks: the label `service` is the metrics' own."""
     job = {"job_name": "sluice", "honor_labels": True, "static_configs": [{"targets": [admin]}]}
     (folder / "prometheus.yml").write_text(
-        json.dumps({"global": {"scrape_interval": "1s"}, "rule_files": [str(FILES / "rules.yaml")], "scrape_configs": [job]})
+        json.dumps(
+            {
+                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "rule_files": [str(FILES / "rules.yaml")],
+                "scrape_configs": [job],
+            }
+        )
     )
     process = await asyncio.create_subprocess_exec(
         *("prometheus", "--config.file", str(folder / "prometheus.yml"), "--storage.tsdb.path", str(folder / "tsdb")),
@@ -217,12 +232,18 @@ async def _ended(task: asyncio.Task[None]) -> None:
         await task
 
 
-Empty = Callable[..., Awaitable[list[str]]]
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """A Prometheus that scrapes a Sluice under traffic."""
+
+    empty: Callable[..., Awaitable[list[str]]]
+    """Gives which of some queries stay empty; fails when the traffic did."""
+    rules: Callable[[], Awaitable[dict[str, str]]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def scraped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Empty]:
-    """Run everything; give the question which of some queries stay empty, and fails when the traffic did."""
+async def scraped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scraped]:
+    """Run everything."""
     folder, private = tmp_path_factory.mktemp("objects"), tmp_path_factory.mktemp("prometheus")
     authority = trustme.CA()
     issued = authority.issue_cert(HOST)
@@ -254,21 +275,30 @@ async def scraped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Emp
                 traffic.result()
             return left
 
-        yield empty
+        yield Scraped(empty, asked.rules)
 
 
-async def test_no_query_of_the_dashboard_is_empty(scraped: Empty) -> None:
+async def test_no_query_of_the_dashboard_is_empty(scraped: Scraped) -> None:
     queries = dashboard_queries()
 
     assert queries
-    assert await scraped(queries) == []
+    assert await scraped.empty(queries) == []
 
 
-async def test_no_selector_of_an_alert_is_empty(scraped: Empty) -> None:
+async def test_no_selector_of_an_alert_is_empty(scraped: Scraped) -> None:
     selectors = {name: selector for name, selector in alert_selectors().items() if not of_a_cluster(selector)}
 
     assert selectors
-    assert await scraped(selectors) == []
+    assert await scraped.empty(selectors) == []
+
+
+async def test_every_alert_is_evaluated_without_an_error(scraped: Scraped) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while "unknown" in (health := await scraped.rules()).values():
+            await asyncio.sleep(0.5)
+
+    assert health
+    assert {name: said for name, said in health.items() if said != "ok"} == {}
 
 
 async def test_reasons_of_alerts_about_kinds_are_reasons() -> None:
@@ -278,11 +308,11 @@ async def test_reasons_of_alerts_about_kinds_are_reasons() -> None:
     assert {str(one) for one in Reason if re.fullmatch(patterns[0], one)} == {"KindForbidden", "KindAbsent", "KindUnreachable"}
 
 
-async def test_query_over_a_metric_that_does_not_exist_is_told_as_empty(scraped: Empty) -> None:
+async def test_query_over_a_metric_that_does_not_exist_is_told_as_empty(scraped: Scraped) -> None:
     """The two tests above can fail."""
     queries = {"workers": "sluice_workers", "nonsense": "rate(sluice_nonsense_total[15s])"}
 
-    assert await scraped(queries, seconds=5) == ["nonsense"]
+    assert await scraped.empty(queries, seconds=5) == ["nonsense"]
 
 
 async def test_every_metric_is_on_the_dashboard() -> None:
@@ -291,3 +321,14 @@ async def test_every_metric_is_on_the_dashboard() -> None:
 
     assert names
     assert [name for name in names if not re.search(rf"\b{name}(_bucket)?\b", text)] == []
+
+
+async def test_panels_have_numbers_of_their_own_and_lie_side_by_side() -> None:
+    """Grafana drops a panel whose id another one has, and moves those that overlap."""
+    panels = json.loads((FILES / "dashboard.json").read_text())["panels"]
+    places = [panel["gridPos"] for panel in panels]
+    cells = [(x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])]
+
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) == 23

@@ -1,5 +1,6 @@
 """The alert rules of the chart, by Debian's promtool."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -40,3 +41,9 @@ def test_each_alert_says_how_bad_it_is_and_what_it_means() -> None:
     ]
 
     assert wrong == []
+
+
+def test_page_for_operators_names_each_alert_in_its_table() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+
+    assert re.findall(r"^\| `(Sluice\w+)` \|", text, re.MULTILINE) == [rule["alert"] for rule in rules()]

@@ -1,14 +1,22 @@
 """What users read agrees with what the programs do."""
 
+import re
 from pathlib import Path
 
 import annotations_table
+import rights_table
+import sizing_table
 import yaml
 from docs_wsroute import with_tables
 from metrics_page import page
 from settings_table import with_table
 
+from controller.cli import controller_command, standalone
 from controller.resources import WsRoute, parse_object
+from controller.resources.problems import Reason
+from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, rejected
+from controller.translate.report import ACCEPTED, RESOLVED
+from proxy.__main__ import main as proxy_main
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +52,86 @@ def test_table_of_annotations_is_what_objects_are_told() -> None:
 
     assert text == annotations_table.with_table(text)
     assert "`configuration-snippet`" in text
+
+
+def test_table_of_sizes_is_what_was_measured() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+
+    assert text == sizing_table.with_table(text)
+    assert "| memory per idle WSS, KB |" in text
+
+
+def test_table_of_rights_is_what_the_manifest_grants() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+
+    assert text == rights_table.with_table(text)
+    assert "`secrets`" in text
+
+
+def examples() -> list[tuple[str, str]]:
+    """Reason and example message of every row of the page's tables."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    return re.findall(r"^\| `([A-Z]\w+)` \|(?: \w+ \|)? `([^`|]+)` \|", text, re.MULTILINE)
+
+
+def said() -> set[tuple[str, str]]:
+    """Reason and message of everything that objects are told: by the golden pairs, and by the conditions that never differ."""
+    found = {
+        (reason, message)
+        for case in (ROOT / "tests" / "translate" / "cases").glob("*.out.yaml")
+        for problem in list(yaml.load_all(case.read_text(), yaml.CSafeLoader))[1]["problems"]
+        for _, reason, message in [problem.split(": ", 2)]
+    }
+    broken = rejected({"wsroute/shop/chat/live": "spec path '(': missing ): ("})
+    return found | {(one.reason, one.message) for one in (ACCEPTED, RESOLVED, SERVED, PENDING, NOT_ACCEPTED, broken)}
+
+
+def test_every_reason_has_its_cure() -> None:
+    reasons = {str(reason) for reason in Reason} | {"Accepted", "ResolvedRefs", "Programmed", "Pending", "Rejected"}
+
+    assert {reason for reason, _ in examples()} == reasons
+
+
+def test_examples_of_reasons_are_what_objects_are_told() -> None:
+    of_objects = [(reason, message) for reason, message in examples() if not reason.startswith("Kind")]
+
+    assert [one for one in of_objects if one not in said()] == []
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    prose = [(page, re.sub(r"``.*?``|`[^`]*`", "", page.read_text())) for page in pages]
+    links = [(page, link) for page, text in prose for link in re.findall(r"\]\(([\w./-]+)(?:#[^)]*)?\)", text)]
+
+    assert links
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_values_of_the_chart_that_the_pages_name_exist() -> None:
+    values = yaml.safe_load((ROOT / "charts" / "sluice" / "values.yaml").read_text())
+    named = {
+        name
+        for page in (ROOT / "docs").glob("*.md")
+        for name in re.findall(
+            r"`((?:autoscaling|controller|hostPorts|ingressClass|metrics|networkPolicy|proxy)\.[A-Za-z.]+)", page.read_text()
+        )
+    }
+
+    assert "proxy.drainTime" in named
+    assert [name for name in sorted(named) if not _has(values, name.split("."))] == []
+
+
+def _has(values: object, path: list[str]) -> bool:
+    return not path or (isinstance(values, dict) and path[0] in values and _has(values[path[0]], path[1:]))
+
+
+def test_flags_that_the_pages_name_exist() -> None:
+    known = {flag for command in (standalone, controller_command, proxy_main) for one in command.params for flag in one.opts}
+    pages = [page for page in (ROOT / "docs").glob("*.md") if page.name != "migration.md"]  # its left column is another program's
+    named = {flag for page in pages for flag in re.findall(r"`(--[a-z-]+)", page.read_text())}
+
+    assert "--host-ownership" in named
+    assert named - known == set()
 
 
 def test_yaml_of_the_pages_is_accepted_by_the_programs() -> None:
