@@ -229,7 +229,7 @@ class FrameScanner:
             payload = bytes([byte ^ key[place & 3] for place, byte in enumerate(payload)])
         if not payload.startswith(self.nonce):
             return 0
-        self.answer = int.from_bytes(payload[NONCE_BYTES:], "big")
+        self.answer = max(self.answer, int.from_bytes(payload[NONCE_BYTES:], "big"))
         self._attend()
         return whole
 

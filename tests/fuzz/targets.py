@@ -135,7 +135,7 @@ def frames_of_ours(data: bytes) -> None:
         out, answers = b"", 0
         for piece in pieces:
             out += scanner.scan(piece)
-            answers = scanner.answer or answers
+            answers = max(answers, scanner.answer)
             if scanner.attention and not (scanner.over or scanner.error or scanner.close_seen):
                 scanner.noticed()
         return (*(out, answers, scanner.over, scanner.rest), *(scanner.messages, scanner.payload_bytes, scanner.error))
