@@ -7,7 +7,7 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo demo-check test fuzz soak bench docs manifests wheel lint format lock clean
+.PHONY: help demo demo-check test fuzz soak bench cluster image docs manifests wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ demo-check: $(VENV)/.demo ## the same on free ports, driven as a person would; e
 
 test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run them all, the proxy's over the compiled modules too
 	tools/install-test-packages
+	-tools/install-cluster-packages
+	-$(BIN)/python tools/cluster_binaries.py >/dev/null
+	-$(BIN)/python tools/image.py
 	$(BIN)/python tools/build_native.py
 	SLUICE_TEST_NATIVE=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit/proxy tests/wire
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -58,6 +61,16 @@ docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the
 	$(BIN)/python tools/annotations_table.py
 	$(BIN)/python tools/sizing_table.py
 	$(BIN)/python tools/rights_table.py
+
+cluster: $(VENV)/.dev ## a whole Kubernetes of one node with Sluice's image, until Ctrl-C (root; Go 1.25 or newer)
+	tools/install-cluster-packages
+	$(BIN)/python tools/cluster_binaries.py >/dev/null
+	$(BIN)/python tools/image.py
+	@exec $(BIN)/python tools/cluster_node.py build/sluice-image.tar
+
+image: $(VENV)/.dev ## build/sluice-image.tar: a docker archive of localhost/sluice:dev (root)
+	tools/install-cluster-packages
+	$(BIN)/python tools/image.py
 
 wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
 	rm -rf build/lib* build/temp* dist
@@ -85,6 +98,8 @@ lock: ## pin every dependency with hashes (needs uv)
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	    $$(test $$name = runtime || echo --extra $$name --constraint requirements/runtime.txt) pyproject.toml --output-file requirements/$$name.txt || exit 1; \
 	done
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	  --constraint requirements/dev.txt requirements/build.in --output-file requirements/build.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	  requirements/bench.in --output-file requirements/bench.txt
 

@@ -43,7 +43,7 @@ def backend() -> Iterator[int]:
     """Run the raw backend; give its port."""
     command = [sys.executable, str(HERE / "backend.py")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None  # noqa: S101  a pipe was asked for
+        assert process.stdout is not None
         try:
             yield int(process.stdout.readline())
         finally:

@@ -91,7 +91,7 @@ def sockets(kind: str, port: int, *, tls: bool, count: int, size: int, seconds: 
         text=True,
     )
     try:
-        assert process.stdout is not None  # noqa: S101  a pipe was asked for
+        assert process.stdout is not None
         if process.stdout.readline().strip() != "open":
             raise SystemExit("the sockets did not open")
         yield process
@@ -190,7 +190,7 @@ def _status(connection: http.client.HTTPConnection, host: str, path: str) -> int
 
 def change_to_answer(proxy: Proxy, number: int, times: int = 20) -> list[float]:
     """Milliseconds from a changed file to the first answer by the new route, for each of some changes."""
-    assert proxy.folder is not None  # noqa: S101  ours only
+    assert proxy.folder is not None
     found = []
     connection = http.client.HTTPConnection("127.0.0.1", proxy.http, timeout=10)
     for turn in range(times):

@@ -253,7 +253,7 @@ def ours(name: str, tree: Path, folder: Path, workers: int = 1) -> Iterator[Prox
         preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509  no thread runs yet
     )
     try:
-        assert process.stdout is not None  # noqa: S101  a pipe was asked for
+        assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("listening "):
                 where = dict(part.split("=", 1) for part in line.split()[1:])

@@ -45,7 +45,9 @@ class Controller:
         self._hub = Hub()
         self._peers = Peers()
         self._tracker = Tracker()
-        self._source = ClusterSource(cluster.watch_namespaces, self._changed, publish_service=service_ref(cluster.publish_service))
+        self._source = ClusterSource(
+            cluster.watch_namespaces, self._changed, self._told, publish_service=service_ref(cluster.publish_service)
+        )
         self._reconciler = Reconciler(
             lambda: (self._source.snapshot, self._source.problems),
             translate_settings(
@@ -91,12 +93,14 @@ class Controller:
             await health.cleanup()
         return 0
 
-    def _changed(self, kind: str, ref: ObjectRef | None) -> None:
+    def _changed(self, kind: str) -> None:
         self._reconciler.poke(urgent=kind == "EndpointSlice")
-        if ref is not None and kind in ("Ingress", "WsRoute"):
-            self._tracker.touch(ref)
-        elif kind == "Service" and self._cluster.publish_service == (ref.path if ref is not None else ""):
+
+    def _told(self, ref: ObjectRef) -> None:
+        if ref.kind == "Service":
             self._tracker.touch_all()
+        else:
+            self._tracker.touch(ref)
         self._look()
 
     def _built(self) -> None:

@@ -33,6 +33,7 @@ class RouteDelta(msgspec.Struct, omit_defaults=True):
     closes: Mapping[str, int] = {}
     """`code by`, separated by a space, to count."""
     ping_rtt: HistogramDelta | None = None
+    unanswered: int = 0
 
 
 class ServiceDelta(msgspec.Struct, omit_defaults=True):

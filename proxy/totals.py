@@ -52,6 +52,7 @@ class _Route:
     messages: list[int] = field(default_factory=lambda: [0, 0])
     bytes: list[int] = field(default_factory=lambda: [0, 0])
     closes: dict[str, int] = field(default_factory=dict)
+    unanswered: int = 0
     in_flight: dict[int, int] = field(default_factory=dict)
     """Per worker."""
     sockets: dict[int, Mapping[str, int]] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class _Route:
             # Each worker bounds its codes by itself; all of them together are bounded here.
             label = code_label(int(code), self.codes) if code != "other" else code
             _add(self.closes, {f"{label} {by}": count})
+        self.unanswered += delta.unanswered
         self.in_flight[worker] = delta.in_flight
         self.sockets[worker] = delta.sockets
         self.led_to.update(delta.sockets)
@@ -242,13 +244,17 @@ class Totals:
             "sluice_ws_ping_rtt_seconds", "Ping of the proxy's own (keepalive) to its answer.", labels=["route"]
         )
         closes = CounterMetricFamily("sluice_ws_closes", "Closed WebSockets by code and initiator.", labels=["route", "code", "by"])
+        unanswered = CounterMetricFamily(
+            "sluice_ws_unanswered_closes", "WebSockets cut because an end did not answer our close frame in time.", labels=["route"]
+        )
         for route_id, route in self._routes.items():
             for service, count in route.open_sockets().items():
                 sockets.add_metric([route_id, service], count)
             for code, count in route.handshakes.items():
                 handshakes.add_metric([route_id, code], count)
-            if route.handshakes:
+            if route.handshakes or route.led_to:
                 shaking.add_metric([route_id], route.handshake_duration.buckets(), route.handshake_duration.total)
+                unanswered.add_metric([route_id], route.unanswered)
                 lifetime.add_metric([route_id], route.socket_duration.buckets(), route.socket_duration.total)
                 for number, direction in enumerate(("in", "out")):
                     messages.add_metric([route_id, direction], route.messages[number])
@@ -257,7 +263,7 @@ class Totals:
                 pings.add_metric([route_id], route.ping_rtt.buckets(), route.ping_rtt.total)
             for key, count in route.closes.items():
                 closes.add_metric([route_id, *key.split(" ", 1)], count)
-        yield from (sockets, handshakes, shaking, lifetime, messages, payload, pings, closes)
+        yield from (sockets, handshakes, shaking, lifetime, messages, payload, pings, closes, unanswered)
 
     def _upstream(self) -> Iterator[Metric]:
         connect = HistogramMetricFamily("sluice_upstream_connect_duration_seconds", "Connecting to endpoints.", labels=["service"])

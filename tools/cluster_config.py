@@ -40,12 +40,6 @@ oom_score = 0
   # Without CAP_SYS_RESOURCE no score can be lowered: runc would fail each pod with "can't get final child's PID from pipe: EOF".
   restrict_oom_score_adj = true
   sandbox_image = "{pause}"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{state}/cni"
@@ -87,8 +81,7 @@ def kubelet(state: Path) -> dict[str, object]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": "0.0.0.0",
-        "authentication": {"anonymous": {"enabled": False}, "x509": {"clientCAFile": f"{state}/ca.crt"}},
+        "authentication": {"x509": {"clientCAFile": f"{state}/ca.crt"}},
         "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "failCgroupV1": False,
@@ -97,14 +90,12 @@ def kubelet(state: Path) -> dict[str, object]:
         "failSwapOn": False,
         # The disk and the memory of the machine are not the node's: nothing may be evicted because others fill them.
         "evictionHard": dict.fromkeys(("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available"), "0%"),
+        # What was imported stays: it cannot be pulled again.
         "imageGCHighThresholdPercent": 100,
         "resolvConf": "",
         "clusterDomain": "cluster.local",
         "clusterDNS": [NODE_ADDRESS],
         "volumePluginDir": f"{state}/plugins",
-        "registerWithTaints": [],
-        "shutdownGracePeriod": "0s",
-        "serializeImagePulls": False,
     }
 
 

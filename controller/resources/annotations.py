@@ -5,12 +5,18 @@ reported by name with what to do instead, because an annotation that is silently
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from controller.resources.balance import ANNOTATIONS as BALANCE
+from controller.resources.balance import NOTHING, Balance, read_balance
+from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
+from controller.resources.closing import ANNOTATIONS as CLOSING
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
-from controller.resources.keepalive import KEEPALIVE, KeepaliveSpec, read_keepalive
-from controller.resources.message_limits import MESSAGE_LIMITS, MessageLimitsSpec, read_message_limits
+from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
+from controller.resources.keepalive import KEEPALIVE_ANNOTATIONS, KeepaliveSpec, read_keepalive
+from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
+from controller.resources.message_limits import MESSAGE_ANNOTATIONS, MessageLimitsSpec, read_message_limits
 from controller.resources.problems import Reason
 
 OURS = "sluice.dev/"
@@ -32,9 +38,8 @@ _KNOWN = """
     upstream-hash-by upstream-hash-by-subset upstream-hash-by-subset-size load-balance auth-url auth-signin
     auth-method auth-response-headers auth-always-set-cookie auth-cache-key auth-cache-duration auth-type
     auth-secret auth-secret-type auth-realm enable-cors cors-allow-origin cors-allow-methods cors-allow-headers
-    cors-expose-headers cors-allow-credentials cors-max-age whitelist-source-range allowlist-source-range
-    denylist-source-range limit-rps limit-rpm limit-burst-multiplier limit-connections limit-rate limit-rate-after
-    limit-whitelist limit-allowlist canary canary-by-header canary-by-header-value canary-by-header-pattern
+    cors-expose-headers cors-allow-credentials cors-max-age
+    limit-rate limit-rate-after canary canary-by-header canary-by-header-value canary-by-header-pattern
     canary-by-cookie canary-weight canary-weight-total app-root permanent-redirect permanent-redirect-code
     temporal-redirect temporal-redirect-code from-to-www-redirect custom-http-errors default-backend
     upstream-vhost x-forwarded-prefix connection-proxy-header custom-headers proxy-next-upstream
@@ -75,19 +80,12 @@ INSTEAD: Mapping[str, str] = (
 )
 """Keys of ingress-nginx that are not read, each with the rest of a sentence about it that begins with the key."""
 
-_GUARDS = ("auth-", "limit-", "whitelist-", "allowlist-", "denylist-", "enable-modsecurity", "enable-owasp", "satisfy")
+_GUARDS = ("auth-", "limit-", "enable-modsecurity", "enable-owasp", "satisfy")
 """Beginnings of keys that protect: a route that asks for one of them is not served without it."""
-_OUR_GUARDS = ("auth", "limits", "origins", "allow-cidrs", "deny-cidrs")
-"""The same of ours: guards of the API (spec/wsroute.md) that do not work yet."""
-
-
-KNOWN = (
-    OURS + "ssl-redirect",
-    *(f"{OURS}timeouts-{name}" for name in TIMEOUTS),
-    *(f"{OURS}keepalive-{name}" for name in KEEPALIVE),
-    *(f"{OURS}limits-{name}" for name in MESSAGE_LIMITS),
-)
-"""Our keys that work."""
+_OUR_GUARDS = ("auth", "limits", "origins", "allow-cidr", "deny-cidr")
+"""The same of ours: guards of the API (spec/wsroute.md) that do not work yet, and what may be meant for one."""
+_READ_ELSEWHERE = GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS | MESSAGE_ANNOTATIONS | KEEPALIVE_ANNOTATIONS
+"""Keys of features that read theirs in modules of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +97,15 @@ class IngressPolicy:
     force_ssl_redirect: bool = False
     """Redirect in any case."""
     timeouts: tuple[tuple[str, float], ...] = ()
-    """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
+    """Timeouts that differ from the defaults: name (connect, handshake, response, idle, max_age) and seconds."""
+    fault: str = ""
+    """Not empty: a guard was asked for that we do not have or cannot read; the routes answer 500."""
+    guards: Guards = field(default_factory=Guards)
+    limits: Limits = field(default_factory=Limits)
+    closing: Closing = UNWRITTEN
+    balance: Balance = NOTHING
     keepalive: KeepaliveSpec | None = None
     message_limits: MessageLimitsSpec | None = None
-    fault: str = ""
-    """Not empty: a guard was asked for that we do not have; the routes answer 500."""
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -139,8 +141,13 @@ def instead_of(name: str) -> str:
 
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
-    ssl_redirect, force, timeouts, fault = True, False, dict[str, float](), ""
-    pings, limits = dict[str, tuple[str, str]](), dict[str, tuple[str, str]]()
+    ssl_redirect, force, timeouts = True, False, dict[str, float]()
+    guards, fault = read_guards(reader, annotations)
+    limits, unreadable = read_limits(reader, annotations)
+    message_limits, illegible = read_message_limits(reader, annotations)
+    fault = fault or unreadable or illegible
+    closing = UNWRITTEN
+    balance: list[tuple[str, str]] = []
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
@@ -154,16 +161,29 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 reader.wrong(field, f"{shown(value)} was found, {TIMEOUT_HINT}", Reason.UNSUPPORTED_VALUE)
             else:
                 timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
-        elif key.removeprefix(OURS + "keepalive-") in KEEPALIVE:
-            pings[key.removeprefix(OURS + "keepalive-")] = field, value
-        elif key.removeprefix(OURS + "limits-") in MESSAGE_LIMITS:
-            limits[key.removeprefix(OURS + "limits-")] = field, value
+        elif key.startswith(OURS) and key.removeprefix(OURS) in BALANCE:
+            balance.append((key.removeprefix(OURS), value))
+        elif key == OURS + "timeouts-max-age":
+            age = parse_age(value)
+            if age is None:
+                reader.wrong(field, f"{shown(value)} was found, {AGE_HINT}", Reason.UNSUPPORTED_VALUE)
+            else:
+                timeouts["max_age"] = age
+        elif key.startswith(OURS) and key.removeprefix(OURS) in CLOSING:
+            closing = read_closing(reader, field, key.removeprefix(OURS), value, closing)
+        elif key in _READ_ELSEWHERE:
+            continue
         elif key.startswith(OURS):
             if key.removeprefix(OURS).startswith(_OUR_GUARDS):
                 fault = fault or f"{key} is not supported"
                 reader.wrong(field, f"{key.removeprefix(OURS)} {_GUARD}", Reason.UNSUPPORTED_VALUE)
                 continue
-            reader.wrong(field, f"there is no such annotation; known are {', '.join(KNOWN)}.", Reason.UNSUPPORTED_VALUE)
+            names = [
+                *("ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), "timeouts-max-age", *CLOSING, *BALANCE),
+                *sorted(key.removeprefix(OURS) for key in _READ_ELSEWHERE if key.startswith(OURS)),
+            ]
+            known = ", ".join(OURS + name for name in names)
+            reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
             if is_guard(name):
@@ -171,10 +191,19 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    keepalive, message_limits = read_keepalive(reader, pings), read_message_limits(reader, limits)
-    if isinstance(message_limits, str):
-        fault, message_limits = fault or message_limits, None
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), keepalive, message_limits, fault)
+    placing = read_balance(reader, balance)
+    return IngressPolicy(
+        ssl_redirect,
+        force,
+        tuple(sorted(timeouts.items())),
+        fault,
+        guards,
+        limits,
+        closing=closing,
+        balance=placing,
+        keepalive=read_keepalive(reader, annotations),
+        message_limits=message_limits,
+    )
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

@@ -185,3 +185,9 @@ def read_generation(raw: Mapping[str, Any]) -> int:
     """Return the generation; 0: none."""
     value = raw["metadata"].get("generation") if isinstance(raw.get("metadata"), Mapping) else None
     return value if isinstance(value, int) else 0
+
+
+def read_uid(raw: Mapping[str, Any]) -> str:
+    """Return the uid; empty: none."""
+    value = raw["metadata"].get("uid") if isinstance(raw.get("metadata"), Mapping) else None
+    return value if isinstance(value, str) else ""

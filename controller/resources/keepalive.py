@@ -9,7 +9,8 @@ from controller.resources.problems import Reason
 
 Side = Literal["Client", "Backend", "Both"]
 
-KEEPALIVE = ("interval", "misses", "to")
+_PREFIX = "sluice.dev/keepalive-"
+KEEPALIVE_ANNOTATIONS = frozenset(_PREFIX + name for name in ("interval", "misses", "to"))
 SHORTEST, LONGEST = 1.0, 24 * 3600.0
 """Seconds of an interval. Below the first, ten thousand sockets would keep a core busy with nothing but pings."""
 MOST_MISSES = 100
@@ -33,11 +34,12 @@ def parse_keepalive(reader: Reader, place: str, raw: Mapping[str, Any] | None) -
     return None if interval is None else KeepaliveSpec(interval, int(raw["misses"]), raw["to"])
 
 
-def read_keepalive(reader: Reader, written: Mapping[str, tuple[str, str]]) -> KeepaliveSpec | None:
-    """Read what annotations say: name to field and text. None: nothing right was said; what is wrong leaves the defaults."""
+def read_keepalive(reader: Reader, annotations: Mapping[str, str]) -> KeepaliveSpec | None:
+    """Read what the annotations of an Ingress say. None: nothing right was said; what is wrong leaves the defaults."""
     spec = KeepaliveSpec()
     interval, misses, to, said = spec.interval, spec.misses, spec.to, False
-    for name, (field, text) in written.items():
+    for key in sorted(KEEPALIVE_ANNOTATIONS & annotations.keys()):
+        field, text, name = f"metadata.annotations[{key}]", annotations[key], key.removeprefix(_PREFIX)
         if name == "interval":
             found = _parse_interval(reader, field, text, Reason.UNSUPPORTED_VALUE)
             said, interval = said or found is not None, interval if found is None else found

@@ -7,8 +7,9 @@ from typing import Any
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_count, parse_size, parse_timeout, shown
 from controller.resources.problems import Reason
 
-MESSAGE_LIMITS = ("message-bytes", "messages-rate", "messages-per", "messages-burst")
-"""As annotations name them, behind `limits-`."""
+_PREFIX = "sluice.dev/limits-"
+_NEED_A_RATE = (_PREFIX + "messages-per", _PREFIX + "messages-burst")
+MESSAGE_ANNOTATIONS = frozenset((_PREFIX + "message-bytes", _PREFIX + "messages-rate", *_NEED_A_RATE))
 MOST_MESSAGES = 1_000_000
 _COUNT_HINT = f"a whole number from 1 to {MOST_MESSAGES} would be accepted."
 
@@ -42,14 +43,14 @@ def parse_message_limits(reader: Reader, place: str, raw: Mapping[str, Any] | No
     return MessageLimitsSpec(size, rate, per, int(messages.get("burst", rate)))
 
 
-def read_message_limits(reader: Reader, written: Mapping[str, tuple[str, str]]) -> MessageLimitsSpec | str | None:
-    """Read what annotations say: name to field and text. A text: why the limits cannot be honoured."""
+def read_message_limits(reader: Reader, annotations: Mapping[str, str]) -> tuple[MessageLimitsSpec | None, str]:
+    """Read what the annotations of an Ingress say, and why it cannot be honoured; empty: it can."""
     size: int | None = 0
     counts: dict[str, int] = {}
     per: float | None = 1.0
     fault = ""
-    for name, (field, text) in written.items():
-        wrong = ""
+    for key in sorted(MESSAGE_ANNOTATIONS & annotations.keys()):
+        text, name, wrong = annotations[key], key.removeprefix(_PREFIX), ""
         if name == "message-bytes":
             size = parse_size(text)
             wrong = "" if size is not None else "a size such as 65536, 64Ki or 1M would be accepted."
@@ -60,18 +61,13 @@ def read_message_limits(reader: Reader, written: Mapping[str, tuple[str, str]]) 
             count = parse_count(text, MOST_MESSAGES)
             wrong = "" if count is not None else _COUNT_HINT
             counts[name] = count or 0
+        if key in _NEED_A_RATE and _PREFIX + "messages-rate" not in annotations:
+            wrong = wrong or f"it says nothing without {_PREFIX}messages-rate."
         if wrong:
-            reader.wrong(field, f"{shown(text)} was found, {wrong}", Reason.UNSUPPORTED_VALUE)
-            fault = fault or f"{field} cannot be read"
-    rate = counts.get("messages-rate")
-    if rate is None:
-        for name in ("messages-per", "messages-burst"):
-            if name in written:
-                field = written[name][0]
-                reader.wrong(field, "says nothing without sluice.dev/limits-messages-rate.", Reason.UNSUPPORTED_VALUE)
-                fault = fault or f"{field} says nothing alone"
-    if fault:
-        return fault
-    if not size and not rate:
-        return None
-    return MessageLimitsSpec(size or 0, rate or 0, per or 1.0, counts.get("messages-burst", rate or 1))
+            found = f"{shown(text)} was found, so the routes answer 500; {wrong}"
+            reader.wrong(f"metadata.annotations[{key}]", found, Reason.UNSUPPORTED_VALUE)
+            fault = fault or f"{key} cannot be read"
+    rate = counts.get("messages-rate", 0)
+    if fault or not (size or rate):
+        return None, fault
+    return MessageLimitsSpec(size or 0, rate, per or 1.0, counts.get("messages-burst", rate or 1)), ""

@@ -314,12 +314,17 @@ def _read_event(event: Any) -> tuple[str, Mapping[str, Any]]:
 
 
 class ClusterSource:
-    """The objects of a cluster. `changed` is called with the kind and the object whose record or status changed."""
+    """The objects of a cluster.
+
+    `changed` is called with a kind when its objects, or whether they can be watched, changed; `told` with an object that came or
+    went or whose status somebody wrote, the publish service's addresses among it.
+    """
 
     def __init__(
         self,
         namespaces: Sequence[str],
-        changed: Callable[[str, ObjectRef | None], None],
+        changed: Callable[[str], None],
+        told: Callable[[ObjectRef], None],
         *,
         publish_service: ObjectRef | None = None,
     ) -> None:
@@ -329,7 +334,7 @@ class ClusterSource:
         """Status of every Ingress and WsRoute as it is stored."""
         self.published: Addresses = ()
         """Addresses of the publish service."""
-        self._changed = changed
+        self._changed, self._told = changed, told
         self._publish_service = publish_service
         self._store = Store()
         self._reflectors = [
@@ -375,27 +380,29 @@ class ClusterSource:
         """Take a version of an object."""
         record = parse_object(raw)
         changed = self._store.remove(ref) if record is None else self._store.apply(record)
+        if changed:
+            self._changed(kind.name)
         if kind.name in _STATUS:
             found = observe(raw, kind.name)
-            changed |= self.observed.get(ref) != found
-            self.observed[ref] = found
+            if self.observed.get(ref) != found:
+                self.observed[ref] = found
+                self._told(ref)
         elif ref == self._publish_service:
             addresses = service_addresses(raw)
-            changed |= addresses != self.published
-            self.published = addresses
-        if changed:
-            self._changed(kind.name, ref)
+            if addresses != self.published:
+                self.published = addresses
+                self._told(ref)
 
     def remove(self, ref: ObjectRef, kind: Kind) -> None:
         """Forget an object."""
-        changed = self._store.remove(ref) | (self.observed.pop(ref, None) is not None)
-        if ref == self._publish_service:
-            self.published = ()
-        if changed:
-            self._changed(kind.name, ref)
+        if self._store.remove(ref):
+            self._changed(kind.name)
+        if self.observed.pop(ref, None) is not None or ref == self._publish_service:
+            self.published = () if ref == self._publish_service else self.published
+            self._told(ref)
 
     def reached(self, reflector: Reflector) -> None:
         """Take note of a reflector's new state or problem."""
         if all(one.state is not State.STARTING for one in self._reflectors):
             self.listed.set()
-        self._changed(reflector.kind.name, None)
+        self._changed(reflector.kind.name)

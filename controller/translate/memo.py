@@ -77,6 +77,7 @@ class Memo:
         self.config: ProxyConfig = EMPTY
         self.verdicts: Mapping[ObjectRef, Verdict] = MappingProxyType({})
         self.problems: tuple[Problem, ...] = ()
+        self.classless: tuple[str, ...] = ()
 
     def update(self, snapshot: SourceSnapshot, settings: TranslateSettings) -> None:
         """Bring everything up to date."""
@@ -88,6 +89,7 @@ class Memo:
             return
         change = _Change(state, snapshot)
         change.translate_objects()
+        self.classless = change.find_classless(self.classless)
         change.settle_owners()
         change.settle_contests()
         change.settle_tls()
@@ -155,6 +157,21 @@ class _Change:
         state.claim_users.replace(ref, _claimed(before), _claimed(after))
         state.tls_users.replace(ref, _tls_names(before), _tls_names(after))
         state.upstreams.replace(ref, before.backends if before else {}, after.backends if after else {})
+
+    def find_classless(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the objects whose class does not exist; `before` where nothing of that changed."""
+        old, new = self.old, self.new
+        if old.ingress_classes is new.ingress_classes and old.ws_routes is new.ws_routes and old.ingresses is new.ingresses:
+            return before
+        known = {ref.name for ref in new.ingress_classes} | self._classes.names
+        objects: list[Ingress | WsRoute] = [*new.ws_routes.values(), *new.ingresses.values()]
+        return tuple(
+            sorted(
+                f"{item.ref.kind.lower()}/{item.ref.path}"
+                for item in objects
+                if item.class_name is not None and item.class_name not in known
+            )
+        )
 
     def _note_secrets(self) -> None:
         old, new, state = self.old, self.new, self.state

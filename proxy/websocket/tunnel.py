@@ -21,6 +21,7 @@ from proxy.scratch import Scratch
 from proxy.shells import BUFFER_HIGH, NOWHERE, PlainShell, SecureShell
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
+from proxy.websocket.closings import Lease
 from proxy.websocket.frames import ABNORMAL, FrameScanner
 from proxy.websocket.keepalive import Pinger
 from proxy.websocket.rate import MessageRate
@@ -222,9 +223,9 @@ class Tunnel:
         "host",
         "idle",
         "idle_seconds",
+        "lease",
         "opened",
         "phase",
-        "route_id",
         "settled",
         "touched",
         "unsent",
@@ -248,11 +249,12 @@ class Tunnel:
         self.host = host
         self.wheel = host.wheel
         self.touched = host.touched
-        self.route_id = stats.route_id
         self.endpoint = endpoint
         self.opened = opened
         """Loop time of the 101."""
         self.phase = OPEN
+        self.lease: Lease | None = None
+        """What it was opened with, for whoever decides whether it may stay."""
         self.settled = True
         """All counts are in the metrics."""
         self.idle_seconds = idle
@@ -438,6 +440,8 @@ class Tunnel:
             self.unsent = left
             self.wheel.file(self.cut, self.host.close_wait)
             return
+        if self.phase == CLOSING and not all(leg.answered for leg in legs if leg.told):
+            self.account.cut()
         for leg in legs:
             if not leg.lost:
                 # What is written goes out if the peer takes it at once; a second time there is no waiting.
@@ -495,6 +499,9 @@ class Tunnel:
         self.wheel.drop(self.idle)
         self.wheel.drop(self.cut)
         self.host.tunnels.discard(self)
+        if self.lease is not None:
+            self.lease.end(self.wheel)
+            self.lease = None
         self.account.close(self._code, self._by)
         # Without these a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
         self.idle.expire = self.cut.expire = _nothing

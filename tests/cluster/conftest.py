@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from cluster.control_plane import ControlPlane, control_plane, missing
 from cluster.installation import define
+from cluster.nodes import archive, installed, namespace, node  # noqa: F401 - fixtures: one node for all modules
 
 
 @pytest.fixture(scope="session")

@@ -232,6 +232,7 @@ def control_plane(*, extra: Iterable[str] = (), port: int = 0, folder: Path | No
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{store}",
             "--bind-address=127.0.0.1",
+            "--advertise-address=192.0.2.254",  # one that no machine has: it must not be loopback, and nobody uses it
             f"--secure-port={plane.port}",
             f"--tls-cert-file={place}/server.pem",
             f"--tls-private-key-file={place}/server.key",

@@ -121,7 +121,7 @@ async def proxy(hub: Hub, *arguments: str, descriptors: int = 0, stderr: int | N
 
 @contextlib.asynccontextmanager
 async def backend(answer: bytes = b"hello", hold: asyncio.Event | None = None) -> AsyncIterator[int]:
-    """Serve ordinary requests (after `hold`, where one is given) and WebSockets that echo; give the port."""
+    """Serve ordinary requests (after `hold`, where one is given, and their body) and WebSockets that echo; give the port."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
@@ -132,6 +132,7 @@ async def backend(answer: bytes = b"hello", hold: asyncio.Event | None = None) -
             return socket
         if hold is not None and request.path == "/slow":
             await hold.wait()
+        await request.read()
         return web.Response(body=answer)
 
     server = web.Server(handle)

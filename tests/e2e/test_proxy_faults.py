@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from e2e.harness import HOST, Hub, backend, config, get, issue, proxy
+from e2e.harness import HOST, Hub, Proxy, backend, config, get, issue, proxy, until
 
 from proxy.websocket.handshake import accept_for
 
@@ -210,3 +210,81 @@ async def test_e4_slow_reader_of_a_gibibyte_costs_a_worker_under_a_mebibyte(hub:
 
     assert 192 * MIB < sent < 256 * MIB
     assert after - before < 1024
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def of_clients(one: Proxy, state: str) -> list[str]:
+    """Sockets of a state (proc(5): 08 is CLOSE_WAIT) on the ports that clients use."""
+    ports = {f":{port:04X}" for port in (one.http, one.https)}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[1] for row in rows if row[1][-5:] in ports and row[3] == state]
+
+
+async def visits(one: Proxy, context: ssl.SSLContext, host: str) -> None:
+    """Come as all kinds of clients: some ask, some talk over a WebSocket, some vanish in the middle of whatever they do."""
+    for _ in range(4):
+        assert ok(await get(one.http, host=host))
+    for _ in range(2):
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", one.https, ssl=context, server_hostname=host)
+            writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            assert ok(await reader.read())
+            writer.transport.abort()
+    for begun in (b"", b"GET / HTTP/1.1\r\nHo", b"\x16\x03\x01\x02\x00\x01", ASK_WS.replace(HOST.encode(), host.encode())):
+        for port in (one.http, one.https):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(begun)
+            writer.transport.abort()
+    async with asyncio.timeout(10):
+        for secure in (False, True):
+            port, tls = (one.https, {"ssl": context, "server_hostname": host}) if secure else (one.http, {})
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, **tls)
+            writer.write(ASK_WS.replace(HOST.encode(), host.encode()))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            writer.write(b"\x81\x82\0\0\0\0hi")
+            assert await reader.readexactly(4) == b"\x81\x02hi"
+            writer.transport.abort()
+
+
+async def test_j5_churn_leaves_descriptors_and_memory_as_they_were(hub: Hub) -> None:
+    """The soak in small: routes, endpoints and certificates come and go, clients vanish, a worker is killed again and again."""
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    async def rounds(one: Proxy, ports: tuple[int, int], count: int) -> dict[int, tuple[int, int]]:
+        """Churn; return the descriptors and KiB of the supervisor and the steady worker when all is quiet again."""
+        steady = one.workers()[0]
+        for number in range(count):
+            host = f"h{number}.example.com"
+            hub.publish(config(ports[number % 2], issue(authority, host), host))
+            await hub.acknowledged()
+            await visits(one, context, host)
+            if number % 5 == 4:
+                (other,) = set(one.workers()) - {steady}
+                os.kill(other, signal.SIGKILL)
+                await until(lambda gone=other: gone not in one.workers() and len(one.workers()) == 2)
+        async with backend() as quiet:
+            hub.publish(config(quiet))
+            await hub.acknowledged()
+            async with asyncio.timeout(10):
+                while "sluice_upstream_connections{" in (metrics := (await one.ask("/metrics"))[1]) and (
+                    open_connections(metrics) or not re.search(r"^sluice_upstream_connections\{.*\} 0\.0$", metrics, re.MULTILINE)
+                ):
+                    await asyncio.sleep(0.02)
+            return {pid: (descriptors(pid), resident(pid)) for pid in (one.process.pid, steady)}
+
+    async with backend() as first, backend() as second, proxy(hub, "--workers", "2") as one:
+        hub.publish(config(first))
+        await one.ready()
+        before = await rounds(one, (first, second), 15)
+        after = await rounds(one, (first, second), 30)
+        left = of_clients(one, "08")
+
+    grown = {pid: (after[pid][0] - before[pid][0], after[pid][1] - before[pid][1]) for pid in before}
+    # A descriptor left in each round would be thirty, a TLS socket with its buffers 4 MiB.
+    assert [pid for pid, (files, kib) in grown.items() if files > 4 or kib > 2048] == []
+    assert left == []

@@ -1,6 +1,7 @@
 """Rows H5 and H8: what a session ticket is good for, and which versions and ciphers a real `sluice-proxy` speaks."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from e2e.harness import HOST, Hub, Proxy, backend, config, issue, proxy
 from proxy.model.config import ProxyConfig
 
 OTHER = "other.example.com"
+REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 
 
@@ -107,7 +109,7 @@ async def test_h5_ticket_of_another_proxy_costs_a_full_handshake_and_nothing_els
     assert (status, resumed) == (200, False)
 
 
-async def s_client(one: Proxy, *arguments: str) -> tuple[int, str]:
+async def s_client(one: Proxy, *arguments: str, says: str = REQUEST) -> tuple[int, str]:
     """Run OpenSSL's own client, at the lowest security level so that it offers all it has; give its status and what it said."""
     process = await asyncio.create_subprocess_exec(
         *(
@@ -126,7 +128,7 @@ async def s_client(one: Proxy, *arguments: str) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     async with asyncio.timeout(20):
-        out, _ = await process.communicate(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        out, _ = await process.communicate(says.encode())
     assert process.returncode is not None
     return process.returncode, out.decode("latin-1")
 
@@ -183,3 +185,80 @@ async def test_h8_tickets_allow_no_early_data_and_nothing_is_compressed(hub: Hub
     assert "Early data was not sent" in second
     assert all("Compression: NONE" in said for said in (first, second, third))
     assert all("\r\n\r\nhello" in said for said in (first, second, third))
+
+
+async def test_h6_renegotiation_that_a_client_asks_for_is_refused_and_nobody_else_notices(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port, issue(trustme.CA(), HOST)))
+        await one.ready()
+        (worker,) = one.workers()
+        # A line that begins with R asks for it (openssl-s_client(1)).
+        status, said = await s_client(one, "-tls1_2", says="R\n")
+        _, innocent = await s_client(one, "-tls1_2", "-quiet")
+        after = one.workers()
+
+    assert "RENEGOTIATING" in said
+    assert "no renegotiation" in said
+    assert status != 0
+    assert innocent.endswith("\r\n\r\nhello")
+    assert after == [worker]
+
+
+def records(data: bytes) -> bytes:
+    """The kinds of the TLS records that came, in order."""
+    found = b""
+    while len(data) >= 5:
+        found += data[:1]
+        data = data[5 + int.from_bytes(data[3:5], "big") :]
+    return found
+
+
+@pytest.mark.parametrize("how", ["huge hello", "huge record", "not a record", "end in a request", "end in a record"])
+async def test_h10_client_that_breaks_tls_ends_alone_and_leaves_nothing(hub: Hub, how: str) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        hub.publish(config(port, issue(authority, HOST)))
+        await one.ready()
+        (worker,) = one.workers()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname=HOST)
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", one.https)
+            if how == "huge hello":
+                writer.write(b"\x16\x03\x01\x40\x00\x01\x00\xff\xff" + bytes(16380))
+                last = b""
+            else:
+                while True:
+                    try:
+                        client.do_handshake()
+                        break
+                    except ssl.SSLWantReadError:
+                        writer.write(outgoing.read())
+                        incoming.write(await reader.read(65536))
+                client.write(REQUEST[:20].encode())
+                begun = outgoing.read()
+                last = {
+                    "huge record": begun + b"\x17\x03\x03\xff\xff" + bytes(65535),
+                    "not a record": begun + b"GET / HTTP/1.1\r\n\r\n",
+                    "end in a request": begun,
+                    "end in a record": begun[:-30],
+                }[how]
+            writer.write(last)
+            if how.startswith("end"):
+                writer.write_eof()
+            rest = b""
+            with contextlib.suppress(ConnectionResetError):  # closed on bytes that nobody read
+                while data := await reader.read(65536):
+                    rest += data
+            writer.close()
+            _, innocent = await s_client(one, "-quiet")
+            while 'sluice_connections{listener="https"} 0.0' not in (await one.ask("/metrics"))[1]:
+                await asyncio.sleep(0.02)
+        after = one.workers()
+
+    assert set(records(rest)) <= {0x15, 0x16, 0x17}  # alerts, tickets: no answer in plain text
+    assert b"HTTP/1.1" not in rest
+    assert innocent.endswith("\r\n\r\nhello")
+    assert after == [worker]

@@ -57,6 +57,8 @@ REFUSED = {
     "a12_x85": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X\x85: a\r\n\r\n"),
     "a14_expect": (417, post(b"Expect: y 100-continue", b"Content-Length: 0")),
     "a18_garbage": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"),
+    "h9_proxy_header": (400, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET /evil HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "h9_proxy_header_2": (400, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0GET /evil HTTP/1.1\r\n" + HOST + b"\r\n"),
     "a18_http09": (400, b"GET /\r\n\r\n"),
     "a18_http12": (505, b"GET / HTTP/1.2\r\n" + HOST + b"\r\n"),
     "a18_http20": (505, b"GET / HTTP/2.0\r\n" + HOST + b"\r\n"),

@@ -203,7 +203,7 @@ async def test_e5_half_close_is_passed_on_and_the_other_direction_goes_on() -> N
         await client.ends()
 
 
-async def test_idle_socket_is_closed_with_1001_to_both_sides() -> None:
+async def test_e7_idle_socket_is_closed_with_1001_to_both_sides() -> None:
     async with proxying(Settings(close_wait=0.3), policies=(Timeouts(idle=0.3),)) as proxy:
         client, backend = await opened(proxy)
         await client.sees(b"\x88\x02\x03\xe9")

@@ -205,3 +205,14 @@ def test_context_of_an_encrypted_key_is_refused_without_asking_the_terminal() ->
     )
     with pytest.raises(UnusableCertificateError):
         make_context(Certificate(A.chain, Sensitive(encrypted), 2e9))
+
+
+def test_h11_five_thousand_certificates_are_taken_without_loading_one_that_nobody_asks_for() -> None:
+    certificates = CertificateStore()
+    many = {f"ns/{number}": Certificate(A.chain + b"\n" * number, A.key, 2e9) for number in range(5000)}
+    certificates.apply(many, {f"h{number}.test": f"ns/{number}" for number in range(5000)}, None)
+    taken = len(certificates._contexts)
+    kept = [certificates.context_for(f"h{number}.test") for number in (0, 4999, 4999)]
+
+    assert taken == 0
+    assert len(certificates._contexts) == len(set(kept)) == 2

@@ -1,0 +1,100 @@
+"""Makes a layer of the image: collects an environment, the Python under it and the libraries of both; compiles what is there.
+
+Runs in the first stages of the image. Everything gets the same time, and compiled modules carry none, so that the same files make
+the same layer. Usage: image_root.py LAYER [ENVIRONMENT] (without an environment, what is in the layer already is compiled)
+"""
+
+import compileall
+import os
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+UNUSED = (
+    "__pycache__",
+    "config-*",
+    "dist-packages",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "site-packages",
+    "test",
+    "tests",
+    "tkinter",
+    "_tkinter*",
+    "turtledemo",
+)
+"""Parts of the standard library that a server does not import; `config-*` are the files for programs that embed Python."""
+USERS = "root:x:0:0:root:/:/nonexistent\ncontroller:x:10001:10001::/:/nonexistent\nproxy:x:10002:10002::/:/nonexistent\n"
+GROUPS = "root:x:0:\nsluice:x:10000:\ncontroller:x:10001:\nproxy:x:10002:\n"
+FIXED_TIME = 0
+MERGED = ("lib", "lib64")
+"""Folders that Debian keeps in /usr; programs name their loader by the old path."""
+
+
+def libraries(files: Iterable[Path]) -> set[Path]:
+    """Return the shared libraries that these programs and modules load, and theirs, as this system's loader finds them."""
+    found = set()
+    for file in files:
+        listed = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False).stdout
+        if "not found" in listed:
+            raise FileNotFoundError(f"{file} needs a library that is not there:\n{listed}")
+        found |= {Path(path) for path in re.findall(r"(/\S+) \(0x", listed)}
+    return found
+
+
+def copy_file(file: Path, target: Path) -> None:
+    """Copy a file to where it is found; links in its folder's path are followed, so that it lies in /usr."""
+    to = target / str(file.parent.resolve() / file.name).lstrip("/")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, to)
+
+
+def collect(environment: Path, target: Path) -> None:
+    """Copy what runs, and write the few files of /etc that the C library reads."""
+    python = Path(sys.executable).resolve()
+    library = Path(sysconfig.get_path("stdlib"))
+    for folder in (library, environment):
+        to = target / str(folder).lstrip("/")
+        unused = shutil.ignore_patterns(*(UNUSED if folder == library else ("__pycache__", "Activate.ps1", "activate*")))
+        shutil.copytree(folder, to, symlinks=folder == environment, ignore=unused, ignore_dangling_symlinks=True)
+    copy_file(python, target)
+    for file in libraries([python, *target.rglob("*.so*")]):
+        if target not in file.parents:
+            copy_file(file, target)
+    for name in MERGED:
+        if Path("/", name).is_symlink():
+            (target / "usr" / name).mkdir(parents=True, exist_ok=True)
+            (target / name).symlink_to(f"usr/{name}")
+    etc = target / "etc"
+    etc.mkdir(exist_ok=True)
+    (etc / "passwd").write_text(USERS)
+    (etc / "group").write_text(GROUPS)
+    (etc / "nsswitch.conf").write_text("hosts: files dns\n")
+    for name in ("ld.so.cache", "os-release"):
+        shutil.copy(Path("/etc", name), etc / name)
+    (target / "tmp").mkdir()
+    (target / "tmp").chmod(0o1777)
+
+
+def main(target: str, *environments: str) -> int:
+    """Collect, compile and set the times; return the exit code."""
+    root = Path(target)
+    for environment in environments:
+        collect(Path(environment), root)
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compiled = compileall.compile_dir(
+        root, quiet=1, stripdir=target, prependdir="/", invalidation_mode=mode, workers=0, maxlevels=20
+    )
+    for path in root.rglob("*"):
+        os.utime(path, (FIXED_TIME, FIXED_TIME), follow_symlinks=False)
+    return 0 if compiled else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
