@@ -64,6 +64,7 @@ class Pinger:
         "_sent",
         "_stats",
         "_wheel",
+        "rtt",
     )
 
     def __init__(
@@ -91,7 +92,7 @@ class Pinger:
         self._count = 0
         """Pings so far."""
         self._sent = 0.0
-        """Loop time at which the last one was sent; 0: none, or it was answered; below 0: it waits for the end of a frame."""
+        """When the last one was sent, by the clock; 0: none, or it was answered; below 0: it waits for the end of a frame."""
         self._answered = 0.0
         """Loop time of the last answer, as of the wheel's turn before it."""
         self._asked = False
@@ -101,6 +102,8 @@ class Pinger:
         self._missed = 0
         self._acked = 0
         """Bytes that the peer's kernel had taken then."""
+        self.rtt = 0.0
+        """Seconds that the last answer took; 0: none came."""
 
     def start(self) -> None:
         """Watch from now on."""
@@ -125,7 +128,8 @@ class Pinger:
         if answer:
             self._answered = self._wheel.now
             if answer == self._count and self._sent > 0:
-                self._stats.ws_ping(self._clock() - self._sent)
+                self.rtt = self._clock() - self._sent
+                self._stats.ws_ping(self.rtt)
                 self._sent = 0.0
         if pong:
             self._asked = False

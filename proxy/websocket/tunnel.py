@@ -8,6 +8,7 @@ connection that is lost while the tunnel is open ends the other one, when what i
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -275,12 +276,13 @@ class Tunnel:
 
     def limit(self, limits: MessageLimits) -> None:
         """Limit messages; before `start`. The size of both sides' ones, and how often the client sends them."""
-        rate = MessageRate(limits.rate, limits.burst, asyncio.get_running_loop().time) if limits.rate else None
+        rate = MessageRate(limits.rate, limits.burst, time.monotonic) if limits.rate else None
         self.client.scanner.limit(limits.size, rate)
         self.backend.scanner.limit(limits.size, None)
 
     def keep_alive(self, policy: Keepalive, stats: RouteStats) -> None:
         """Ping; before `start`."""
+        # Not the loop's clock: uvloop's counts milliseconds, and stands still within a turn.
         for leg in (self.client, self.backend):
             if policy.to in (leg.name, "both"):
                 leg.pinger = Pinger(
@@ -288,7 +290,7 @@ class Tunnel:
                     policy,
                     masked=leg is self.backend,
                     wheel=self.wheel,
-                    clock=asyncio.get_running_loop().time,
+                    clock=time.monotonic,
                     stats=stats,
                     dead=self._dead,
                 )

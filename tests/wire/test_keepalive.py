@@ -10,6 +10,7 @@ from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
 from proxy.deltas import HistogramDelta
 from proxy.model.policy import Keepalive, Timeouts
 from proxy.settings import Settings
+from proxy.websocket.listing import describe
 
 INTERVAL = 0.3
 SHORT = Keepalive(interval=INTERVAL)
@@ -284,6 +285,26 @@ async def test_ended_sockets_leave_nothing_on_the_wheel() -> None:
         await closed(proxy)
 
         assert not any(bucket for bucket in proxy.runtime.wheel._buckets.values() if any(one.at for one in bucket))
+
+
+async def test_listing_shows_the_last_round_trip_and_since_when_applications_are_silent() -> None:
+    async with proxying(policies=(SHORT,)) as proxy:
+        client, backend = await opened(proxy)
+        tunnel = next(iter(proxy.runtime.tunnels))
+        before = describe(tunnel, tunnel.opened)
+        said = frame(1, b"hello", masked=True)
+        await client.sends(said)
+        await backend.sees(said)
+        heard = tunnel.client.heard
+        await client.sends(frame(10, await asked(client), masked=True) + frame(1, b"behind the pong", masked=True))
+        await backend.reads(21)
+        after = describe(tunnel, tunnel.client.heard + 5.0)
+
+        assert (before.rtt, before.idle) == (None, 0.0)
+        assert tunnel.client.heard > heard
+        assert after.rtt is not None
+        assert 0 < after.rtt < WAIT
+        assert after.idle == 5.0
 
 
 @pytest.mark.parametrize("policy", [Keepalive(interval=0.0), Keepalive(misses=0), Keepalive(interval=float("nan"))])
