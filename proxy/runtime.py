@@ -191,7 +191,7 @@ class Runtime:
         public_https_port: int,
         counts: Counts | None = None,
         sids: SidTable | None = None,
-        phase: float = 0.5,
+        phase: float = 0.0,
     ) -> None:
         """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `Pacer`."""
         self.loop = loop

@@ -111,7 +111,7 @@ class Worker:
             public_https_port=inheritance.https_port,
             counts=inheritance.counts,
             sids=inheritance.sids,
-            phase=(slot + 0.5) / len(inheritance.slots),
+            phase=slot / len(inheritance.slots),
         )
         self._channel = worker_end(self.received, self.lost)
         turns = Turns(loop)
