@@ -1,9 +1,14 @@
 """`keepalive` and the limits of messages at a real API server: it refuses what we refuse, and stores what we take it to store."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from cluster.control_plane import ControlPlane
+from cluster.installation import ingress, installed, service, until, ws_route
+from cluster.test_closing import counts, silent_backend, slice_at
 
 from controller.resources.problems import Malformed
 from controller.resources.schema import with_defaults
@@ -81,3 +86,38 @@ async def test_misspelt_limit_is_stored_and_refused_by_us(plane: ControlPlane, l
     assert status == 201
     assert set(limits) <= set(found["spec"]["rules"][0]["limits"])
     assert isinstance(parse_ws_route(found), Malformed)
+
+
+@pytest.mark.timeout(120)
+async def test_objects_of_both_kinds_have_their_clients_asked_and_limited(plane: ControlPlane, tmp_path: Path) -> None:
+    name, wanted = "alive", {"keepalive": {"interval": "1s", "misses": 1}, "limits": {"messageBytes": "1Ki"}}
+    annotations = {
+        "sluice.dev/keepalive-interval": "1s",
+        "sluice.dev/keepalive-misses": "1",
+        "sluice.dev/limits-message-bytes": "1Ki",
+    }
+    with installed(plane, name, tmp_path) as sluice:
+        async with (
+            sluice.pod() as pod,
+            plane.client() as api,
+            silent_backend() as (address, port),
+            aiohttp.ClientSession() as session,
+        ):
+            await api.create(service(name), slice_at(name, address, port), ws_route(name, "chat", "one.example.com", **wanted))
+            await api.create(ingress(name, "web", "two.example.com", **annotations))
+            for host, route in (("one", f"wsroute/{name}/chat/0"), ("two", f"ingress/{name}/web/0")):
+                await until(pod.routes, lambda routes, route=route: route in str(routes))
+                url, headers = f"http://127.0.0.1:{pod.ports['http']}/", {"Host": f"{host}.example.com"}
+                async with session.ws_connect(url, headers=headers, autoping=False) as mute, asyncio.timeout(20):
+                    assert (await mute.receive()).type == aiohttp.WSMsgType.PING
+                    assert await mute.receive() == (aiohttp.WSMsgType.CLOSE, 1001, "")
+                async with session.ws_connect(url, headers=headers, autoping=False) as large, asyncio.timeout(20):
+                    asked = await large.receive()
+                    await large.pong(asked.data)
+                    await large.send_bytes(bytes(1024))
+                    await large.send_bytes(bytes(1025))
+                    assert await large.receive() == (aiohttp.WSMsgType.CLOSE, 1009, "")
+                await counts(pod, f'sluice_ws_closes_total{{by="proxy:ping_timeout",code="1001",route="{route}"}}', 1)
+                await counts(pod, f'sluice_ws_closes_total{{by="proxy:limit",code="1009",route="{route}"}}', 1)
+                await counts(pod, f'sluice_ws_ping_rtt_seconds_count{{route="{route}"}}', 1)
+                await counts(pod, f'sluice_ws_messages_total{{direction="in",route="{route}"}}', 1)
