@@ -52,6 +52,8 @@ class Installation:
     folder: Path
     arguments: tuple[str, ...] = ()
     objects: list[dict[str, Any]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that controllers are started with, beside those of a pod."""
 
     @property
     def account(self) -> str:
@@ -121,6 +123,7 @@ class Pod:
                 "KUBECONFIG": str(self.installation.kubeconfig(self.relay)),
                 "POD_NAME": self.name,
                 "POD_NAMESPACE": self.installation.name,
+                **self.installation.environment,
             },
             cwd=ROOT,
             stderr=asyncio.subprocess.PIPE,
