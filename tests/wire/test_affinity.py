@@ -4,11 +4,15 @@ import asyncio
 import re
 from collections import Counter
 
+import msgspec
 import pytest
 from wire.harness import WAIT, Peer, proxying
 from wire.several import at, backends, get, serving, upgrade
 
+from proxy.exchange import Client, Request
+from proxy.model.config import Endpoint, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import CookieAffinity, EngineIoAffinity
+from proxy.upstream.placing import Placed
 
 KEYED = CookieAffinity("6b1e0a52-3f0e-4f5c-9a3b-1c2d3e4f5a6b")
 OURS = re.compile(r"SLUICE=(s1\.[0-9a-f]{32}); Path=/; HttpOnly; SameSite=Lax")
@@ -279,3 +283,42 @@ async def test_sid_of_an_endpoint_that_terminates_stays_while_it_serves() -> Non
         new = {(await get(proxy, "/"))[2] for _ in range(3)}
 
     assert (old, new) == ({str(owner)}, {str(1 - owner)})
+
+
+async def test_what_one_port_of_a_pod_set_counts_for_its_other_port() -> None:
+    """The rule's `http` and `websocket` name two ports of the same pods."""
+    addresses = [f"192.0.2.{number}" for number in range(1, 9)]
+    async with proxying() as proxy:
+        plain = serving(at(proxy.backend.port), policies=(KEYED, ENGINE))
+        (route,) = plain.routes.values()
+        web, sockets = ("test/web:80", 8080), ("test/ws:80", 9000)
+        upstreams = {key: Upstream(tuple(Endpoint(one, port) for one in addresses)) for key, port in (web, sockets)}
+        split = msgspec.structs.replace(route, http=Target((Share(web[0]),)), websocket=Target((Share(sockets[0]),)))
+        proxy.serves(
+            ProxyConfig(routes={split.id: split}, upstreams={**plain.upstreams, **upstreams}, certificates={}, tls_hosts={})
+        )
+        active = proxy.runtime.routes[split.id]
+        assert active.http is not None
+        assert active.websocket is not None
+        assert active.http.placing is not None
+        assert active.websocket.placing is not None
+        found = []
+        for number in range(8):
+            first = active.http.placing.place(request("/"))
+            assert isinstance(first, Placed)
+            assert first.pool is not None
+            field = first.answered(200, b"", first.pool).decode()
+            active.http.placing.learn(f"sid-{number}", first.pool)
+            value = field.partition(": ")[2].partition(";")[0]
+            for later in (request("/", f"Cookie: {value}"), request(f"/?EIO=4&transport=websocket&sid=sid-{number}")):
+                placed = active.websocket.placing.place(later)
+                assert isinstance(placed, Placed)
+                assert placed.pool is not None
+                found.append((placed.pool.address == first.pool.address, placed.pool.port))
+
+    assert found == [(True, 9000)] * 16
+
+
+def request(target: str, *fields: str) -> Request:
+    lines = [field.encode() for field in fields]
+    return Request(Client(peer="192.0.2.99"), "GET", target, 11, "a.test", "a.test", lines, upgrade=False)
