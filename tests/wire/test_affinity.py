@@ -7,11 +7,13 @@ from collections import Counter
 import msgspec
 import pytest
 from wire.harness import WAIT, Peer, proxying
-from wire.several import at, backends, get, serving, upgrade
+from wire.several import KEY, at, backends, get, serving, upgrade
 
 from proxy.exchange import Client, Request
 from proxy.model.config import Endpoint, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import CookieAffinity, EngineIoAffinity
+from proxy.model.wire import UpstreamEntry
+from proxy.upstream.health import ERRORS
 from proxy.upstream.placing import Placed
 
 KEYED = CookieAffinity("6b1e0a52-3f0e-4f5c-9a3b-1c2d3e4f5a6b")
@@ -137,6 +139,39 @@ async def test_cookie_of_an_endpoint_that_refuses_moves_on_with_the_request() ->
 
     assert (status, second) == (200, str(1 - int(first)))
     assert value_of(fields) != old
+
+
+async def test_cookie_of_an_endpoint_that_is_left_out_for_failing_is_set_anew() -> None:
+    async with (
+        proxying() as proxy,
+        backends(2, lambda head: b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n" if b"X-Fail" in head else None) as two,
+    ):
+        proxy.serves(serving(*(at(one.port) for one in two), policies=(KEYED,)))
+        _, fields, first = await get(proxy)
+        cookie = f"Cookie: SLUICE={value_of(fields)}"
+        failed = [(await get(proxy, "/", cookie, "X-Fail: 1"))[0] for _ in range(ERRORS)]
+        _, fields, second = await get(proxy, "/", cookie)
+
+    assert failed == [500] * ERRORS
+    assert second != first
+    assert f"SLUICE={value_of(fields)}" not in cookie
+
+
+async def test_endpoints_that_change_alone_are_followed() -> None:
+    """As an EndpointSlice changes: the route stays as it is, and what it remembers of endpoints must not."""
+    async with proxying() as proxy, backends(3) as three:
+        endpoints = [at(one.port) for one in three]
+        proxy.serves(serving(*endpoints[:2], policies=(KEYED,)))
+        cookies = {found[2]: value_of(found[1]) for found in [await get(proxy) for _ in range(2)]}
+        proxy.runtime.apply({f"u/{KEY}": UpstreamEntry(Upstream((endpoints[1], endpoints[2])))}, ())
+        kept = await get(proxy, "/", f"Cookie: SLUICE={cookies['1']}")
+        moved = [await get(proxy, "/", f"Cookie: SLUICE={cookies['0']}") for _ in range(2)]
+        late = next(value_of(fields) for _, fields, body in moved if body == "2")
+        back = [(await get(proxy, "/", f"Cookie: SLUICE={late}"))[2] for _ in range(3)]
+
+    assert (kept[2], "set-cookie" in kept[1]) == ("1", False)
+    assert {body for _, _, body in moved} == {"1", "2"}
+    assert back == ["2", "2", "2"]
 
 
 @pytest.mark.parametrize("forged", ["s1." + "0" * 32, "s1." + "f" * 32])
