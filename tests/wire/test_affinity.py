@@ -163,12 +163,14 @@ async def test_endpoints_that_change_alone_are_followed() -> None:
         endpoints = [at(one.port) for one in three]
         proxy.serves(serving(*endpoints[:2], policies=(KEYED,)))
         cookies = {found[2]: value_of(found[1]) for found in [await get(proxy) for _ in range(2)]}
+        before = [(await get(proxy, "/", f"Cookie: SLUICE={cookies[name]}"))[2] for name in ("0", "1")]
         proxy.runtime.apply({f"u/{KEY}": UpstreamEntry(Upstream((endpoints[1], endpoints[2])))}, ())
         kept = await get(proxy, "/", f"Cookie: SLUICE={cookies['1']}")
         moved = [await get(proxy, "/", f"Cookie: SLUICE={cookies['0']}") for _ in range(2)]
         late = next(value_of(fields) for _, fields, body in moved if body == "2")
         back = [(await get(proxy, "/", f"Cookie: SLUICE={late}"))[2] for _ in range(3)]
 
+    assert before == ["0", "1"]
     assert (kept[2], "set-cookie" in kept[1]) == ("1", False)
     assert {body for _, _, body in moved} == {"1", "2"}
     assert back == ["2", "2", "2"]
