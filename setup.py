@@ -39,9 +39,12 @@ NATIVE = (
     "proxy/upstream/pool.py",
     "proxy/upstream/sids.py",
     "proxy/websocket/account.py",
+    "proxy/websocket/care.py",
     "proxy/websocket/closing.py",
     "proxy/websocket/frames.py",
     "proxy/websocket/handshake.py",
+    "proxy/websocket/keepalive.py",
+    "proxy/websocket/rate.py",
     "proxy/websocket/tunnel.py",
 )
 """What a byte of traffic passes through. No subclass of asyncio's or msgspec's classes can be compiled."""

@@ -169,6 +169,10 @@ class Forwarding(Sending):
             extensions=bool(extension_names(answer_fields)),
             ended=ended,
         )
+        if self.route.message_limits is not None:
+            tunnel.limit(self.route.message_limits)
+        if self.route.keepalive is not None:
+            tunnel.keep_alive(self.route.keepalive, stats)
         head = facts.forward
         if self._placed is not None:
             head += self._placed.answered(101, head, pool)

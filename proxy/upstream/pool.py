@@ -12,6 +12,7 @@ from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.scratch import Scratch
 from proxy.shells import PlainShell, SecureShell
+from proxy.silence import ask_when_silent
 from proxy.upstream.balance import Chooser
 from proxy.upstream.hashing import NO_KEY, first_of, seed_of
 from proxy.upstream.health import Health
@@ -198,6 +199,7 @@ class EndpointPool:
                     server_hostname=self.address,
                     ssl_shutdown_timeout=2,
                 )
+        ask_when_silent(connection.transport.get_extra_info("socket"), self._owner.tcp_keepalive)
         self.stats.connections += 1
         self.stats.connected(self._loop.time() - start)
         return connection
@@ -218,12 +220,21 @@ class LiveUpstream:
         "key",
         "ready",
         "stats",
+        "tcp_keepalive",
         "usable",
         "version",
     )
 
     def __init__(
-        self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop, counts: Counts
+        self,
+        key: str,
+        stats: ServiceStats,
+        wheel: Wheel,
+        scratch: Scratch,
+        loop: asyncio.AbstractEventLoop,
+        counts: Counts,
+        *,
+        tcp_keepalive: float = 0.0,
     ) -> None:
         self.key = key
         self._counts = counts
@@ -231,6 +242,8 @@ class LiveUpstream:
         self._wheel = wheel
         self._scratch = scratch
         self._loop = loop
+        self.tcp_keepalive = tcp_keepalive
+        """Seconds of silence after which the kernel asks an endpoint; 0: never."""
         self._chooser = Chooser()
         self._pools: dict[PoolKey, EndpointPool] = {}
         self.ready: list[EndpointPool] = []
