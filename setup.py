@@ -9,6 +9,7 @@ from pathlib import Path
 from setuptools import setup
 
 NATIVE = (
+    "proxy/counts.py",
     "proxy/deadlines.py",
     "proxy/exchange.py",
     "proxy/http1/answers.py",
@@ -30,12 +31,20 @@ NATIVE = (
     "proxy/tls/client_hello.py",
     "proxy/tls/store.py",
     "proxy/upstream/balance.py",
+    "proxy/upstream/cookies.py",
+    "proxy/upstream/hashing.py",
     "proxy/upstream/health.py",
+    "proxy/upstream/latency.py",
+    "proxy/upstream/placing.py",
     "proxy/upstream/pool.py",
+    "proxy/upstream/sids.py",
     "proxy/websocket/account.py",
+    "proxy/websocket/care.py",
     "proxy/websocket/closing.py",
     "proxy/websocket/frames.py",
     "proxy/websocket/handshake.py",
+    "proxy/websocket/keepalive.py",
+    "proxy/websocket/rate.py",
     "proxy/websocket/tunnel.py",
 )
 """What a byte of traffic passes through. No subclass of asyncio's or msgspec's classes can be compiled."""

@@ -222,19 +222,29 @@ async def events(api: Client, pod: Pod, seconds: float, rate: float) -> Row:
     return {"ms_per_event": round(1000 * used / sent, 2), "events": sent, "per_second": rate, "idle_percent": round(100 * idle, 2)}
 
 
-async def statuses(api: Client, count: int) -> Row:
+async def left(api: Client, part: str) -> int:
+    """Return how many WsRoutes with `part` in their host are not programmed by their status."""
+    items = (await api.get("WsRoute"))["items"]
+    return sum(part in one["spec"]["hosts"][0] and conditions(one).get("Programmed") != "True Programmed" for one in items)
+
+
+async def statuses(api: Client, sluice: Installation, count: int) -> Row:
     """From sending `count` new WsRoutes at once to the last condition Programmed."""
-    start = time.monotonic()
+    start, before = time.monotonic(), _patches(sluice)
     await api.create(*(route(number, "status") for number in range(count)))
     created = time.monotonic() - start
 
-    async def left() -> int:
-        items = (await api.get("WsRoute"))["items"]
-        new = [one for one in items if ".status." in one["spec"]["hosts"][0]]
-        return count - sum(conditions(one).get("Programmed") == "True Programmed" for one in new)
+    await until(lambda: left(api, ".status."), lambda number: number == 0, 120)
+    return {
+        "seconds": round(time.monotonic() - start, 2),
+        "of_which_creating": round(created, 2),
+        "routes": count,
+        "writes": _patches(sluice) - before,
+    }
 
-    await until(left, lambda number: number == 0, 120)
-    return {"seconds": round(time.monotonic() - start, 2), "of_which_creating": round(created, 2), "routes": count}
+
+def _patches(sluice: Installation) -> int:
+    return sum(event["verb"] == "patch" for event in sluice.plane.audit(sluice.user))
 
 
 async def cold(sluice: Installation) -> Row:
@@ -278,6 +288,7 @@ async def run(plane: ControlPlane, arguments: argparse.Namespace) -> dict[str, R
             async with sluice.pod() as pod:
                 await until(lambda: pod.ask("/readyz"), lambda found: found[0] == 200, 120)
                 await pod.logged("leading=true")
+                await until(lambda: left(api, "."), lambda number: number == 0, 120)
                 if wanted("apply"):
                     took("apply", await applied(api, pod, 100))
                 if wanted("endpoint"):
@@ -285,7 +296,7 @@ async def run(plane: ControlPlane, arguments: argparse.Namespace) -> dict[str, R
                 if wanted("events"):
                     took("events", await events(api, pod, 15, 100))
                 if wanted("status"):
-                    took("status", await statuses(api, 1000))
+                    took("status", await statuses(api, sluice, 1000))
             if wanted("cold"):
                 await fill(api, 5000, slices=10000, secrets=2000)
                 took("cold", await cold(sluice))

@@ -6,22 +6,27 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
+import uvloop
 import yaml
 
-from controller.operator import run_controller
+from controller.commands import CommandError, fetch_sockets, order_drain, table
+from controller.resources.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
 from controller.sources.folder import FolderError, FolderSource
 from controller.standalone import run_standalone
 from controller.translate import Memo, Translation, translate
 from proxy.model.sensitive import Sensitive
+from proxy.model.sockets import DrainOrder, wrong_with
 
 FOLDER = click.Path(path_type=Path)
+WATCH_SECONDS = 2.0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -72,7 +77,11 @@ def controller_command(**values: Any) -> None:
     settings = Settings(**{name: value for name, value in values.items() if name not in names})
     cluster = ClusterSettings(**{name: value for name, value in values.items() if name in names})
     _log_to_stderr(settings)
-    sys.exit(asyncio.run(run_controller(settings, cluster)))
+    # Imported here: kopf brings the kubernetes client, and neither standalone nor lint needs 25 MB of them.
+    from controller.operator import run_controller  # noqa: PLC0415
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(run_controller(settings, cluster)))
 
 
 def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
@@ -126,6 +135,74 @@ def translate_command(folder: Path, **values: Any) -> None:
         click.echo(str(error), err=True)
         sys.exit(2)
     click.echo(show(translation.config), nl=False)
+
+
+_ADMIN_SOCKET = click.option(
+    "--admin-socket",
+    default="/run/sluice-proxy/admin.sock",
+    show_default=True,
+    metavar="PATH",
+    envvar="SLUICE_ADMIN_SOCKET",
+    show_envvar=True,
+    help="Unix socket of the proxy, as its own --admin-socket has it.",
+)
+
+
+@main.command("sockets")
+@_ADMIN_SOCKET
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How it is shown.")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+def sockets_command(admin_socket: str, form: str, *, watch: bool) -> None:
+    """Show the open WebSockets of this pod's proxy: where each leads, how old it is, what passed."""
+    try:
+        while True:
+            rows = asyncio.run(fetch_sockets(admin_socket))
+            text = table(rows) if form == "table" else msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
+            if watch:
+                click.clear()
+            click.echo(text)
+            if not watch:
+                return
+            time.sleep(WATCH_SECONDS)
+    except CommandError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        return
+
+
+def _over(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    seconds = parse_duration(value)
+    if seconds is None:
+        raise click.BadParameter(f"{value!r} was found, a duration such as 0s, 30s or 5m would be accepted.")
+    return seconds
+
+
+@main.command("drain")
+@click.argument("target", metavar="ROUTE|ENDPOINT")
+@_ADMIN_SOCKET
+@click.option(
+    "--over", default="30s", show_default=True, callback=_over, help="The time over which closes are spread; 0s: at once."
+)
+@click.option("--code", default=1012, show_default=True, help="Close code.")
+@click.option("--reason", default="service restart", show_default=True, help="Reason beside the code.")
+def drain_command(target: str, admin_socket: str, over: float, code: int, reason: str) -> None:
+    """Close the WebSockets of a route or an endpoint in this pod's proxy, spread evenly, the oldest first.
+
+    ROUTE is an id as `sluice sockets` shows it, or one without its rule for all rules of the object; ENDPOINT an address, with or
+    without a port. A Service, as NAMESPACE/NAME:PORT, stands for all its endpoints. New sockets may come all the same.
+    """
+    order = DrainOrder(target, over, code, reason)
+    wrong = wrong_with(order)
+    if wrong:
+        click.echo(wrong, err=True)
+        sys.exit(1)
+    try:
+        count = asyncio.run(order_drain(admin_socket, order))
+    except CommandError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    click.echo(f"{count} sockets are closed over {over:g}s.")
 
 
 def show(config: object) -> str:

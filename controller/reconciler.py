@@ -1,7 +1,7 @@
 """The controller's one loop: something changed, wait until it is quiet, translate, publish, say one line.
 
 The first change after a quiet time is built at once; a burst is taken together, for at most half a second. Changes of endpoints
-never wait: new connections must not go to a pod that is ending.
+never wait for that: new connections must not go to a pod that is ending.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ QUIET = 0.1
 """Seconds without a change that end a burst."""
 LONGEST = 0.5
 """Seconds that a burst may put a build off."""
+URGENT = 0.02
+"""Seconds between builds while urgent changes keep coming: a hundred a second make fifty builds."""
 
 
 class Reconciler:
@@ -59,10 +61,12 @@ class Reconciler:
             now = time.monotonic()
             if now - quiet_since < QUIET:
                 await self._settle(now)
+            if (early := quiet_since + URGENT - time.monotonic()) > 0:
+                await asyncio.sleep(early)
             self._dirty.clear()
-            self._urgent = False
+            urgent, self._urgent = self._urgent, False
             try:
-                self.build()
+                self.build(level=logging.DEBUG if urgent else logging.INFO)
             except Exception:  # noqa: BLE001  our bug must not take the configuration away, nor what is built after the next change
                 _log.exception("the change is not served; the configuration before it stays")
                 self._memo = Memo()
@@ -78,16 +82,17 @@ class Reconciler:
             except TimeoutError:
                 return
 
-    def build(self) -> None:
-        """Translate what is known now and publish it if it differs."""
+    def build(self, *, level: int = logging.INFO) -> None:
+        """Translate what is known now and publish it if it differs; `level`: of the line that says so."""
         start = time.perf_counter()
         snapshot, source_problems = self._look()
         translation = translate(snapshot, self._settings, self._memo)
         self.last = translation
         problems = (*source_problems, *translation.problems)
-        report = Report(_reports(problems), snapshot.objects, self._observed)
+        report = Report(_reports(problems), snapshot.objects, self._observed, translation.classless)
         if self._hub.publish(translation.config, report):
-            _log.info(
+            _log.log(
+                level,
                 "objects=%d routes=%d problems=%d milliseconds=%.1f%s",
                 snapshot.objects,
                 len(translation.config.routes),

@@ -1,4 +1,4 @@
-"""The admin port: /metrics, /healthz and /readyz for the network; /routes and /problems for loopback unless they are opened."""
+"""The admin port: /metrics, /healthz and /readyz for the network; /routes, /sockets and /problems for loopback only."""
 
 import asyncio
 import ipaddress
@@ -8,10 +8,12 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.exposition import Exposition, RenderError
+from proxy.model.sockets import SocketRow
 
 _log = logging.getLogger("sluice.admin")
 
@@ -48,6 +50,10 @@ class AdminView(Protocol):
 
     def problems(self) -> Sequence[Mapping[str, object]]:
         """Return every problem with a user's object."""
+        ...
+
+    async def sockets(self) -> Sequence[SocketRow]:
+        """Return every open socket."""
         ...
 
 
@@ -90,6 +96,11 @@ def make_app(view: AdminView, *, details_open: bool) -> web.Application:
         _guard(request, details_open=details_open)
         return _json(view.problems())
 
+    async def sockets(request: web.Request) -> web.Response:
+        _guard(request, details_open=details_open)
+        rows = msgspec.json.encode(await view.sockets())
+        return web.Response(body=msgspec.json.format(rows, indent=2) + b"\n", content_type="application/json")
+
     app = web.Application(middlewares=[_sentences])
     app.on_response_prepare.append(_without_version)
     for path, handler in (
@@ -98,6 +109,7 @@ def make_app(view: AdminView, *, details_open: bool) -> web.Application:
         ("/readyz", readyz),
         ("/routes", routes),
         ("/problems", problems),
+        ("/sockets", sockets),
     ):
         app.router.add_get(path, handler)
     return app
@@ -143,7 +155,7 @@ async def _sentences(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return _plain(404, "There are /metrics, /healthz, /readyz, /routes and /problems here.")
+        return _plain(404, "There are /metrics, /healthz, /readyz, /routes, /sockets and /problems here.")
     except web.HTTPMethodNotAllowed as error:
         answer = _plain(405, "Only GET and HEAD are answered here.")
         answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))

@@ -4,12 +4,13 @@ Frames keep their order: a worker that is told to serve has applied every config
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar, cast
 
 import msgspec
 
 from proxy.deltas import StatsDelta
+from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import MAX_MESSAGE_BYTES
 
 
@@ -44,6 +45,19 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Seconds until what is left is cut off."""
 
 
+class ListSockets(msgspec.Struct, frozen=True, tag="list-sockets"):
+    """Answer with `Listed`, as many as it takes."""
+
+    number: int
+
+
+class DrainSockets(msgspec.Struct, frozen=True, tag="drain-sockets"):
+    """Close some sockets; answer with `Drained`."""
+
+    number: int
+    order: DrainOrder
+
+
 class Applied(msgspec.Struct, frozen=True, tag="applied"):
     """The configuration of this root is in place."""
 
@@ -67,8 +81,26 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     delta: StatsDelta
 
 
-ToWorker = Configure | Serve | Release | Ask | Drain
-ToSupervisor = Applied | Refused | Counted
+class Listed(msgspec.Struct, frozen=True, tag="listed"):
+    """Some of the worker's open sockets."""
+
+    number: int
+    """Of the `ListSockets`."""
+    rows: Sequence[SocketRow]
+    last: bool
+    """There are no more."""
+
+
+class Drained(msgspec.Struct, frozen=True, tag="drained"):
+    """An order is carried out, or under way."""
+
+    number: int
+    """Of the `DrainSockets`."""
+    sockets: int
+
+
+ToWorker = Configure | Serve | Release | Ask | Drain | ListSockets | DrainSockets
+ToSupervisor = Applied | Refused | Counted | Listed | Drained
 
 _In = TypeVar("_In")
 _encoder = msgspec.msgpack.Encoder()

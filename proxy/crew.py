@@ -10,10 +10,28 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from proxy.binding import BACKLOG
-from proxy.channel import Applied, Ask, Channel, Configure, Counted, Drain, Refused, Release, Serve, ToSupervisor, supervisor_end
+from proxy.channel import (
+    Applied,
+    Ask,
+    Channel,
+    Configure,
+    Counted,
+    Drain,
+    Drained,
+    DrainSockets,
+    Listed,
+    ListSockets,
+    Refused,
+    Release,
+    Serve,
+    ToSupervisor,
+    supervisor_end,
+)
+from proxy.inquiries import Inquiries, Inquiry
+from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Encoded, Report, encode_message, reply_between
 from proxy.sync import SyncError
 from proxy.totals import Totals
@@ -73,11 +91,13 @@ class Crew:
         """Slot without a worker to the slot whose worker accepts there."""
         self._changed = asyncio.Event()
         self._target: Encoded | None = None
+        self._said = Report()
         self._serving = False
         self._ending = False
         self._end_by = 0.0
         self._asked = 0
         self._looked = self._loop.time()
+        self._inquiries = Inquiries()
 
     @property
     def alive(self) -> int:
@@ -109,8 +129,12 @@ class Crew:
         """Every worker has had a first complete configuration, and somebody accepts."""
         return self._serving and bool(self._workers)
 
-    async def configure(self, target: Encoded) -> Mapping[str, str]:
-        """Put a configuration in place in every worker, then serve; returns the rejected routes, raises `SyncError`."""
+    async def configure(self, target: Encoded, report: Report) -> Mapping[str, str]:
+        """Put a configuration in place in every worker, then serve; returns the rejected routes, raises `SyncError`.
+
+        Of what is said about the configuration, workers are told why routes went away.
+        """
+        self._said = Report(classless=report.classless)
         before, self._target = self._target, target
         for worker in self._workers.values():
             worker.refused = ""
@@ -138,6 +162,21 @@ class Crew:
                     await self._change()
         except TimeoutError:
             _log.warning("a worker did not send its counts within %g s", GATHER_SECONDS)
+
+    async def sockets(self) -> list[SocketRow]:
+        """Return the open sockets of all workers."""
+        return (await self._inquire(ListSockets)).rows
+
+    async def drain_sockets(self, order: DrainOrder) -> int:
+        """Have every worker close its sockets of an order; return how many."""
+        return (await self._inquire(lambda number: DrainSockets(number, order))).sockets
+
+    async def _inquire(self, question: Callable[[int], ListSockets | DrainSockets]) -> Inquiry:
+        connected = [worker for worker in self._workers.values() if worker.connected]
+        number = self._inquiries.begin(worker.pid for worker in connected)
+        for worker in connected:
+            worker.channel.send(question(number))
+        return await self._inquiries.end(number)
 
     async def drain(self, within: float) -> None:
         """Have every worker end; what is left after `within` seconds and a moment is killed."""
@@ -205,7 +244,7 @@ class Crew:
     def _give(self, worker: _Worker) -> None:
         target = self._target
         if target is not None and worker.connected and worker.sent is not target:
-            worker.channel.send(Configure(encode_message(reply_between(worker.sent, target, Report()))))
+            worker.channel.send(Configure(encode_message(reply_between(worker.sent, target, self._said))))
             worker.sent = target
 
     def _serve(self) -> None:
@@ -229,7 +268,7 @@ class Crew:
         if pid == 0:
             status = 70
             try:
-                status = run_worker(self._inheritance, theirs, supervisor)
+                status = run_worker(self._inheritance, theirs, supervisor, slot)
             except BaseException:  # noqa: BLE001  nothing may climb into the parent's copy of the loop
                 traceback.print_exc()
             finally:
@@ -271,6 +310,8 @@ class Crew:
                 if self._workers.get(worker.slot) is not worker:
                     self._totals.worker_gone(worker.pid)  # its last words came behind the news of its end
                 worker.answered = max(worker.answered, number)
+            case Listed() | Drained():
+                self._inquiries.take(worker.pid, message)
         self._changed.set()
 
     def _lost(self, worker: _Worker) -> None:
@@ -282,8 +323,10 @@ class Crew:
     def _died(self, worker: _Worker, status: int) -> None:
         slot = worker.slot
         del self._workers[slot]
+        self._inheritance.counts.wipe(slot)
         self._totals.worker_gone(worker.pid)
         self._totals.workers = len(self._workers)
+        self._inquiries.gone(worker.pid)
         self._changed.set()
         if self._ending:
             return

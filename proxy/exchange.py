@@ -5,6 +5,8 @@ What filters, routing and logs need to know of a request lives here; how it was 
 
 from dataclasses import dataclass
 
+from proxy.counts import Hold
+
 
 class Client:
     """One accepted connection, as far as its requests need to know it."""
@@ -48,12 +50,15 @@ class Request:
         "address",
         "authority",
         "client",
+        "hold",
         "host",
         "id",
         "lines",
         "method",
         "path",
+        "pod",
         "query",
+        "sent_target",
         "target",
         "upgrade",
         "version",
@@ -88,10 +93,16 @@ class Request:
         path, _, query = target.partition("?")
         self.path = path
         self.query = query
+        self.sent_target = target
+        """The target that the backend sees: what a rewrite made of the client's."""
+        self.pod = ""
+        """Name or address of the pod that an upgrade asks for, where its route leads to pods."""
         self.id = ""
         """X-Request-ID of this request."""
         self.address = client.peer
         """The client's address: the peer, or what a trusted proxy says."""
+        self.hold: Hold | None = None
+        """What it counts for, where anything is limited; every upgrade has one from the choice of its endpoint on."""
         self._lowered: dict[str, list[str]] | None = None
 
     def values(self, name: str) -> list[str]:

@@ -64,12 +64,14 @@ class RouteStats:
         "handshake_duration",
         "handshakes",
         "in_flight",
+        "ping_rtt",
         "request_bytes",
         "requests",
         "response_bytes",
         "route_id",
         "socket_duration",
         "sockets",
+        "unanswered",
         "ws_bytes_in",
         "ws_bytes_out",
         "ws_messages_in",
@@ -88,11 +90,13 @@ class RouteStats:
         self.handshakes: dict[int, int] = {}
         self.handshake_duration = Histogram()
         self.socket_duration = Histogram(LIFETIME)
+        self.ping_rtt = Histogram()
         self.ws_messages_in = 0
         """From the client."""
         self.ws_messages_out = 0
         self.ws_bytes_in = 0
         self.ws_bytes_out = 0
+        self.unanswered = 0
         self.closes: dict[tuple[str, str], int] = {}
         self._codes: set[int] = set()
         self._touched = False
@@ -127,6 +131,11 @@ class RouteStats:
         self._touched = True
         self.sockets[service] = self.sockets.get(service, 0) + 1
 
+    def ws_left(self, service: str) -> None:
+        """Count a socket elsewhere from now on: its route is gone, or another one serves it."""
+        self._touched = True
+        self.sockets[service] = self.sockets.get(service, 0) - 1
+
     def ws_closed(self, service: str, code: int, by: str, seconds: float) -> None:
         """Count a socket that is gone: its close code and who closed it (client, backend, proxy:CAUSE)."""
         self._touched = True
@@ -134,6 +143,16 @@ class RouteStats:
         key = (code_label(code, self._codes), by)
         self.closes[key] = self.closes.get(key, 0) + 1
         self.socket_duration.observe(seconds)
+
+    def ws_ping(self, seconds: float) -> None:
+        """Count an answer to a ping of our own, which took that long."""
+        self._touched = True
+        self.ping_rtt.observe(seconds)
+
+    def ws_unanswered(self) -> None:
+        """Count a socket that was cut because an end did not answer our close frame in time."""
+        self._touched = True
+        self.unanswered += 1
 
     def changed(self) -> bool:
         """Tell whether the last delta is out of date: something was added, or a gauge moved."""
@@ -164,6 +183,8 @@ class RouteStats:
             bytes_in=self.ws_bytes_in,
             bytes_out=self.ws_bytes_out,
             closes={f"{code} {by}": count for (code, by), count in self.closes.items()},
+            ping_rtt=self.ping_rtt.take(),
+            unanswered=self.unanswered,
         )
         self._touched = False
         self._in_flight_sent = self.in_flight
@@ -172,6 +193,7 @@ class RouteStats:
         self.sockets = {service: count for service, count in self.sockets.items() if count}
         self.handshakes = {}
         self.closes = {}
+        self.unanswered = 0
         self.request_bytes = self.response_bytes = 0
         self.ws_messages_in = self.ws_messages_out = self.ws_bytes_in = self.ws_bytes_out = 0
         return delta

@@ -14,20 +14,27 @@ from typing import Protocol
 import msgspec
 
 from proxy.accesslog import AccessLog
+from proxy.counts import Counts
 from proxy.deadlines import Wheel
 from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http1.heads import FieldLines
 from proxy.metrics import RouteStats, WorkerStats
-from proxy.model.config import Certificate, LoadBalancing, Path, Route, Upstream
-from proxy.model.policy import Timeouts
+from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
+from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
 from proxy.routing.table import Entry as TableEntry
 from proxy.scratch import Scratch
 from proxy.upstream.balance import Shares
+from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
+from proxy.upstream.sids import SidTable
+from proxy.websocket.care import wrong_care
+from proxy.websocket.closings import Closings
+from proxy.websocket.pacer import Pacer
+from proxy.websocket.rebalance import Rebalancer
 from proxy.websocket.tunnel import Tunnel
 
 NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
@@ -39,6 +46,7 @@ MISDIRECTED = Answer(421, "This connection was made for another host; make a new
 FAULT = Answer(500, "The route of this host and path has a fault in its configuration.")
 UNRESOLVED = Answer(500, "The backend of this route cannot be resolved; its owner finds the reason in the route's status.")
 NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),))
+ENDPOINTS_FULL = Answer(503, "Every endpoint of this route has as many open WebSockets as it may have.", (("Retry-After", "5"),))
 
 
 class OpenConnection(Protocol):
@@ -65,11 +73,15 @@ class Certificates(Protocol):
 class ActiveTarget:
     """Where one kind of a route's traffic goes."""
 
-    __slots__ = ("_upstreams", "policy", "shares")
+    __slots__ = ("_upstreams", "placing", "policy", "shares")
 
-    def __init__(self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream]) -> None:
+    def __init__(
+        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], placing: Placing | None = None
+    ) -> None:
         self.shares = shares
         self.policy = policy
+        self.placing = placing
+        """Has a say in which endpoint serves a request; None: only the policy has."""
         self._upstreams = upstreams
 
     def pick(self) -> LiveUpstream | None:
@@ -81,19 +93,40 @@ class ActiveTarget:
 class ActiveRoute:
     """A route as it runs."""
 
-    __slots__ = ("fault", "filters", "http", "id", "route", "stats", "timeouts", "websocket")
+    __slots__ = (
+        "fault",
+        "filters",
+        "http",
+        "id",
+        "keepalive",
+        "message_limits",
+        "route",
+        "seats",
+        "stats",
+        "timeouts",
+        "websocket",
+    )
 
-    def __init__(self, route: Route, stats: RouteStats, filters: tuple[Filter, ...], upstreams: Mapping[str, LiveUpstream]) -> None:
+    def __init__(
+        self,
+        route: Route,
+        stats: RouteStats,
+        filters: tuple[Filter, ...],
+        http: ActiveTarget | None,
+        websocket: ActiveTarget | None,
+    ) -> None:
         self.id = route.id
         self.route = route
         self.stats = stats
         self.filters = filters
         self.fault = bool(route.fault)
         self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
-        self.http = ActiveTarget(Shares(route.http.shares), route.http.load_balancing, upstreams) if route.http else None
-        self.websocket = (
-            ActiveTarget(Shares(route.websocket.shares), route.websocket.load_balancing, upstreams) if route.websocket else None
-        )
+        self.keepalive = next((policy for policy in route.policies if isinstance(policy, Keepalive)), None)
+        self.message_limits = next((policy for policy in route.policies if isinstance(policy, MessageLimits)), None)
+        self.seats = max((policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0)
+        """Sockets that an endpoint may have; 0: any number."""
+        self.http = http
+        self.websocket = websocket
 
 
 class RuntimeSettings(Protocol):
@@ -125,8 +158,23 @@ class RuntimeSettings(Protocol):
         ...
 
     @property
+    def tcp_keepalive(self) -> float:
+        """Seconds of silence after which the kernel asks a peer; 0: never."""
+        ...
+
+    @property
     def keepalive_timeout(self) -> float:
         """Seconds that a kept-alive connection may be silent."""
+        ...
+
+    @property
+    def max_connections(self) -> int:
+        """WebSockets that may be open, of all routes and workers; 0: any number."""
+        ...
+
+    @property
+    def max_connections_per_client(self) -> int:
+        """The same of one client's address."""
         ...
 
 
@@ -141,7 +189,11 @@ class Runtime:
         accesslog: AccessLog,
         certificates: Certificates,
         public_https_port: int,
+        counts: Counts | None = None,
+        sids: SidTable | None = None,
+        phase: float = 0.5,
     ) -> None:
+        """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `Pacer`."""
         self.loop = loop
         self.settings = settings
         self.stats = WorkerStats()
@@ -161,8 +213,14 @@ class Runtime:
         self.connections: set[OpenConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
+        self.closings = Closings(Pacer(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams)
+        self._rebalancer = Rebalancer(self.wheel, loop.time, self.tunnels, self.upstreams)
         self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
-        self._filter_settings = FilterSettings(public_https_port)
+        self._sids = sids or SidTable(1)
+        self.counts = counts or Counts(1)
+        self._filter_settings = FilterSettings(
+            public_https_port, self.counts, settings.max_connections, settings.max_connections_per_client
+        )
         self._upstream_tls = make_upstream_context()
         self._trusted = settings.trusted_proxies
         self._certificates: dict[str, Certificate] = {}
@@ -251,12 +309,16 @@ class Runtime:
         for name in gone_upstreams:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
+        self.closings.review()
         gc.freeze()
 
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:
         live = self.upstreams.get(name)
         if live is None:
-            live = self.upstreams[name] = LiveUpstream(name, self.stats.service(name), self.wheel, self.scratch, self.loop)
+            live = self.upstreams[name] = LiveUpstream(
+                *(name, self.stats.service(name), self.wheel, self.scratch, self.loop, self.counts),
+                tcp_keepalive=self.settings.tcp_keepalive,
+            )
         live.update(upstream, self._upstream_tls)
 
     def _apply_routes(self, routes: Mapping[str, Route | None]) -> None:
@@ -270,11 +332,13 @@ class Runtime:
             self.rejected.pop(route_id, None)
             if route is None:
                 if old is not None:
+                    self._rebalancer.replace(route_id, None)
                     del self.routes[route_id]
                     self.stats.drop_route(route_id)
                 continue
             active = self._compile(route)
             self.routes[route_id] = active
+            self._rebalancer.replace(route_id, active.route)
             for host in hosts_of(active.route):
                 touched.add(host)
                 self._by_host.setdefault(host, {})[route_id] = TableEntry(active.route, active)
@@ -294,9 +358,32 @@ class Runtime:
                 # so that no request falls through to a less protected route.
                 self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"
                 route = _rejected(route)
+        wrong = next(filter(None, map(wrong_care, route.policies)), "")
+        if wrong:
+            self.rejected[route.id] = wrong
+            route = msgspec.structs.replace(route, fault=wrong)
+        filters: tuple[Filter, ...] = ()
+        try:
+            filters = compile_filters(route.policies, self._filter_settings, route.id)
+        except ValueError as wrong:
+            # A guard that cannot be carried out is not left out: its route answers 500.
+            self.rejected[route.id] = f"policies: {wrong}"
+            route = msgspec.structs.replace(route, fault="a policy of the route does not compile")
         return ActiveRoute(
-            route, self.stats.route(route.id), compile_filters(route.policies, self._filter_settings), self.upstreams
+            route,
+            self.stats.route(route.id),
+            filters,
+            self._target(route, route.http, websocket=False),
+            self._target(route, route.websocket, websocket=True),
         )
+
+    def _target(self, route: Route, target: Target | None, *, websocket: bool) -> ActiveTarget | None:
+        if target is None:
+            return None
+        shares, placing = Shares(target.shares), None
+        if any(needs_placing(policy, websocket=websocket) for policy in route.policies):
+            placing = Placing(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
+        return ActiveTarget(shares, target.load_balancing, self.upstreams, placing)
 
 
 def _rejected(route: Route) -> Route:

@@ -22,6 +22,10 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 
 
+MAX_SILENCE = 32767
+"""Seconds; the kernel takes no more (tcp(7), TCP_KEEPIDLE)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a listener binds."""
@@ -69,6 +73,8 @@ class Settings:
     workers: int = 1
     control_socket: str = ""
     """Path of the unix socket that the controller listens on."""
+    admin_socket: str = ""
+    """Path of the unix socket for `sluice sockets` and `sluice drain`; empty: none."""
     drain_delay: float = 5.0
     drain_time: float = 30.0
     grace: float = 55.0
@@ -85,7 +91,13 @@ class Settings:
     header_timeout: float = 15.0
     keepalive_timeout: float = 75.0
     tls_handshake_timeout: float = 10.0
+    tcp_keepalive: float = 60.0
+    """Silence after which the kernel asks the peer of a connection, on both sides; 0: never."""
     log_level: LogLevel = "info"
+    max_connections: int = 0
+    """Open WebSockets of all routes and workers; 0: any number."""
+    max_connections_per_client: int = 0
+    """The same of one client's address."""
     controller_uid: int | None = None
     """User who may own the control socket, beside our own and root; None: nobody else."""
 
@@ -115,6 +127,13 @@ def _parse_workers(text: str) -> int:
     return int(text)
 
 
+def _parse_silence(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds and not 1 <= seconds <= MAX_SILENCE:
+        raise ValueError(f"{text!r} is out of bounds; 0, or a duration from 1s to {MAX_SILENCE}s, would be accepted.")
+    return seconds
+
+
 def _parse_networks(text: str) -> tuple[Network, ...]:
     networks = []
     for part in filter(None, re.split(r"[,\s]+", text)):
@@ -129,6 +148,7 @@ def _parse_networks(text: str) -> tuple[Network, ...]:
 
 ADDRESS = _Parsed("address", parse_address)
 DURATION = _Parsed("duration", parse_duration)
+_SILENCE = _Parsed("duration", _parse_silence)
 _WORKERS = _Parsed("number", _parse_workers)
 _NETWORKS = _Parsed("cidrs", _parse_networks)
 _PORT = click.IntRange(0, 65535)
@@ -141,13 +161,16 @@ def _option(flag: str, kind: object, default: object, text: str) -> Callable[[_C
 _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] = (
     _option("--http", ADDRESS, ":8080", "Where plain HTTP is served; port 0 picks one and prints it."),
     _option("--https", ADDRESS, ":8443", "Where HTTPS is served; port 0 picks one and prints it."),
-    _option("--admin", ADDRESS, "127.0.0.1:9090", "Where /metrics, /healthz, /readyz, /routes and /problems are served."),
-    _option("--admin-details/--no-admin-details", bool, False, "Serve /routes and /problems to peers that are not loopback."),
+    _option("--admin", ADDRESS, "127.0.0.1:9090", "Where /metrics, /healthz, /readyz, /routes, /sockets and /problems are served."),
+    _option(
+        "--admin-details/--no-admin-details", bool, False, "Serve /routes, /sockets and /problems to peers that are not loopback."
+    ),
     _option("--workers", _WORKERS, "auto", "Worker processes; auto: as many as the CPU quota allows."),
     _option("--control-socket", str, "", "Path of the unix socket that the controller listens on."),
     _option(
         "--controller-uid", click.IntRange(0), None, "User of the controller's container; our own and root are accepted anyway."
     ),
+    _option("--admin-socket", str, "", "Path of a unix socket for sluice sockets and sluice drain, made with mode 0600."),
     _option("--drain-delay", DURATION, "5s", "How long SIGTERM goes on accepting, while load balancers notice."),
     _option("--drain-time", DURATION, "30s", "Over how long SIGTERM spreads the closing of WebSockets."),
     _option("--grace", DURATION, "55s", "When the proxy ends after SIGTERM, whatever is still open."),
@@ -158,10 +181,20 @@ _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] =
     _option("--forwarded/--no-forwarded", bool, False, "Send the Forwarded field (RFC 7239) to backends too."),
     _option("--strict-sni/--no-strict-sni", bool, False, "Refuse TLS server names that have no certificate."),
     _option("--min-body-rate", click.IntRange(0), 240, "Bytes per second that a request body must keep after 30 s; 0: no limit."),
+    _option(
+        "--max-connections",
+        click.IntRange(0),
+        0,
+        "WebSockets that may be open in this pod; above it 503. 0: as many as can be had.",
+    ),
+    _option("--max-connections-per-client", click.IntRange(0), 0, "The same for each client address; above it 429. 0: no limit."),
     _option("--access-log", click.Choice(["off", "text", "json"]), "off", "Lines for answers and WebSockets, on stdout."),
     _option("--header-timeout", DURATION, "15s", "How long a connection may take to its first complete head."),
     _option("--keepalive-timeout", DURATION, "75s", "How long a kept-alive connection may wait for its next request."),
     _option("--tls-handshake-timeout", DURATION, "10s", "How long a TLS handshake may take, its first byte included."),
+    _option(
+        "--tcp-keepalive", _SILENCE, "60s", "Silence after which TCP asks whether clients and endpoints are still there; 0: never."
+    ),
     _option("--log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "Least severe lines that are logged."),
 )
 

@@ -16,14 +16,19 @@ import msgspec
 
 from proxy.admin import AdminServer
 from proxy.binding import bind_all, spoken
+from proxy.commands import CommandServer
+from proxy.counts import Counts
 from proxy.crew import Crew
 from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
+from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import CertificateEntry, Report, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.settings import Settings
+from proxy.silence import ask_when_silent
 from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
 from proxy.totals import Totals
+from proxy.upstream.sids import SidTable
 from proxy.worker import Inheritance, Slot
 
 GRACE_MARGIN = 1.0
@@ -75,6 +80,14 @@ class Supervisor:
         """Return every problem with a user's object."""
         return [msgspec.structs.asdict(problem) for problem in self._report.problems]
 
+    async def sockets(self) -> Sequence[SocketRow]:
+        """Return every open socket, those of a route together, the oldest first."""
+        return sorted(await self._crew.sockets(), key=lambda row: (row.route, -row.age))
+
+    async def drain_sockets(self, order: DrainOrder) -> int:
+        """Close the sockets that an order names, in every worker."""
+        return await self._crew.drain_sockets(order)
+
     async def run(self, admin: socket.socket, announcement: str) -> int:
         """Supervise until a signal ends it; return the exit status."""
         loop = asyncio.get_running_loop()
@@ -84,6 +97,9 @@ class Supervisor:
         self._crew.start()
         server = AdminServer(self, details_open=self._settings.admin_details)
         await server.start(admin)
+        commands = CommandServer(self, self._settings.admin_socket) if self._settings.admin_socket else None
+        if commands is not None:
+            await commands.start()
         print(announcement, flush=True)  # noqa: T201  the one line that programs read to learn the ports
         sync = loop.create_task(self._sync())
         try:
@@ -93,6 +109,8 @@ class Supervisor:
             sync.cancel()
             self._crew.kill()
             await asyncio.gather(sync, return_exceptions=True)
+            if commands is not None:
+                await commands.stop()
             await server.stop()
         return 1 if self._hurried.is_set() else 0
 
@@ -127,7 +145,7 @@ class Supervisor:
             await asyncio.sleep(SYNC_RESTART)
 
     async def _apply(self, held: Held, report: Report) -> Mapping[str, str]:
-        rejected = await self._crew.configure(held.encoded)
+        rejected = await self._crew.configure(held.encoded, report)
         self._held = held
         totals = self._totals
         totals.applied_at = time.time()
@@ -187,12 +205,16 @@ def supervise(settings: Settings) -> int:
     https = bind_all(settings.https, "--https", settings.workers)
     http = bind_all(settings.http, "--http", settings.workers)
     (admin,) = bind_all(settings.admin, "--admin", 1)
+    for sock in (*https, *http):
+        ask_when_silent(sock, settings.tcp_keepalive)
     inheritance = Inheritance(
         settings=settings,
         base=make_context(self_signed(time.time())),
         slots=tuple(Slot(*pair) for pair in zip(http, https, strict=True)),
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,
+        sids=SidTable(settings.workers),
+        counts=Counts(settings.workers),
     )
     announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
     return asyncio.run(_run(settings, inheritance, admin, announcement))

@@ -52,6 +52,7 @@ class _Route:
     messages: list[int] = field(default_factory=lambda: [0, 0])
     bytes: list[int] = field(default_factory=lambda: [0, 0])
     closes: dict[str, int] = field(default_factory=dict)
+    unanswered: int = 0
     in_flight: dict[int, int] = field(default_factory=dict)
     """Per worker."""
     sockets: dict[int, Mapping[str, int]] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class _Route:
     led_to: set[str] = field(default_factory=set)
     """Services that had a socket: they are shown with zero when they have none."""
     codes: set[int] = field(default_factory=set)
+    ping_rtt: _Sum = field(default_factory=_Sum)
 
     def add(self, worker: int, delta: RouteDelta) -> None:
         _add(self.requests, delta.requests)
@@ -70,6 +72,7 @@ class _Route:
         _add(self.handshakes, delta.handshakes)
         self.handshake_duration.add(delta.handshake_duration)
         self.socket_duration.add(delta.socket_duration)
+        self.ping_rtt.add(delta.ping_rtt)
         self.messages[0] += delta.messages_in
         self.messages[1] += delta.messages_out
         self.bytes[0] += delta.bytes_in
@@ -79,6 +82,7 @@ class _Route:
             # Each worker bounds its codes by itself; all of them together are bounded here.
             label = code_label(int(code), self.codes) if code != "other" else code
             _add(self.closes, {f"{label} {by}": count})
+        self.unanswered += delta.unanswered
         self.in_flight[worker] = delta.in_flight
         self.sockets[worker] = delta.sockets
         self.led_to.update(delta.sockets)
@@ -236,21 +240,30 @@ class Totals:
         )
         messages = CounterMetricFamily("sluice_ws_messages", "Whole messages; in: from the client.", labels=["route", "direction"])
         payload = CounterMetricFamily("sluice_ws_bytes", "Payload bytes; in: from the client.", labels=["route", "direction"])
+        pings = HistogramMetricFamily(
+            "sluice_ws_ping_rtt_seconds", "Ping of the proxy's own (keepalive) to its answer.", labels=["route"]
+        )
         closes = CounterMetricFamily("sluice_ws_closes", "Closed WebSockets by code and initiator.", labels=["route", "code", "by"])
+        unanswered = CounterMetricFamily(
+            "sluice_ws_unanswered_closes", "WebSockets cut because an end did not answer our close frame in time.", labels=["route"]
+        )
         for route_id, route in self._routes.items():
             for service, count in route.open_sockets().items():
                 sockets.add_metric([route_id, service], count)
             for code, count in route.handshakes.items():
                 handshakes.add_metric([route_id, code], count)
-            if route.handshakes:
+            if route.handshakes or route.led_to:
                 shaking.add_metric([route_id], route.handshake_duration.buckets(), route.handshake_duration.total)
+                unanswered.add_metric([route_id], route.unanswered)
                 lifetime.add_metric([route_id], route.socket_duration.buckets(), route.socket_duration.total)
                 for number, direction in enumerate(("in", "out")):
                     messages.add_metric([route_id, direction], route.messages[number])
                     payload.add_metric([route_id, direction], route.bytes[number])
+            if route.ping_rtt.counts:
+                pings.add_metric([route_id], route.ping_rtt.buckets(), route.ping_rtt.total)
             for key, count in route.closes.items():
                 closes.add_metric([route_id, *key.split(" ", 1)], count)
-        yield from (sockets, handshakes, shaking, lifetime, messages, payload, closes)
+        yield from (sockets, handshakes, shaking, lifetime, messages, payload, pings, closes, unanswered)
 
     def _upstream(self) -> Iterator[Metric]:
         connect = HistogramMetricFamily("sluice_upstream_connect_duration_seconds", "Connecting to endpoints.", labels=["service"])

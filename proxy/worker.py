@@ -4,7 +4,6 @@ It runs in a process that the supervisor forked, on a loop of its own, and never
 """
 
 import asyncio
-import collections
 import contextlib
 import ctypes
 import gc
@@ -20,18 +19,40 @@ from pathlib import Path
 import uvloop
 
 from proxy.accesslog import AccessLog
-from proxy.channel import Applied, Ask, Configure, Counted, Drain, Refused, Release, Serve, ToWorker, worker_end
+from proxy.channel import (
+    Applied,
+    Ask,
+    Configure,
+    Counted,
+    Drain,
+    Drained,
+    DrainSockets,
+    Listed,
+    ListSockets,
+    Refused,
+    Release,
+    Serve,
+    ToWorker,
+    worker_end,
+)
+from proxy.counts import Counts
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
+from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.wire import SyncReply, WireError, decode_entry, decode_reply
 from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.tls.store import CertificateStore
+from proxy.upstream.sids import SidTable
+from proxy.websocket.listing import describe
+from proxy.websocket.tunnel import Tunnel
 
 COUNT_SECONDS = 1.0
 """How often counts go to the supervisor: what a killed worker loses at most."""
 DRAIN_TICK = 0.05
-"""How often a draining worker closes the next sockets and looks whether it can end."""
+"""How often a draining worker looks whether it can end."""
+LIST_PER_TURN = 500
+"""Sockets that are described in one turn of the loop, so that open ones are not kept waiting."""
 
 MAPPED_BYTES = 256 * 1024
 """Allocations from this size on are mapped one by one."""
@@ -63,12 +84,16 @@ class Inheritance:
     http_port: int
     """The ports that clients see."""
     https_port: int
+    counts: Counts
+    """What limits and load balancing count, over all workers."""
+    sids: SidTable
+    """Sessions of Engine.IO, known to all workers."""
 
 
 class Worker:
     """The state of this process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, inheritance: Inheritance) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, inheritance: Inheritance, slot: int) -> None:
         settings = inheritance.settings
         self._loop = loop
         self._settings = settings
@@ -79,7 +104,14 @@ class Worker:
         self._store = CertificateStore(strict_sni=settings.strict_sni)
         inheritance.base.sni_callback = self._store.choose
         self._runtime = Runtime(
-            loop, settings, accesslog=self._log, certificates=self._store, public_https_port=inheritance.https_port
+            loop,
+            settings,
+            accesslog=self._log,
+            certificates=self._store,
+            public_https_port=inheritance.https_port,
+            counts=inheritance.counts,
+            sids=inheritance.sids,
+            phase=(slot + 0.5) / len(inheritance.slots),
         )
         self._channel = worker_end(self.received, self.lost)
         turns = Turns(loop)
@@ -112,6 +144,11 @@ class Worker:
                     listener.pause()
             case Ask(number):
                 self._count(number)
+            case ListSockets(number):
+                self._list(number, list(self._runtime.tunnels))
+            case DrainSockets(number, order):
+                drain = DrainPolicy(order.over, order.code, order.reason)
+                self._channel.send(Drained(number, self._runtime.closings.drain(order.target, drain)))
             case Drain(within) if self._drain is None:
                 self._drain = self._loop.create_task(self._drain_within(within))
             case Drain():
@@ -138,6 +175,7 @@ class Worker:
         if reply.base != self._root:
             raise WireError(f"the change is relative to {reply.base!r}, this worker holds {self._root!r}")
         changed = {key: decode_entry(key, entry) for key, entry in reply.upsert.items()}
+        self._runtime.closings.classless = frozenset(reply.report.classless)
         self._runtime.apply(changed, reply.remove)
         self._root = reply.digest
 
@@ -152,6 +190,15 @@ class Worker:
         self._log.dropped = 0
         self._channel.send(Counted(number, runtime.stats.delta()))
 
+    def _list(self, number: int, tunnels: list[Tunnel]) -> None:
+        """Send a part of the list, and the rest in the next turns of the loop."""
+        now = self._loop.time()
+        part, rest = tunnels[:LIST_PER_TURN], tunnels[LIST_PER_TURN:]
+        rows = [describe(tunnel, now) for tunnel in part if tunnel in self._runtime.tunnels]
+        self._channel.send(Listed(number, rows, last=not rest))
+        if rest:
+            self._loop.call_soon(self._list, number, rest)
+
     async def _drain_within(self, within: float) -> None:
         runtime = self._runtime
         started = self._loop.time()
@@ -164,16 +211,8 @@ class Worker:
                 listener.stop()
         # What is closed last still needs its time to answer.
         spread = max(0.0, min(self._settings.drain_time, within - self._settings.close_wait - 1.0))
-        waiting = collections.deque(sorted(runtime.tunnels, key=lambda tunnel: tunnel.opened))
-        count = len(waiting)
-        while self._loop.time() < deadline and self._busy():
-            elapsed = self._loop.time() - started
-            due = count if elapsed >= spread else int(count * elapsed / spread) + 1
-            while waiting and count - len(waiting) < due:
-                waiting.popleft().close(1001, b"", "sigterm")
-            if not waiting:  # upgrades that were under way
-                for tunnel in list(runtime.tunnels):
-                    tunnel.close(1001, b"", "sigterm")
+        runtime.closings.end(spread)
+        while self._loop.time() < deadline and self._busy():  # noqa: ASYNC110  nothing announces that the last one ended
             await asyncio.sleep(DRAIN_TICK)
         if self._busy():
             _log.warning("connections=%d sockets=%d cut off at the end of --grace", len(runtime.connections), len(runtime.tunnels))
@@ -188,8 +227,10 @@ class Worker:
         return bool(runtime.connections or runtime.tunnels or any(one.pending for pair in self._listeners for one in pair))
 
 
-def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int) -> int:
-    """Be a worker, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, slot: int) -> int:
+    """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+    inheritance.counts.become(slot)
+    inheritance.sids.region = slot
     # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
     gc.freeze()
     signal.set_wakeup_fd(-1)
@@ -199,7 +240,7 @@ def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int) -
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     listening = [sock.fileno() for slot in inheritance.slots for sock in (slot.http, slot.https)]
-    _close_all_but({0, 1, 2, line.fileno(), *listening})
+    _close_all_but({0, 1, 2, line.fileno(), inheritance.counts.descriptor, *listening})
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
@@ -210,11 +251,11 @@ def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int) -
     libc.mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES)
     assert_c_parser()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(inheritance, line))
+        return runner.run(_run(inheritance, line, slot))
 
 
-async def _run(inheritance: Inheritance, line: socket.socket) -> int:
-    return await Worker(asyncio.get_running_loop(), inheritance).run(line)
+async def _run(inheritance: Inheritance, line: socket.socket, slot: int) -> int:
+    return await Worker(asyncio.get_running_loop(), inheritance, slot).run(line)
 
 
 def _close_all_but(kept: Collection[int]) -> None:

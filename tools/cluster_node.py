@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import ssl
@@ -223,17 +224,17 @@ class Node:
 
 
 def _hear(process: subprocess.Popen[str], wanted: str, state: Path) -> None:
-    """Read a line of the first process; raises `NodeError` with the end of the log of what ended, if it is another."""
+    """Read a line of the first process; raises `NodeError` with the end of the log of what ended if another was wanted."""
     line = process.stdout.readline().strip() if process.stdout else ""
     if line != wanted:
         log = state / f"{line.split(' ')[0]}.log"
         tail = "\n" + log.read_text(errors="replace")[-2000:] if log.is_file() else ""
-        raise NodeError(f"The node did not start: {line or 'its first process was killed'}{tail}")
+        raise NodeError(f"The node ended: {line or 'its first process was killed'}{tail}")
 
 
 @contextlib.contextmanager
 def start() -> Iterator[Node]:
-    """Start a node and end it; raises `MissingError` where this machine cannot, and `NodeError`."""
+    """Start a node and end it; raises `MissingError` where this machine cannot, `NodeError` also if it ended by itself."""
     programs = require()
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(_state())
@@ -261,6 +262,9 @@ def start() -> Iterator[Node]:
         node.import_image(write_busybox(state / "pause.tar", cluster_config.PAUSE, ["/bin/busybox", "sleep", "infinity"]))
         node.wait_ready()
         yield node
+        # It says nothing more unless it ends.
+        if process.stdout and select.select([process.stdout], [], [], 0)[0]:
+            _hear(process, "", state)
 
 
 def main(archives: list[str]) -> int:
@@ -274,7 +278,7 @@ def main(archives: list[str]) -> int:
             print(f"Kubernetes {cluster_config.NODE} is ready after {time.monotonic() - began:.1f} s; Ctrl-C ends it.\n")
             print(f"  export KUBECONFIG={node.kubeconfig}")
             print(f"  {build('kubectl')} get pods -A")
-            print(f"  {build('helm')} list")
+            print(f"  {build('helm')} install sluice charts/sluice --set service.type=NodePort")
             print(f"  NodePorts at {node.address}; in the node's network: nsenter -t {node.first} -n COMMAND")
             print(f"  images: nsenter -t {node.first} -n -m ctr -n k8s.io images import ARCHIVE", flush=True)
             signal.pause()

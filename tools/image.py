@@ -85,7 +85,8 @@ def suite() -> str:
 def build(folder: Path, private: Path) -> Path:
     """Build the image with the layers in `folder`; return a docker archive of it in `private`."""
     environment = {**os.environ, "STORAGE_DRIVER": "overlay", "BUILDAH_ISOLATION": "chroot"}
-    buildah = ["buildah", "--root", str(folder / "storage"), "--runroot", str(folder / "run")]
+    # buildah leaves mounts behind: they go with the namespace that each command has for itself.
+    buildah = ["unshare", "--mount", "buildah", "--root", str(folder / "storage"), "--runroot", str(private / "run")]
     layers = run([*buildah, "images", "--all", "--quiet"], environment=environment).split()
     if len(layers) > KEPT_LAYERS:
         run([*buildah, "rmi", "--all", "--force"], environment=environment)

@@ -10,9 +10,9 @@ HEAD = """# Metrics
 
 One scrape of the admin port covers all workers of the proxy. Written by `tools/metrics_page.py` from the code.
 
-`route` is `wsroute/NAMESPACE/NAME/RULE` or `ingress/NAMESPACE/NAME/INDEX`, `-` for requests that no route serves; `service` is
-`NAMESPACE/NAME:PORT`. Series go away with their route or Service. `by` is `client`, `backend` or `proxy:CAUSE`. `direction` is `in`
-from the client, `out` towards it.
+`route` is `wsroute/NAMESPACE/NAME/RULE` or `ingress/NAMESPACE/NAME/INDEX`, `-` for requests that no route serves and for sockets
+whose route is gone; `service` is `NAMESPACE/NAME:PORT`. Series go away with their route or Service. `by` is `client`, `backend` or
+`proxy:CAUSE`; [closing.md](closing.md) has the causes. `direction` is `in` from the client, `out` towards it.
 
 Prometheus gives a scraped pod labels of its own, one of which may be `service`: scrape with `honor_labels: true` (a ServiceMonitor:
 `honorLabels`), else ours becomes `exported_service`, and neither the alert rules nor the dashboard find it.

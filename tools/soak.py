@@ -31,7 +31,7 @@ SPARE = 2
 """Descriptors that a process may have more than before the load."""
 CLIENTS = {"request": 12, "echo": 30, "vanish": 4}
 GAUGES = ("sluice_connections", "sluice_ws_connections", "sluice_upstream_connections", "sluice_worker_restarts_total")
-COUNTS = ("edits", "kills", "requests", "messages", "vanished", "lost")
+COUNTS = ("edits", "kills", "requests", "messages", "drained", "vanished", "lost")
 ROLES = ("controller", "supervisor", "worker", "younger")
 FREE = ["--workers", "2", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-time", "1s"]
 

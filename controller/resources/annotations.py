@@ -4,11 +4,20 @@ Three kinds of keys: ours (`sluice.dev/`), ingress-nginx's that we understand, a
 reported by name with what to do instead, because an annotation that is silently ignored is a security policy that evaporated.
 """
 
+import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from controller.resources.balance import ANNOTATIONS as BALANCE
+from controller.resources.balance import NOTHING, Balance, read_balance
+from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
+from controller.resources.closing import ANNOTATIONS as CLOSING
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
+from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
+from controller.resources.keepalive import KEEPALIVE_ANNOTATIONS, KeepaliveSpec, read_keepalive
+from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
+from controller.resources.message_limits import MESSAGE_ANNOTATIONS, MessageLimitsSpec, read_message_limits
 from controller.resources.problems import Reason
 
 OURS = "sluice.dev/"
@@ -30,9 +39,8 @@ _KNOWN = """
     upstream-hash-by upstream-hash-by-subset upstream-hash-by-subset-size load-balance auth-url auth-signin
     auth-method auth-response-headers auth-always-set-cookie auth-cache-key auth-cache-duration auth-type
     auth-secret auth-secret-type auth-realm enable-cors cors-allow-origin cors-allow-methods cors-allow-headers
-    cors-expose-headers cors-allow-credentials cors-max-age whitelist-source-range allowlist-source-range
-    denylist-source-range limit-rps limit-rpm limit-burst-multiplier limit-connections limit-rate limit-rate-after
-    limit-whitelist limit-allowlist canary canary-by-header canary-by-header-value canary-by-header-pattern
+    cors-expose-headers cors-allow-credentials cors-max-age
+    limit-rate limit-rate-after canary canary-by-header canary-by-header-value canary-by-header-pattern
     canary-by-cookie canary-weight canary-weight-total app-root permanent-redirect permanent-redirect-code
     temporal-redirect temporal-redirect-code from-to-www-redirect custom-http-errors default-backend
     upstream-vhost x-forwarded-prefix connection-proxy-header custom-headers proxy-next-upstream
@@ -73,12 +81,12 @@ INSTEAD: Mapping[str, str] = (
 )
 """Keys of ingress-nginx that are not read, each with the rest of a sentence about it that begins with the key."""
 
-_GUARDS = ("auth-", "limit-", "whitelist-", "allowlist-", "denylist-", "enable-modsecurity", "enable-owasp", "satisfy")
+_GUARDS = ("auth-", "limit-", "enable-modsecurity", "enable-owasp", "satisfy")
 """Beginnings of keys that protect: a route that asks for one of them is not served without it."""
-_OUR_GUARDS = ("auth", "limits", "origins", "allow-cidrs", "deny-cidrs")
-"""The same of ours: guards of the API (spec/wsroute.md) that do not work yet."""
-_EVERYBODY = (NGINX + "whitelist-source-range", "0.0.0.0/0,::/0")
-"""What cert-manager writes into the Ingress of every ACME challenge's solver: it guards nothing."""
+_OUR_GUARDS = ("auth", "limits", "origins", "allow-cidr", "deny-cidr")
+"""The same of ours: guards of the API (spec/wsroute.md) that do not work yet, and what may be meant for one."""
+_READ_ELSEWHERE = GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS | MESSAGE_ANNOTATIONS | KEEPALIVE_ANNOTATIONS
+"""Keys of features that read theirs in modules of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +98,15 @@ class IngressPolicy:
     force_ssl_redirect: bool = False
     """Redirect in any case."""
     timeouts: tuple[tuple[str, float], ...] = ()
-    """Timeouts that differ from the defaults: name (connect, handshake, response, idle) and seconds."""
+    """Timeouts that differ from the defaults: name (connect, handshake, response, idle, max_age) and seconds."""
     fault: str = ""
-    """Not empty: a guard was asked for that we do not have; the routes answer 500."""
+    """Not empty: a guard was asked for that we do not have or cannot read; the routes answer 500."""
+    guards: Guards = field(default_factory=Guards)
+    limits: Limits = field(default_factory=Limits)
+    closing: Closing = UNWRITTEN
+    balance: Balance = NOTHING
+    keepalive: KeepaliveSpec | None = None
+    message_limits: MessageLimitsSpec | None = None
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -128,12 +142,16 @@ def instead_of(name: str) -> str:
 
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
     """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
-    ssl_redirect, force, timeouts, fault = True, False, dict[str, float](), ""
+    ssl_redirect, force, timeouts = True, False, dict[str, float]()
+    guards, fault = read_guards(reader, annotations)
+    limits, unreadable = read_limits(reader, annotations)
+    message_limits, illegible = read_message_limits(reader, annotations)
+    fault = fault or unreadable or illegible
+    closing = UNWRITTEN
+    balance: list[tuple[str, str]] = []
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
-        if (key, value) == _EVERYBODY:
-            continue
         if key in (OURS + "ssl-redirect", NGINX + "ssl-redirect"):
             ssl_redirect = _read_flag(reader, field, value, default=ssl_redirect)
         elif key == NGINX + "force-ssl-redirect":
@@ -144,13 +162,30 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 reader.wrong(field, f"{shown(value)} was found, {TIMEOUT_HINT}", Reason.UNSUPPORTED_VALUE)
             else:
                 timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
+        elif key.startswith(OURS) and key.removeprefix(OURS) in BALANCE:
+            balance.append((key.removeprefix(OURS), value))
+        elif key == OURS + "timeouts-max-age":
+            age = parse_age(value)
+            if age is None:
+                reader.wrong(field, f"{shown(value)} was found, {AGE_HINT}", Reason.UNSUPPORTED_VALUE)
+            else:
+                timeouts["max_age"] = age
+        elif key.startswith(OURS) and key.removeprefix(OURS) in CLOSING:
+            closing = read_closing(reader, field, key.removeprefix(OURS), value, closing)
+        elif key in _READ_ELSEWHERE:
+            continue
         elif key.startswith(OURS):
             if key.removeprefix(OURS).startswith(_OUR_GUARDS):
                 fault = fault or f"{key} is not supported"
                 reader.wrong(field, f"{key.removeprefix(OURS)} {_GUARD}", Reason.UNSUPPORTED_VALUE)
                 continue
-            known = ", ".join(["sluice.dev/ssl-redirect", *(f"sluice.dev/timeouts-{name}" for name in TIMEOUTS)])
-            reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
+            names = [
+                *("ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), "timeouts-max-age", *CLOSING, *BALANCE),
+                *(key.removeprefix(OURS) for key in _READ_ELSEWHERE if key.startswith(OURS)),
+            ]
+            near = difflib.get_close_matches(key.removeprefix(OURS), names, 3, 0.5)
+            meant = " or ".join(OURS + name for name in near) or "docs/ingress.md lists those that there are"
+            reader.wrong(field, f"there is no such annotation; {meant}{' may be meant' if near else ''}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
             if is_guard(name):
@@ -158,7 +193,19 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             reader.wrong(field, f"{name} {instead_of(name)}", Reason.UNSUPPORTED_VALUE)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
-    return IngressPolicy(ssl_redirect, force, tuple(sorted(timeouts.items())), fault)
+    placing = read_balance(reader, balance)
+    return IngressPolicy(
+        ssl_redirect,
+        force,
+        tuple(sorted(timeouts.items())),
+        fault,
+        guards,
+        limits,
+        closing=closing,
+        balance=placing,
+        keepalive=read_keepalive(reader, annotations),
+        message_limits=message_limits,
+    )
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

@@ -14,6 +14,7 @@ from controller.resources.fields import (
     metadata_ref,
     read_created,
     read_generation,
+    read_uid,
     shown,
 )
 from controller.resources.problems import Malformed, Problem
@@ -69,6 +70,8 @@ class Ingress:
     policy: IngressPolicy
     problems: tuple[Problem, ...]
     """Annotations that are not honoured; the Ingress is served all the same."""
+    uid: str = ""
+    """As that of a WsRoute."""
 
 
 def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
@@ -112,6 +115,7 @@ def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
         tls,
         policy,
         tuple(reader.problems),
+        read_uid(raw),
     )
 
 

@@ -54,6 +54,14 @@ def validate(reader: Reader, spec: Mapping[str, Any]) -> None:
             reader.wrong(field, sentence)
 
 
+def check_rule_part(path: Iterable[str], value: object) -> list[str]:
+    """Say in sentences what the schema of the field at `path` in a rule holds against a value."""
+    schema: Mapping[str, Any] = wsroute_schema()["properties"]["rules"]["items"]
+    for name in path:
+        schema = schema["properties"][name]
+    return [sentence for error in Draft202012Validator(schema).iter_errors(value) for _, sentence in _sentences(error)]
+
+
 def field_path(parts: Iterable[str | int]) -> str:
     """Write a path as in `spec.rules[0].path`."""
     return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
@@ -86,6 +94,8 @@ def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
             yield field, f"{len(found)} were found, at least {wanted} would be accepted."
         case "maxItems" | "maxLength":
             yield field, f"{len(found)} were found, at most {wanted} would be accepted."
+        case "maxProperties":
+            yield field, f"{shown(found)} was found, an object without fields would be accepted."
         case _:
             yield field, f"{shown(found)} was found; {error.message}."
 

@@ -39,6 +39,8 @@ class SliceEndpoint:
     ready: bool
     serving: bool
     terminating: bool
+    pod: str = ""
+    """Name of the pod; empty: it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,10 @@ def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | 
         # A condition that is not given counts as ready (discovery.k8s.io/v1, EndpointConditions).
         ready = conditions.get("ready") is not False
         serving = conditions.get("serving")
-        endpoints.append(
-            SliceEndpoint(tuple(addresses), ready and not terminating, ready if serving is None else serving is True, terminating)
-        )
+        target = reader.mapping(item, "targetRef", f"{path}.targetRef")
+        pod = reader.text(target, "name", f"{path}.targetRef.name") if target.get("kind") == "Pod" else ""
+        serves = ready if serving is None else serving is True
+        endpoints.append(SliceEndpoint(tuple(addresses), ready and not terminating, serves, terminating, pod))
     if reader.problems:
         return Malformed(ref, tuple(reader.problems))
     return EndpointSlice(ref, service, tuple(ports), tuple(endpoints))

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import re2
 
+from controller.resources.balance import Balance, parse_balance
+from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, parse_closing
 from controller.resources.fields import (
     PATH_HINT,
     TIMEOUT_HINT,
@@ -16,15 +18,19 @@ from controller.resources.fields import (
     parse_timeout,
     read_created,
     read_generation,
+    read_uid,
     shown,
 )
+from controller.resources.guards import Guards, parse_guards
 from controller.resources.ingress import BackendRef
+from controller.resources.keepalive import KeepaliveSpec, parse_keepalive
+from controller.resources.limits import Limits, parse_limits
+from controller.resources.message_limits import MessageLimitsSpec, parse_message_limits
 from controller.resources.problems import Malformed, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.schema import validate, with_defaults
 
-Policy = Literal["RoundRobin", "LeastConnections", "Random2"]
-GUARDS = ("auth", "limits", "origins", "allowCIDRs", "denyCIDRs")
+GUARDS = ("auth",)
 """In the schema from the first day, refused until they work: without them a route would be less protected than written."""
 TIMEOUTS = ("connect", "handshake", "response", "idle")
 
@@ -42,10 +48,15 @@ class WsRule:
     query: tuple[tuple[str, str], ...]
     websocket: tuple[BackendRef, ...] | None
     http: tuple[BackendRef, ...] | None
-    load_balancing: Policy | None
+    balance: Balance
     timeouts: tuple[tuple[str, float], ...]
     """Timeouts that were written: name and seconds."""
+    guards: Guards
+    limits: Limits
     field: str
+    closing: Closing = UNWRITTEN
+    keepalive: KeepaliveSpec | None = None
+    message_limits: MessageLimitsSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ class WsRoute:
     """Name of the TLS Secret; empty: no TLS of its own."""
     redirect: bool
     rules: tuple[WsRule, ...] = field(default=())
+    uid: str = ""
+    """Unique among all objects that ever were, and unknown outside of the cluster; empty in a folder."""
 
 
 def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
@@ -88,6 +101,13 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
                 f"spec.rules[{number}].name",
                 f"{shown(rule.name)} names spec.rules[{first}] already, a name of its own would be accepted.",
             )
+    hosts = tuple(spec.get("hosts") or ())
+    for number, rule in enumerate(rules):
+        if rule.balance.pods and rule.kind != "Prefix" and not names_pods_by_host(hosts):
+            reader.wrong(
+                f"spec.rules[{number}].websocket.target",
+                "Pod was found, and nothing names it; a path of type Prefix, or only wildcard hosts, would be accepted with it.",
+            )
     if reader.problems:
         return Malformed(ref, tuple(reader.problems), class_name, generation=read_generation(raw))
     tls = spec.get("tls") or {}
@@ -96,11 +116,17 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
         read_created(raw),
         read_generation(raw),
         class_name,
-        tuple(spec.get("hosts") or ()),
+        hosts,
         tls.get("secretName", ""),
         bool(tls.get("redirect", False)),
         rules,
+        read_uid(raw),
     )
+
+
+def names_pods_by_host(hosts: tuple[str, ...]) -> bool:
+    """Tell whether the first label of the host names the pod: every host is a wildcard. Else the path does."""
+    return bool(hosts) and all(host.startswith("*.") for host in hosts)
 
 
 def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
@@ -130,6 +156,13 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
                 reader.wrong(f"{place}.timeouts.{name}", f"{shown(text)} was found, {TIMEOUT_HINT}")
             else:
                 timeouts.append((name, seconds))
+    age = (raw.get("timeouts") or {}).get("maxAge")
+    if age is not None:
+        seconds = parse_age(age)
+        if seconds is None:
+            reader.wrong(f"{place}.timeouts.maxAge", f"{shown(age)} was found, {AGE_HINT}")
+        else:
+            timeouts.append(("max_age", seconds))
     return WsRule(
         raw.get("name", str(number)),
         kind,
@@ -139,9 +172,14 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         tuple((item["name"], item["value"]) for item in match.get("query") or ()),
         _parse_backends(raw, "websocket", place),
         _parse_backends(raw, "http", place),
-        (raw.get("loadBalancing") or {}).get("policy"),
+        parse_balance(reader, place, raw),
         tuple(timeouts),
+        parse_guards(reader, place, raw),
+        parse_limits(reader, f"{place}.limits", raw.get("limits")),
         place,
+        parse_closing(reader, f"{place}.close", raw.get("close") or {}),
+        parse_keepalive(reader, f"{place}.keepalive", raw.get("keepalive")),
+        parse_message_limits(reader, f"{place}.limits", raw.get("limits")),
     )
 
 

@@ -18,15 +18,17 @@ from kubernetes.aio.client.exceptions import ApiException
 from controller.resources.observed import Addresses, Observed
 from controller.resources.refs import ObjectRef
 from controller.status.client import MERGE, TIMEOUT, explain, status_of
-from controller.status.conditions import OURS, make_conditions
+from controller.status.conditions import OURS, PENDING, make_conditions
 from controller.status.events import FINE, REPEAT_SECONDS, Saying, event_name, make_event, saying
-from controller.status.tracker import Tracker
+from controller.status.tracker import Told, Tracker
 
 _log = logging.getLogger("sluice.status")
 AT_ONCE = 16
 """Requests that may be under way."""
 SETTLE = 0.05
 """Seconds from a change to looking at what is to be written: a verdict and its acknowledgement make one write."""
+PATIENCE = 1.0
+"""Seconds until an object that the proxy has not acknowledged is said to be pending."""
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 WAR_FIRST, WAR_DOUBLINGS, WAR_MOST = 1.0, 9, 1200.0
 """Seconds until the same is written again after somebody undid it, how often that doubles, and when it is forgotten."""
@@ -73,6 +75,8 @@ class Writer:
     _balanced: set[ObjectRef] = field(default_factory=set)
     """Ingresses whose status names our addresses by our own hand."""
     _retries: dict[ObjectRef, float] = field(default_factory=dict)
+    _pending: dict[ObjectRef, float] = field(default_factory=dict)
+    """Objects that the proxy has not acknowledged, and since when."""
     _written: dict[ObjectRef, _Written] = field(default_factory=dict)
 
     def wake(self) -> None:
@@ -158,7 +162,7 @@ class Writer:
 
     async def _bring_conditions(self, api: client.ApiClient, ref: ObjectRef) -> None:
         told, observed = self.tracker.told(ref), self.view.observed.get(ref)
-        if told is None or observed is None:
+        if told is None or observed is None or self._is_too_early(ref, told):
             return
         conditions = make_conditions(told.verdict, told.programmed, told.generation, observed.conditions, _now())
         said = (told, tuple(one for one in observed.conditions if one.type not in OURS))
@@ -174,6 +178,17 @@ class Writer:
             _content_type=MERGE,
             _request_timeout=TIMEOUT,
         )
+
+    def _is_too_early(self, ref: ObjectRef, told: Told) -> bool:
+        """Tell whether the proxy's acknowledgement is to be waited for: usually it is a few milliseconds away."""
+        if told.programmed is not PENDING:
+            self._pending.pop(ref, None)
+            return False
+        now = time.monotonic()
+        left = self._pending.setdefault(ref, now) + PATIENCE - now
+        if left > 0:
+            self._look_later(ref, left + 0.01)
+        return left > 0
 
     async def _bring_addresses(self, api: client.ApiClient, ref: ObjectRef) -> None:
         told, observed = self.tracker.told(ref), self.view.observed.get(ref)

@@ -3,10 +3,23 @@
 from collections.abc import Callable, Iterable
 
 from controller.resources import Ingress, WsRoute
+from controller.resources.balance import Balance
+from controller.resources.guards import Guards
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
-from controller.resources.wsroute import WsRule
-from controller.translate.policies.load_balancing import translate_load_balancing
+from controller.resources.refs import ObjectRef
+from controller.resources.wsroute import WsRule, names_pods_by_host
+from controller.translate.policies.affinity import translate_affinity
+from controller.translate.policies.client_addresses import translate_client_addresses
+from controller.translate.policies.close import translate_close
+from controller.translate.policies.keepalive import translate_keepalive
+from controller.translate.policies.limits import translate_limits
+from controller.translate.policies.load_balancing import translate_hash_on, translate_load_balancing
+from controller.translate.policies.message_limits import translate_message_limits
+from controller.translate.policies.origins import translate_origins
+from controller.translate.policies.pods import translate_pods
+from controller.translate.policies.rebalance import translate_rebalance
+from controller.translate.policies.rewrite import translate_rewrite
 from controller.translate.policies.timeouts import translate_timeouts
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
 from proxy.model.policy import HttpsRedirect, Policy
@@ -41,6 +54,22 @@ def _path(kind: PathKind, value: str) -> Path:
     return Path(kind, (value.rstrip("/") or "/") if kind == "prefix" else value)
 
 
+def _placing(balance: Balance, path: Path, owner: ObjectRef, uid: str, *, pods_by_host: bool) -> list[Policy]:
+    """Make the policies that say how requests find their endpoint, and what it sees."""
+    made = (
+        *translate_affinity(balance, owner, uid),
+        translate_hash_on(balance),
+        translate_pods(balance, path, by_host=pods_by_host),
+        translate_rewrite(balance, path, pod=balance.pods and not pods_by_host),
+        translate_rebalance(balance),
+    )
+    return [policy for policy in made if policy is not None]
+
+
+def _guards(guards: Guards) -> Iterable[Policy]:
+    return (policy for policy in (translate_client_addresses(guards), translate_origins(guards)) if policy is not None)
+
+
 def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
     """Make the routes of a WsRoute, one for each rule."""
     problems: list[Problem] = []
@@ -59,10 +88,19 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         timeouts = translate_timeouts(rule.timeouts)
         if timeouts is not None:
             policies.append(timeouts)
+        policies += (*_guards(rule.guards), *translate_limits(rule.limits, ""))
+        of_sockets = (
+            translate_close(rule.closing),
+            translate_keepalive(rule.keepalive),
+            translate_message_limits(rule.message_limits),
+        )
+        policies += [policy for policy in of_sockets if policy is not None]
+        path = _path(_KINDS[rule.kind], rule.path)
+        policies += _placing(rule.balance, path, item.ref, item.uid, pods_by_host=names_pods_by_host(item.hosts))
         targets = [
             None
             if backends is None
-            else _target(backends, translate_load_balancing(rule.load_balancing, websocket=websocket), resolve, problems)
+            else _target(backends, translate_load_balancing(rule.balance.policy, websocket=websocket), resolve, problems)
             for backends, websocket in ((rule.websocket, True), (rule.http, False))
         ]
         routes.append(
@@ -74,7 +112,7 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
                 created=item.created,
                 index=index,
                 hosts=tuple(dict.fromkeys(item.hosts)) or ("",),
-                path=_path(_KINDS[rule.kind], rule.path),
+                path=path,
                 conditions=_conditions(rule),
                 websocket=targets[0],
                 http=targets[1],
@@ -91,10 +129,22 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     """
     problems: list[Problem] = []
     routes: list[Route] = []
-    timeouts = translate_timeouts(item.policy.timeouts)
+    wanted = (
+        translate_timeouts(item.policy.timeouts),
+        translate_close(item.policy.closing),
+        translate_keepalive(item.policy.keepalive),
+        translate_message_limits(item.policy.message_limits),
+    )
+    policies = (
+        *(policy for policy in wanted if policy is not None),
+        *_guards(item.policy.guards),
+        *translate_limits(item.policy.limits, f"ingress/{item.ref.path}"),
+    )
+    balance = item.policy.balance
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
-        http = _target((backend,), translate_load_balancing(None, websocket=False), resolve, problems)
+        http = _target((backend,), translate_load_balancing(balance.policy, websocket=False), resolve, problems)
+        placing = _placing(balance, path, item.ref, item.uid, pods_by_host=False)
         routes.append(
             Route(
                 id=f"ingress/{item.ref.path}/{label}",
@@ -105,9 +155,9 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
                 index=len(routes),
                 hosts=(host,),
                 path=path,
-                websocket=Target(http.shares, translate_load_balancing(None, websocket=True)),
+                websocket=Target(http.shares, translate_load_balancing(balance.policy, websocket=True)),
                 http=http,
-                policies=() if timeouts is None else (timeouts,),
+                policies=(*policies, *placing),
                 fallback=fallback,
                 fault=item.policy.fault,
             )

@@ -8,12 +8,14 @@ from controller.resources import EndpointSlice, Service
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
-from controller.resources.service import ServicePort
+from controller.resources.service import ServicePort, SliceEndpoint
 from controller.translate.index import Users
-from proxy.model.config import Endpoint, Upstream
+from proxy.model.config import Endpoint, EndpointState, Upstream
 
 TLS_PROTOCOLS = frozenset({"https", "kubernetes.io/wss"})
 """appProtocol of ports that are spoken to over TLS; `kubernetes.io/ws` and anything else is plain."""
+_BEST_FIRST: tuple[EndpointState, ...] = ("ready", "draining", "unready", "stopping")
+_USABLE: frozenset[EndpointState] = frozenset({"ready", "draining"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,9 @@ def _is_loopback(address: str) -> bool:
 def translate_upstream(
     service: Service, port: ServicePort, slices: Iterable[EndpointSlice], rules: UpstreamRules
 ) -> tuple[Upstream, tuple[str, ...]]:
-    """Collect the endpoints of one Service port: ready ones, and those that still serve while they terminate.
+    """Collect the endpoints of one Service port, each with what may be sent there; one in several slices is the best of them.
 
-    Also returns the addresses that may not be used.
+    Also returns the addresses that may not be used. Endpoints that are not ready are among them: what is open there stays open.
     """
     tls = port.app_protocol in TLS_PROTOCOLS
     if service.external_name:
@@ -110,21 +112,32 @@ def translate_upstream(
         if rules.refuses(name):
             return Upstream((), tls), (name,)
         return Upstream((Endpoint(name, port.port),), tls), ()
-    found: dict[tuple[str, int], bool] = {}
+    found: dict[tuple[str, int], EndpointState] = {}
+    pods: dict[str, str] = {}
     for one in slices:
         numbers = [number for name, number in one.ports if name == port.name]
         for endpoint in one.endpoints:
-            if endpoint.ready or (endpoint.serving and endpoint.terminating):
-                for number in numbers:
-                    for address in endpoint.addresses:
-                        found[address, number] = found.get((address, number), False) or endpoint.ready
-    refused = {address for address, _ in found if rules.refuses(address)}
+            state = _state(endpoint)
+            for number in numbers:
+                for address in endpoint.addresses:
+                    found[address, number] = min(found.get((address, number), state), state, key=_BEST_FIRST.index)
+                    if endpoint.pod:
+                        pods[address] = max(endpoint.pod, pods.get(address, ""))
+    refused = {address for (address, _), state in found.items() if state in _USABLE and rules.refuses(address)}
     endpoints = tuple(
-        Endpoint(address, number, "ready" if ready else "draining")
-        for (address, number), ready in sorted(found.items())
-        if address not in refused
+        Endpoint(address, number, state, pod=pods.get(address, ""))
+        for (address, number), state in sorted(found.items())
+        if not rules.refuses(address)
     )
     return Upstream(endpoints, tls), tuple(sorted(refused))
+
+
+def _state(endpoint: SliceEndpoint) -> EndpointState:
+    if endpoint.ready:
+        return "ready"
+    if endpoint.terminating:
+        return "draining" if endpoint.serving else "stopping"
+    return "unready"
 
 
 def refused_endpoint(owner: ObjectRef, backend: Backend, address: str) -> Problem:

@@ -3,29 +3,67 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from proxy.counts import Counts
+from proxy.filters.client_addresses import compile_client_addresses
+from proxy.filters.connections import compile_connections, compile_pod_connections
 from proxy.filters.contract import Filter
 from proxy.filters.https_redirect import compile_https_redirect
-from proxy.model.policy import HttpsRedirect, Policy
+from proxy.filters.origins import compile_origins
+from proxy.filters.pod_target import compile_pod_target
+from proxy.filters.rates import compile_rate
+from proxy.filters.rewrite import compile_rewrite
+from proxy.model.policy import (
+    AllowedOrigins,
+    ClientAddresses,
+    Connections,
+    HttpsRedirect,
+    PodTarget,
+    Policy,
+    Rate,
+    Rewrite,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FilterSettings:
-    """What filters need of the proxy's settings."""
+    """What filters need of the proxy's settings, and of what its workers share."""
 
     public_https_port: int
+    counts: Counts
+    max_connections: int = 0
+    max_connections_per_client: int = 0
 
 
 # The redirect comes first: nothing else of a request over plain HTTP is worth deciding on a host that is served over https.
-ORDER: tuple[type, ...] = (HttpsRedirect,)
+# Then who may not come at all, from what costs least; then who comes too often. Whoever is refused must not learn which pods there
+# are. A place is taken last, by who is let in otherwise.
+ORDER: tuple[type, ...] = (HttpsRedirect, ClientAddresses, AllowedOrigins, Rate, PodTarget, Rewrite, Connections)
 
 
-def compile_filters(policies: Iterable[Policy], settings: FilterSettings) -> tuple[Filter, ...]:
-    """Make a route's filters from its policies, in the order of the table. Policies that no filter carries out are left out."""
+def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_id: str = "") -> tuple[Filter, ...]:
+    """Make a route's filters from its policies, in the order of the table. Policies that no filter carries out are left out.
+
+    Raises ValueError for a policy that cannot be carried out.
+    """
     wanted = sorted((policy for policy in policies if type(policy) in ORDER), key=lambda policy: ORDER.index(type(policy)))
-    return tuple(_compile(policy, settings) for policy in wanted)
+    filters = [_compile(policy, settings, route_id) for policy in wanted]
+    filters.append(compile_pod_connections(settings.max_connections, settings.max_connections_per_client, settings.counts))
+    return tuple(one for one in filters if one is not None)
 
 
-def _compile(policy: Policy, settings: FilterSettings) -> Filter:
+def _compile(policy: Policy, settings: FilterSettings, route_id: str) -> Filter | None:
     if isinstance(policy, HttpsRedirect):
         return compile_https_redirect(settings.public_https_port)
+    if isinstance(policy, PodTarget):
+        return compile_pod_target(policy.after)
+    if isinstance(policy, Rewrite):
+        return compile_rewrite(policy.prefix, policy.matched, pod=policy.pod)
+    if isinstance(policy, ClientAddresses):
+        return compile_client_addresses(policy)
+    if isinstance(policy, AllowedOrigins):
+        return compile_origins(policy)
+    if isinstance(policy, Rate):
+        return compile_rate(policy, route_id, settings.counts)
+    if isinstance(policy, Connections):
+        return compile_connections(policy, route_id, settings.counts)
     raise TypeError(f"{type(policy).__name__} has no filter")

@@ -12,6 +12,7 @@ from proxy.http1.parsing import parse_response
 from proxy.http1.sending import BODY_GRACE, Sending, Side
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute
+from proxy.upstream.placing import Placed
 from proxy.upstream.pool import LiveUpstream
 from proxy.websocket.handshake import check_switch, extension_names
 from proxy.websocket.tunnel import Tunnel
@@ -49,8 +50,9 @@ class Forwarding(Sending):
         policy: LoadBalancing,
         facts: Facts,
         forward: bytes,
+        placed: Placed | None = None,
     ) -> None:
-        super().__init__(side, request, route, upstream, policy, facts, forward)
+        super().__init__(side, request, route, upstream, policy, facts, forward, placed)
         self._retried = False
         self._held = b""
         self._interim = 0
@@ -147,8 +149,11 @@ class Forwarding(Sending):
         early, client = side.buffer, side.transport
         side.release()
         runtime, listener, service = side.runtime, side.client.listener, self._upstream.stats
+        hold = self.request.hold
 
         def ended() -> None:
+            if hold is not None:
+                hold.release()
             runtime.stats.connection_closed(listener)
             service.connections -= 1
 
@@ -164,14 +169,26 @@ class Forwarding(Sending):
             extensions=bool(extension_names(answer_fields)),
             ended=ended,
         )
-        tunnel.start(facts.forward + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
+        if self.route.message_limits is not None:
+            tunnel.limit(self.route.message_limits)
+        if self.route.keepalive is not None:
+            tunnel.keep_alive(self.route.keepalive, stats)
+        head = facts.forward
+        if self._placed is not None:
+            head += self._placed.answered(101, head, pool)
+        tunnel.start(head + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
+        runtime.closings.opened(tunnel, self.route)
 
     def _begin_answer(self, facts: ResponseFacts, rest: bytes) -> None:
         request, side = self.request, self._side
         self._response = facts
         self._answer = True
         stats = self.route.stats
-        stats.first_byte(self._upstream.key, side.runtime.loop.time() - self._started)
+        seconds = side.runtime.loop.time() - self._started
+        stats.first_byte(self._upstream.key, seconds)
+        if self._policy == "ewma" and self._pool is not None and facts.status < 500 and not self._body_bytes:
+            # A body's time is the client's. An error may come faster than any answer, and is health's business.
+            self._pool.latency.observe(seconds, side.runtime.wheel.now)
         if request.upgrade:
             stats.ws_handshake(facts.status)
         if self.wants_body or side.runtime.draining:
@@ -193,6 +210,8 @@ class Forwarding(Sending):
         if close_delimited:
             side.closing = True
         head = facts.forward
+        if self._placed is not None and self._pool is not None:
+            head += self._placed.answered(facts.status, head, self._pool)
         if self._mode in (DECHUNK, UNTIL_CLOSE) and not close_delimited:
             head += b"Transfer-Encoding: chunked\r\n"
         if side.closing:
@@ -210,6 +229,8 @@ class Forwarding(Sending):
 
     def _answer_body(self, data: bytes, head: bytes = b"") -> None:
         mode = self._mode
+        if self._placed is not None and mode != DECHUNK:
+            self._show(data)
         if mode == SIZED:
             size = len(data)
             if size < self._remaining:
@@ -229,6 +250,11 @@ class Forwarding(Sending):
         else:
             self._answer_chunks(data, head)
 
+    def _show(self, data: bytes) -> None:
+        """Let the body be looked at before it goes on: the client's next request may come to another worker at once."""
+        if self._placed is not None and self._placed.learning and data and self._pool is not None:
+            self._placed.watch(data, self._pool)
+
     def _encode(self, data: bytes) -> bytes:
         return data if self.request.version < 11 or not data else chunk(data)
 
@@ -240,6 +266,8 @@ class Forwarding(Sending):
         except ChunkError:
             self._broken()
             return
+        if self._placed is not None:
+            self._show(b"".join(pieces))
         out = head + b"".join([self._encode(piece) for piece in pieces])
         size = sum(map(len, pieces))
         if decoder.done:
@@ -319,6 +347,9 @@ class Forwarding(Sending):
         """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
         if self._pool is not None:
             self._pool.answered(status)
+            if status == 504 and self._policy == "ewma":
+                runtime = self._side.runtime
+                self._pool.latency.observe(runtime.loop.time() - self._started, runtime.wheel.now)
         self._fail(status)
 
     def _broken(self) -> None:

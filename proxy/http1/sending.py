@@ -13,6 +13,8 @@ from proxy.http1.client import UpstreamConnection
 from proxy.http1.headers import CHUNKED, NO_BODY, Facts
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute, Runtime
+from proxy.upstream.hashing import NO_KEY
+from proxy.upstream.placing import Placed
 from proxy.upstream.pool import EndpointPool, LiveUpstream, UpstreamUnavailableError, dial
 
 BODY_GRACE = 30.0
@@ -55,6 +57,7 @@ class Sending:
         "_head",
         "_login",
         "_over",
+        "_placed",
         "_policy",
         "_pool",
         "_request_decoder",
@@ -78,6 +81,7 @@ class Sending:
         policy: LoadBalancing,
         facts: Facts,
         forward: bytes,
+        placed: Placed | None = None,
     ) -> None:
         self._side = side
         self.request = request
@@ -85,6 +89,8 @@ class Sending:
         self._timeouts = route.timeouts
         self._upstream = upstream
         self._policy = policy
+        self._placed = placed
+        """Where affinity, hashing or the pod's name put it; None: only load balancing did."""
         self._pool: EndpointPool | None = None
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
@@ -118,7 +124,7 @@ class Sending:
             tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
         host = "" if facts.authority else "Host: \r\n"
         return b"%b%b%b\r\n" % (
-            f"{request.method} {request.target} HTTP/1.1\r\n".encode("latin-1"),
+            f"{request.method} {request.sent_target} HTTP/1.1\r\n".encode("latin-1"),
             forward,
             (host + tail).encode("latin-1"),
         )
@@ -140,11 +146,16 @@ class Sending:
             self._dial(pool)
 
     def _take_pool(self, pool: EndpointPool | None) -> None:
+        # An upgrade has a seat, which `Hold` gives back.
         if self._pool is not None:
             self._pool.in_flight -= 1
+            if not self.request.upgrade:
+                self._pool.tally.end()
         self._pool = pool
         if pool is not None:
             pool.in_flight += 1
+            if not self.request.upgrade:
+                pool.tally.begin()
 
     def _dial(self, pool: EndpointPool | None) -> None:
         if self.wants_body and len(self._early) > EARLY_LIMIT:
@@ -152,8 +163,22 @@ class Sending:
         self._dialling = self._side.runtime.loop.create_task(self._connect(pool))
 
     async def _connect(self, pool: EndpointPool | None) -> None:
+        placed = self._placed
+        key, only = (NO_KEY, False) if placed is None else (placed.key, placed.only)
+        if placed is not None and pool is None:
+            pool = self._pool or placed.pool
         try:
-            connection = await dial(self._upstream, self._policy, self._timeouts.connect, pool)
+            hold = self.request.hold if self.request.upgrade else None
+            connection = await dial(
+                self._upstream,
+                self._policy,
+                self._timeouts.connect,
+                pool,
+                hold=hold,
+                limit=self.route.seats,
+                key=key,
+                only=only,
+            )
         except UpstreamUnavailableError as error:
             self._dialling = None
             self._fail(error.status)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable
 
+from proxy.counts import Hold
 from proxy.deadlines import Deadline
 from proxy.exchange import Answer, Client, Request
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
@@ -16,8 +17,10 @@ from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, witho
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
 from proxy.leftover import unsent
-from proxy.runtime import NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
+from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
 from proxy.shells import NOWHERE
+from proxy.upstream.placing import Placing
+from proxy.upstream.pool import EndpointPool
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
@@ -43,6 +46,7 @@ class ServerConnection:
         "closing",
         "deadline",
         "forwarding",
+        "hold",
         "lost",
         "paused",
         "runtime",
@@ -58,6 +62,8 @@ class ServerConnection:
         self.write = self._not_connected
         self.buffer = b""
         self.forwarding: Forwarding | None = None
+        self.hold: Hold | None = None
+        """What the request under way counts for."""
         self.closing = False
         """The connection ends after the answer under way."""
         self.lost = False
@@ -228,6 +234,7 @@ class ServerConnection:
             self.answer(NO_CONTENT, request, None, body_follows=facts.length != NO_BODY)
             return
         decided = runtime.handle(request)
+        self.hold = request.hold
         if isinstance(decided, Answer):
             self.answer(decided, request, None, body_follows=facts.length != NO_BODY)
             return
@@ -254,15 +261,41 @@ class ServerConnection:
 
     def _forward(self, request: Request, route: ActiveRoute, facts: Facts, forward: bytes) -> None:
         target = route.websocket if request.upgrade else route.http
+        if target is not None and target.placing is not None:
+            self._place(target.placing, request, route, facts, forward)
+            return
         upstream = target.pick() if target is not None else None
         if target is None or upstream is None:
             self.answer(UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
             return
-        pool = upstream.choose(target.policy)
+        pool = upstream.seat(target.policy, route.seats, self._hold(request)) if request.upgrade else upstream.choose(target.policy)
         if pool is None:
-            self.answer(NO_ENDPOINTS, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
+            refusal = ENDPOINTS_FULL if request.upgrade and upstream.count else NO_ENDPOINTS
+            self.answer(refusal, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
             return
-        forwarding = Forwarding(self, request, route, upstream, target.policy, facts, forward)
+        self._start(Forwarding(self, request, route, upstream, target.policy, facts, forward), pool, facts)
+
+    def _place(self, placing: Placing, request: Request, route: ActiveRoute, facts: Facts, forward: bytes) -> None:
+        placed = placing.place(request)
+        if placed is None or isinstance(placed, Answer):
+            self.answer(placed or UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
+            return
+        upstream = placed.upstream
+        pool = placed.seat(route.seats, self._hold(request)) if request.upgrade else placed.pool
+        if pool is None:
+            refusal = ENDPOINTS_FULL if request.upgrade and upstream.count else NO_ENDPOINTS
+            self.answer(refusal, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
+            return
+        forward = placing.forward(request, forward)
+        self._start(Forwarding(self, request, route, upstream, placed.policy, facts, forward, placed), pool, facts)
+
+    def _hold(self, request: Request) -> Hold:
+        hold = self.hold
+        if hold is None:
+            hold = self.hold = request.hold = Hold(self.runtime.counts)
+        return hold
+
+    def _start(self, forwarding: Forwarding, pool: EndpointPool, facts: Facts) -> None:
         self.forwarding = forwarding
         early = self.buffer
         if facts.length == NO_BODY:
@@ -302,6 +335,7 @@ class ServerConnection:
         """Take note that the request under way is answered; go on with the next, or end."""
         self.forwarding = None
         self.served = True
+        self._give_back()
         if self.closing or self.runtime.draining:
             self._end()
             return
@@ -309,6 +343,11 @@ class ServerConnection:
         self.resume()
         if self.buffer and not self._busy:
             self.proceed()
+
+    def _give_back(self) -> None:
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            hold.release()
 
     def _end(self) -> None:
         """Close when what was written has arrived; a peer that does not take it is cut."""
@@ -366,6 +405,7 @@ class ServerConnection:
         """Let go of the connection: a tunnel has taken it."""
         self.runtime.wheel.drop(self.deadline)
         self.forwarding = None
+        self.hold = None
         self.lost = True
         self.transport, self.write = NOWHERE, NOWHERE.write
         self.runtime.connections.discard(self)
@@ -381,6 +421,7 @@ class ServerConnection:
             self._filtering.cancel()
         if self.forwarding is not None:
             self.forwarding.client_lost()
+        self._give_back()
         self.transport, self.write = NOWHERE, NOWHERE.write
 
     def half_closed(self) -> bool:

@@ -13,8 +13,10 @@ from proxy.model.policy import Policy
 from proxy.model.sensitive import Sensitive
 
 PathKind = Literal["exact", "prefix", "regex"]
-LoadBalancing = Literal["round-robin", "least-connections", "random2"]
+LoadBalancing = Literal["round-robin", "least-connections", "random2", "hash", "ewma"]
+"""`hash`: by what the route's policy `HashOn` names. `ewma`: by how fast answers begin; for requests, as sockets answer once."""
 Origin = Literal["wsroute", "ingress"]
+EndpointState = Literal["ready", "draining", "stopping", "unready"]
 
 
 class Path(msgspec.Struct, frozen=True):
@@ -91,8 +93,13 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     address: str
     """IP address; a DNS name only for ExternalName."""
     port: int
-    state: Literal["ready", "draining"] = "ready"
-    """Draining endpoints (serving and terminating) are used only while no endpoint is ready."""
+    state: EndpointState = "ready"
+    """Draining endpoints (serving and terminating) are used only while no endpoint is ready; those that are stopping (terminating
+    and not serving any more) or unready never are. What an unready one has open stays open."""
+    deadline: float = 0.0
+    """Unix time at which a terminating endpoint is killed; 0: unknown."""
+    pod: str = ""
+    """Name of the pod; empty: it is none, or not known."""
 
 
 class Upstream(msgspec.Struct, frozen=True, omit_defaults=True):

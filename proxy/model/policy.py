@@ -3,7 +3,11 @@
 Only values live here. The controller's `translate.policies` makes them, the proxy's filters and timers carry them out.
 """
 
+from typing import Literal
+
 import msgspec
+
+CloseMode = Literal["keep", "drain", "now"]
 
 
 class Timeouts(msgspec.Struct, frozen=True, tag="timeouts", omit_defaults=True):
@@ -17,10 +21,175 @@ class Timeouts(msgspec.Struct, frozen=True, tag="timeouts", omit_defaults=True):
     """From the request sent to the head of the answer."""
     idle: float = 3600.0
     """Without an application byte in either direction of a socket; silence of a streaming backend."""
+    max_age: float = 0.0
+    """Of a socket, give or take a tenth; 0: no limit."""
+
+
+class Keepalive(msgspec.Struct, frozen=True, tag="keepalive", omit_defaults=True):
+    """The proxy's own pings on the sockets of a route (spec/wsroute.md). A side of which nothing is heard is closed."""
+
+    interval: float = 30.0
+    """Seconds of silence after which a side is asked."""
+    misses: int = 2
+    """Intervals without a sign of life, after the first ping, that make it dead."""
+    to: Literal["client", "backend", "both"] = "client"
+
+
+class MessageLimits(msgspec.Struct, frozen=True, tag="message-limits", omit_defaults=True):
+    """What one socket may send. A guard: a route that cannot honour it answers 500."""
+
+    size: int = 0
+    """Payload bytes of a message of either side, as they are on the wire; 0: any."""
+    rate: float = 0.0
+    """Messages of the client per second; 0: any."""
+    burst: int = 1
+    """Messages that may come at once."""
 
 
 class HttpsRedirect(msgspec.Struct, frozen=True, tag="https-redirect", omit_defaults=True):
     """Answer plain HTTP with 308 to https, upgrades too, except under `/.well-known/acme-challenge/`."""
 
 
-Policy = Timeouts | HttpsRedirect
+class ClientAddresses(msgspec.Struct, frozen=True, tag="client-addresses", omit_defaults=True):
+    """Networks, as CIDRs, whose clients are served, and those whose clients are not; others get 403."""
+
+    allow: tuple[str, ...] = ()
+    """Empty: every network."""
+    deny: tuple[str, ...] = ()
+    """These win."""
+
+
+class AllowedOrigins(msgspec.Struct, frozen=True, tag="origins"):
+    """Upgrades with another Origin, or with none, get 403. An origin is exact, or has `*` for the first label of its host."""
+
+    allowed: tuple[str, ...]
+
+
+class Connections(msgspec.Struct, frozen=True, tag="connections", omit_defaults=True):
+    """How many sockets may be open, handshakes under way among them, over all workers of the pod. 0: any number."""
+
+    total: int = 0
+    """Over it: 503."""
+    per_client: int = 0
+    """By the client's address; over it: `status`."""
+    per_endpoint: int = 0
+    """By endpoint, whichever route its sockets came by. A full one is skipped; where all are, 503."""
+    requests: bool = False
+    """Ordinary requests count while they are under way, too."""
+    status: int = 429
+    scope: str = ""
+    """What counts together: routes with the same text; empty: each route by itself."""
+    exempt: tuple[str, ...] = ()
+    """CIDRs of clients to which `per_client` does not apply."""
+
+
+class Rate(msgspec.Struct, frozen=True, tag="rate", omit_defaults=True):
+    """How fast each client address may come: a bucket of `burst` tokens that fills with `rate` per second."""
+
+    kind: str
+    """Tells the rates of one route apart."""
+    rate: float
+    burst: int
+    upgrades_only: bool = True
+    status: int = 429
+    scope: str = ""
+    """What counts together: routes with the same text; empty: each route by itself."""
+    exempt: tuple[str, ...] = ()
+    """CIDRs of clients to which it does not apply."""
+
+
+class HashOn(msgspec.Struct, frozen=True, tag="hash-on", omit_defaults=True):
+    """What `load_balancing: hash` looks at. A request without it is balanced as if no policy was given."""
+
+    kind: Literal["client-ip", "header", "cookie", "query"]
+    name: str = ""
+    """Of the header (in lower case), the cookie or the query parameter."""
+
+
+class PodTarget(msgspec.Struct, frozen=True, tag="pod-target", omit_defaults=True):
+    """Upgrades go to the pod that they name, by its name or address; to no other, and only behind the route's upstreams."""
+
+    after: str | None = None
+    """The segment after this prefix (without its trailing slash) names the pod; None: the first label of the host does."""
+
+
+class Rewrite(msgspec.Struct, frozen=True, tag="rewrite", omit_defaults=True):
+    """Put a path in place of the one that matched; what follows it stays (Gateway API, ReplacePrefixMatch)."""
+
+    prefix: str
+    """What is put there, without its trailing slash."""
+    matched: str | None
+    """What is taken away, without its trailing slash; None: the whole path."""
+    pod: bool = False
+    """Of upgrades, the segment after it is taken away too: it names a pod."""
+
+
+class CookieAffinity(msgspec.Struct, frozen=True, tag="cookie-affinity", omit_defaults=True):
+    """A cookie names the endpoint of the first answer; later requests and upgrades go there."""
+
+    key: str
+    """Keys the digest that stands for an address. The same in every pod of the proxy, and unknown to clients."""
+    name: str = "SLUICE"
+    max_age: int = 0
+    """Seconds; 0: until the browser ends."""
+    same_site: Literal["Lax", "Strict", "None"] = "Lax"
+
+
+class EngineIoAffinity(msgspec.Struct, frozen=True, tag="engine-io-affinity", omit_defaults=True):
+    """The session id that Engine.IO's polling handshake answers with is remembered: what carries it goes to the same endpoint."""
+
+    scope: str
+    """Ids of one scope are one another's; the namespace."""
+
+
+class Drain(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How sockets are closed: spread evenly, oldest first, each with this code and reason to both sides."""
+
+    over: float = 30.0
+    """Seconds."""
+    code: int = 1012
+    reason: str = "service restart"
+    """At most 123 bytes of UTF-8 (RFC 6455, 5.5)."""
+
+
+class Close(msgspec.Struct, frozen=True, tag="close", omit_defaults=True):
+    """What becomes of open sockets when what they were opened with goes away. The defaults are the API's (spec/wsroute.md)."""
+
+    on_route_removed: CloseMode = "drain"
+    """The object, the rule, or the socket's backend in the rule is gone."""
+    on_endpoint_terminating: CloseMode = "drain"
+    """The socket's endpoint terminates, or left its Service."""
+    on_policy_changed: CloseMode = "drain"
+    """A guard of the route is another one."""
+    drain: Drain = Drain()
+
+
+class Rebalance(msgspec.Struct, frozen=True, tag="rebalance"):
+    """Endpoints that hold more than `above` times the mean of sockets shed some, with the code and reason of `Close.drain`."""
+
+    above: float
+    """More than 1."""
+    rate: float
+    """Sockets per second, over all endpoints of a route and all workers."""
+
+
+Policy = (
+    Timeouts
+    | HttpsRedirect
+    | Keepalive
+    | MessageLimits
+    | ClientAddresses
+    | AllowedOrigins
+    | Connections
+    | Rate
+    | Close
+    | HashOn
+    | PodTarget
+    | Rewrite
+    | CookieAffinity
+    | EngineIoAffinity
+    | Rebalance
+)
+
+GUARDS: tuple[type, ...] = (ClientAddresses, AllowedOrigins)
+"""Policies that decide who may open a socket: `Close.on_policy_changed` is about these."""

@@ -5,13 +5,14 @@ new root after applying, so a torn or foreign message is refused whole and the o
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from typing import Any, cast
 
 import msgspec
 
 from proxy.model.config import Certificate, ProxyConfig, Route, Upstream
 
-VERSION = 1
+VERSION = 2
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """5,000 routes are 0.7 MB; a message above this is refused unread."""
 
@@ -71,6 +72,8 @@ class Report(msgspec.Struct, frozen=True):
     objects: int = 0
     observed_at: float = 0.0
     """CLOCK_MONOTONIC of the newest object event in this configuration; 0: unknown."""
+    classless: tuple[str, ...] = ()
+    """Objects whose IngressClass does not exist, as ids of routes begin: what it was that took their routes away."""
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,19 +98,42 @@ class SyncReply(msgspec.Struct, frozen=True):
     report: Report
 
 
+_ROOTS = 1 << 128
+
+
 class Encoded:
-    """A configuration as its entries: key to (bytes, digest), and the root. Immutable; shares entries with its predecessor."""
+    """A configuration as its entries: key to (bytes, digest), and the root. Immutable; shares entries with its predecessor.
 
-    __slots__ = ("entries", "root", "values")
+    The root is the sum of the digests modulo 2^128: it depends on every entry and on no order, and a change of one entry changes it
+    without a look at the others. It tells whole messages from torn ones; who may send is the socket's to say.
+    """
 
-    def __init__(self, entries: Mapping[str, tuple[bytes, bytes]], values: Mapping[str, object] | None = None) -> None:
+    __slots__ = ("changed", "config", "entries", "parent", "removed", "root", "total")
+
+    def __init__(
+        self,
+        entries: Mapping[str, tuple[bytes, bytes]],
+        before: "Encoded | None" = None,
+        changed: Collection[str] = (),
+        removed: Collection[str] = (),
+        config: ProxyConfig | None = None,
+    ) -> None:
         self.entries = entries
-        self.values = values or {}
-        """Key to the value that was encoded, on the sender's side, so that an unchanged value is not encoded again."""
-        whole = hashlib.blake2b(digest_size=16)
-        for key in sorted(entries):
-            whole.update(entries[key][1])
-        self.root = whole.hexdigest()
+        """`changed` and `removed` are the keys in which they differ from those of `before`."""
+        if before is None:
+            total = sum(int.from_bytes(digest, "big") for _, digest in entries.values())
+        else:
+            total = before.total
+            for key in (*changed, *removed):
+                known = before.entries.get(key)
+                total -= int.from_bytes(known[1], "big") if known is not None else 0
+            total += sum(int.from_bytes(entries[key][1], "big") for key in changed)
+        self.total: int = total % _ROOTS
+        self.root = f"{self.total:032x}"
+        self.parent = before.root if before is not None else ""
+        self.changed, self.removed = changed, removed
+        self.config = config
+        """What was encoded, on the sender's side, so that an unchanged value is not encoded again."""
 
 
 # msgspec lets the codec's own error through for a key that is not UTF-8.
@@ -122,34 +148,59 @@ def _entry(key: str, data: bytes) -> tuple[bytes, bytes]:
     return data, hashlib.blake2b(data, digest_size=16, person=hashlib.blake2b(key.encode(), digest_size=16).digest()).digest()
 
 
-def _parts(config: ProxyConfig) -> Iterable[tuple[str, object, type]]:
-    yield from (("r/" + key, value, RouteEntry) for key, value in config.routes.items())
-    yield from (("u/" + key, value, UpstreamEntry) for key, value in config.upstreams.items())
-    yield from (("c/" + key, value, CertificateEntry) for key, value in config.certificates.items())
-    yield from (("h/" + key, value, TlsHostEntry) for key, value in config.tls_hosts.items())
-    if config.default_certificate is not None:
-        yield "d/", config.default_certificate, DefaultEntry
-
-
 def encode_config(config: ProxyConfig, previous: Encoded | None = None) -> Encoded:
     """Encode and digest `config`; values identical to those of `previous` are taken over without work."""
-    entries: dict[str, tuple[bytes, bytes]] = {}
-    values: dict[str, object] = {}
-    known = previous.values if previous is not None else {}
-    for key, value, wrap in _parts(config):
-        values[key] = value
-        if previous is not None and known.get(key) is value:
-            entries[key] = previous.entries[key]
-        else:
-            entries[key] = _entry(key, _encoder.encode(wrap(value)))
-    return Encoded(entries, values)
+    before = previous.config if previous is not None else None
+    entries = dict(previous.entries) if previous is not None and before is not None else {}
+    changed: list[str] = []
+    removed: list[str] = []
+    for field, (prefix, wrap) in _KINDS.items():
+        new: Mapping[str, Any] = _mapping(config, field)
+        old: Mapping[str, Any] = _mapping(before, field) if before is not None else {}
+        if new is old:
+            continue
+        for name, value in new.items():
+            if old.get(name) is not value:
+                key = prefix + name
+                entry = _entry(key, _encoder.encode(wrap(value)))
+                known = entries.get(key)
+                if known is None or known[1] != entry[1]:
+                    entries[key] = entry
+                    changed.append(key)
+        for name in old:
+            if name not in new:
+                removed.append(prefix + name)
+                del entries[prefix + name]
+    if previous is None or before is None:
+        return Encoded(entries, config=config)
+    return Encoded(entries, previous, changed, removed, config)
+
+
+def _mapping(config: ProxyConfig, field: str) -> Mapping[str, Any]:
+    value = getattr(config, field)
+    if field != "default_certificate":
+        return cast("Mapping[str, Any]", value)
+    return {} if value is None else {"": value}
+
+
+_KINDS: Mapping[str, tuple[str, type]] = {
+    "routes": ("r/", RouteEntry),
+    "upstreams": ("u/", UpstreamEntry),
+    "certificates": ("c/", CertificateEntry),
+    "tls_hosts": ("h/", TlsHostEntry),
+    "default_certificate": ("d/", DefaultEntry),
+}
 
 
 def reply_between(base: Encoded | None, to: Encoded, report: Report) -> SyncReply:
     """Say what turns `base` (None: nothing) into `to`."""
-    old = base.entries if base is not None else {}
-    upsert = {key: entry[0] for key, entry in to.entries.items() if (held := old.get(key)) is None or held[1] != entry[1]}
-    remove = tuple(key for key in old if key not in to.entries)
+    if base is not None and to.parent == base.root:
+        upsert = {key: to.entries[key][0] for key in to.changed}
+        remove = tuple(to.removed)
+    else:
+        old = base.entries if base is not None else {}
+        upsert = {key: entry[0] for key, entry in to.entries.items() if (held := old.get(key)) is None or held[1] != entry[1]}
+        remove = tuple(key for key in old if key not in to.entries)
     return SyncReply(
         version=VERSION,
         base=base.root if base is not None else "",
@@ -166,12 +217,12 @@ def apply_reply(held: Encoded | None, reply: SyncReply) -> Encoded:
         raise WireError(f"the configuration is of version {reply.version}, this program reads version {VERSION}")
     if reply.base and (held is None or held.root != reply.base):
         raise WireError(f"the change is relative to {reply.base}, which is not held")
-    entries = dict(held.entries) if held is not None and reply.base else {}
-    for key in reply.remove:
-        entries.pop(key, None)
+    before = held if reply.base else None
+    entries = dict(before.entries) if before is not None else {}
+    removed = [key for key in dict.fromkeys(reply.remove) if entries.pop(key, None) is not None and key not in reply.upsert]
     for key, data in reply.upsert.items():
         entries[key] = _entry(key, data)
-    result = Encoded(entries)
+    result = Encoded(entries, before, tuple(reply.upsert), removed)
     if result.root != reply.digest:
         raise WireError(f"the root is {result.root} after applying, {reply.digest} was announced")
     return result

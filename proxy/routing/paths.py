@@ -74,9 +74,8 @@ def readings(path: str) -> tuple[str, ...] | None:
     lax = _decode_overlong(decoded)
     if "\0" in lax:
         return None
-    laxer = _decode_overlong(_decode_all(lax))
-    slashes = (lax.replace("\\", "/"), laxer.replace("\\", "/"))
-    for variant in dict.fromkeys((plain, decoded, _decode_all(decoded), lax, laxer, *slashes)):
+    decodings = (plain, decoded, _decode_all(decoded), lax, _decode_overlong(_decode_all(lax)))
+    for variant in dict.fromkeys((*decodings, *[one.replace("\\", "/") for one in decodings])):
         for stripped in (variant, strip_parameters(variant)):
             found[remove_dot_segments(stripped)] = None
             found[remove_dot_segments(merge_slashes(stripped))] = None

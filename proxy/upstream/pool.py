@@ -5,14 +5,18 @@ import errno
 import ssl
 from collections.abc import Collection, Mapping
 
+from proxy.counts import Counts, Hold
 from proxy.deadlines import Deadline, Wheel
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.scratch import Scratch
 from proxy.shells import PlainShell, SecureShell
+from proxy.silence import ask_when_silent
 from proxy.upstream.balance import Chooser
+from proxy.upstream.hashing import NO_KEY, first_of, seed_of
 from proxy.upstream.health import Health
+from proxy.upstream.latency import Latency
 
 IDLE_SECONDS = 60.0
 """An idle connection is closed after this time; most backends keep theirs longer."""
@@ -56,12 +60,17 @@ class EndpointPool:
         "_tls",
         "_wheel",
         "address",
+        "draining",
         "health",
         "in_flight",
+        "latency",
+        "pod",
         "port",
         "retired",
+        "seed",
         "sockets",
         "stats",
+        "tally",
     )
 
     def __init__(
@@ -72,11 +81,19 @@ class EndpointPool:
         wheel: Wheel,
         scratch: Scratch,
         loop: asyncio.AbstractEventLoop,
+        counts: Counts,
     ) -> None:
+        self.tally = counts.tally(counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode()))
+        self.tally.pin()
         self._owner = owner
         self.health = Health()
+        self.latency = Latency()
         self.address = endpoint.address
         self.port = endpoint.port
+        self.pod = endpoint.pod
+        self.draining = False
+        self.seed = seed_of(endpoint.address, endpoint.port)
+        """Its rank in hashing.py."""
         self.in_flight = 0
         self.sockets = 0
         self.retired = False
@@ -91,8 +108,13 @@ class EndpointPool:
 
     @property
     def load(self) -> int:
-        """Requests in flight and open sockets."""
-        return self.in_flight + self.sockets
+        """Requests in flight and open sockets, of all workers."""
+        return self.tally.load
+
+    @property
+    def cost(self) -> float:
+        """How long one more request would wait for its answer, in seconds or so (latency.py)."""
+        return self.latency.cost(self.load, self._wheel.now)
 
     def take(self) -> UpstreamConnection | None:
         """Return the connection that was idle for the shortest time; None: there is none."""
@@ -132,6 +154,8 @@ class EndpointPool:
 
     def retire(self) -> None:
         """Let nothing new go to an endpoint that is gone; what is under way ends as it would."""
+        if not self.retired:
+            self.tally.unpin()
         self.retired = True
         self._wheel.drop(self._reaper)
         self._wheel.drop(self._return)
@@ -175,6 +199,7 @@ class EndpointPool:
                     server_hostname=self.address,
                     ssl_shutdown_timeout=2,
                 )
+        ask_when_silent(connection.transport.get_extra_info("socket"), self._owner.tcp_keepalive)
         self.stats.connections += 1
         self.stats.connected(self._loop.time() - start)
         return connection
@@ -183,20 +208,52 @@ class EndpointPool:
 class LiveUpstream:
     """One upstream as it runs: its endpoints' pools and the state of its load balancing."""
 
-    __slots__ = ("_chooser", "_loop", "_pools", "_scratch", "_wheel", "draining", "key", "ready", "stats", "usable")
+    __slots__ = (
+        "_chooser",
+        "_counts",
+        "_loop",
+        "_pools",
+        "_scratch",
+        "_wheel",
+        "draining",
+        "endpoints",
+        "key",
+        "ready",
+        "stats",
+        "tcp_keepalive",
+        "usable",
+        "version",
+    )
 
-    def __init__(self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        key: str,
+        stats: ServiceStats,
+        wheel: Wheel,
+        scratch: Scratch,
+        loop: asyncio.AbstractEventLoop,
+        counts: Counts,
+        *,
+        tcp_keepalive: float = 0.0,
+    ) -> None:
         self.key = key
+        self._counts = counts
         self.stats = stats
         self._wheel = wheel
         self._scratch = scratch
         self._loop = loop
+        self.tcp_keepalive = tcp_keepalive
+        """Seconds of silence after which the kernel asks an endpoint; 0: never."""
         self._chooser = Chooser()
         self._pools: dict[PoolKey, EndpointPool] = {}
         self.ready: list[EndpointPool] = []
         self.usable: list[EndpointPool] = []
         """The ready ones that are not left out for failing."""
         self.draining: list[EndpointPool] = []
+        self.version = 0
+        """Grows with every change of the endpoints."""
+        self.endpoints: dict[tuple[str, int], Endpoint] = {}
+        """All of them by address and port, as the configuration has them."""
 
     def may_lose(self, pool: EndpointPool) -> bool:
         """Tell whether a ready endpoint may be left out: at most half of them are at once."""
@@ -213,14 +270,22 @@ class LiveUpstream:
         old: Mapping[PoolKey, EndpointPool] = self._pools
         pools: dict[PoolKey, EndpointPool] = {}
         self.ready, self.draining = [], []
+        self.endpoints = {(endpoint.address, endpoint.port): endpoint for endpoint in upstream.endpoints}
         for endpoint in upstream.endpoints:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
             if pool is None:
-                pool = EndpointPool(self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop)
+                pool = EndpointPool(
+                    self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop, self._counts
+                )
+            pool.pod, pool.draining = endpoint.pod, endpoint.state != "ready"
             pools[key] = pool
-            (self.ready if endpoint.state == "ready" else self.draining).append(pool)
+            if endpoint.state == "ready":
+                self.ready.append(pool)
+            elif endpoint.state == "draining":
+                self.draining.append(pool)
         self._pools = pools
+        self.version += 1
         for key, pool in old.items():
             if key not in pools:
                 pool.retire()
@@ -231,14 +296,38 @@ class LiveUpstream:
         for pool in self._pools.values():
             pool.retire()
 
-    def choose(self, policy: LoadBalancing, tried: Collection[EndpointPool] = ()) -> EndpointPool | None:
-        """Choose an endpoint that was not tried: a usable one, else any ready one, else a draining one; None: none is left."""
+    def choose(self, policy: LoadBalancing, tried: Collection[EndpointPool] = (), key: int = NO_KEY) -> EndpointPool | None:
+        """Choose an endpoint that was not tried: a usable one, else any ready one, else a draining one; None: none is left.
+
+        `key` chooses, where there is one (hashing.py).
+        """
         candidates = self.usable or self.ready or self.draining
         if tried:
             candidates = [pool for pool in candidates if pool not in tried] or [
                 pool for pool in self.ready or self.draining if pool not in tried
             ]
-        return self._chooser.choose(policy, candidates) if candidates else None
+        if not candidates:
+            return None
+        return self._chooser.choose(policy, candidates) if key == NO_KEY else first_of(key, candidates)
+
+    def seat(
+        self, policy: LoadBalancing, limit: int, hold: Hold, tried: Collection[EndpointPool] = (), key: int = NO_KEY
+    ) -> EndpointPool | None:
+        """Choose an endpoint for an upgrade, as `choose`, and have it count there instead of where it did before.
+
+        Endpoints with `limit` sockets and handshakes, of all workers, are left out; 0: no limit.
+        """
+        hold.leave()
+        if limit:
+            tried = [*tried, *(pool for pool in (*self.ready, *self.draining) if pool.tally.seats >= limit)]
+        while True:
+            pool = self.choose(policy, tried, key)
+            if pool is None:
+                return None
+            if pool.tally.sit(limit):
+                hold.seat = pool.tally
+                return pool
+            tried = [*tried, pool]  # another worker was faster
 
     @property
     def count(self) -> int:
@@ -247,14 +336,25 @@ class LiveUpstream:
 
 
 async def dial(
-    upstream: LiveUpstream, policy: LoadBalancing, timeout: float, first: EndpointPool | None = None
+    upstream: LiveUpstream,
+    policy: LoadBalancing,
+    timeout: float,
+    first: EndpointPool | None = None,
+    *,
+    hold: Hold | None = None,
+    limit: int = 0,
+    key: int = NO_KEY,
+    only: bool = False,
 ) -> UpstreamConnection:
-    """Connect to an endpoint, one after the other within `timeout`; raises `UpstreamUnavailableError`."""
+    """Connect to an endpoint, one after the other within `timeout`, `only` to the first; raises `UpstreamUnavailableError`.
+
+    An upgrade takes its seat along in `hold`, where there are less than `limit`.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     tried: list[EndpointPool] = []
     timed_out = False
-    pool = first or upstream.choose(policy)
+    pool = first or (upstream.choose(policy, (), key) if hold is None else upstream.seat(policy, limit, hold, (), key))
     if pool is None:
         raise UpstreamUnavailableError(503)
     while pool is not None:
@@ -263,7 +363,7 @@ async def dial(
         if left <= 0:
             timed_out = True
             break
-        others = len(tried) < upstream.count
+        others = not only and len(tried) < upstream.count
         try:
             return await pool.connect(min(ATTEMPT_SECONDS, timeout / 3, left) if others else left)
         except TimeoutError:
@@ -274,5 +374,7 @@ async def dial(
                 raise UpstreamUnavailableError(503) from None
             timed_out = False
         pool.refused()
-        pool = upstream.choose(policy, tried)
+        if only:
+            break
+        pool = upstream.choose(policy, tried, key) if hold is None else upstream.seat(policy, limit, hold, tried, key)
     raise UpstreamUnavailableError(504 if timed_out else 502)

@@ -34,7 +34,7 @@ class Facts:
 class Account:
     """The account of one socket, from its 101 to the end of both connections."""
 
-    __slots__ = ("_backend", "_client", "_counted", "_ended", "_facts", "_log")
+    __slots__ = ("_backend", "_client", "_counted", "_cut", "_ended", "_facts", "_log")
 
     def __init__(
         self, facts: Facts, log: AccessLog, client: FrameScanner, backend: FrameScanner, ended: Callable[[], None]
@@ -45,6 +45,20 @@ class Account:
         self._backend = backend
         self._ended = ended
         self._counted = (0, 0, 0, 0)
+        self._cut = False
+
+    @property
+    def facts(self) -> Facts:
+        """Which socket it is."""
+        return self._facts
+
+    def move(self, stats: RouteStats) -> None:
+        """Count on another route from now on, or on what belongs to no route."""
+        facts = self._facts
+        self.settle()
+        facts.stats.ws_left(facts.service)
+        stats.ws_opened(facts.service)
+        self._facts = Facts(facts.request, stats, facts.service, facts.endpoint, facts.opened)
 
     def open(self) -> None:
         """Count the socket as open."""
@@ -67,6 +81,12 @@ class Account:
         stats.ws_messages_out += backend.messages - messages_out
         stats.ws_bytes_out += backend.payload_bytes - bytes_out
         self._counted = (client.messages, client.payload_bytes, backend.messages, backend.payload_bytes)
+
+    def cut(self) -> None:
+        """Count that an end did not answer our close frame in time; once."""
+        if not self._cut:
+            self._cut = True
+            self._facts.stats.ws_unanswered()
 
     def close(self, code: int, by: str) -> None:
         """Count the socket as gone: its close code, and who closed it (client, backend, proxy:CAUSE)."""

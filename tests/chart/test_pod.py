@@ -13,7 +13,7 @@ import yaml
 from chart.rendering import BUILD_SECONDS, CHART, containers, helm, objects, one
 from demo import sluice
 
-from controller.cli import controller_command
+from controller.cli import controller_command, sockets_command
 from proxy.__main__ import main as proxy_command
 from proxy.settings import settings_from
 
@@ -71,7 +71,7 @@ def test_containers_have_users_of_their_own_and_may_do_nothing_else(rendered: li
 
 def test_socket_is_shared_in_memory_and_the_proxy_cannot_replace_it(rendered: list[dict[str, Any]]) -> None:
     pod = pod_of(rendered)
-    (volume,) = [volume for volume in pod["volumes"] if "emptyDir" in volume]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "control"]
     mounts = {
         name: next(mount for mount in container["volumeMounts"] if mount["name"] == volume["name"])
         for name, container in by_name(pod).items()
@@ -86,6 +86,22 @@ def test_socket_is_shared_in_memory_and_the_proxy_cannot_replace_it(rendered: li
     assert flags["controller"]["--proxy-uid"] == users["proxy"]
     assert flags["proxy"]["--controller-uid"] == users["controller"]
     assert pod["securityContext"]["fsGroup"] > 0
+
+
+def test_commands_have_a_socket_that_only_the_proxy_has_and_find_it(rendered: list[dict[str, Any]]) -> None:
+    pod = pod_of(rendered)
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "admin"]
+    mounts = {
+        name: mount["mountPath"]
+        for name, container in by_name(pod).items()
+        for mount in container["volumeMounts"]
+        if mount["name"] == "admin"
+    }
+    path = dict(arguments(by_name(pod)["proxy"]))["--admin-socket"]
+
+    assert volume["emptyDir"]["medium"] == "Memory"
+    assert mounts == {"proxy": str(Path(path).parent)}
+    assert [parameter.default for parameter in sockets_command.params if parameter.name == "admin_socket"] == [path]
 
 
 def arguments(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -93,6 +93,7 @@ OTHER: Mapping[str, object] = {
     "service.loadBalancerClass": "example.com/internal",
     "service.loadBalancerSourceRanges": ["192.0.2.0/24"],
     "service.ipFamilyPolicy": "PreferDualStack",
+    "service.sessionAffinity": "ClientIP",
     "serviceAccount.create": False,
     "serviceAccount.name": "edge",
     "serviceAccount.annotations": {"example.com/a": "b"},

@@ -201,9 +201,9 @@ class Pod:
         except aiohttp.ClientConnectorError:
             return 0, ""
 
-    async def answers(self, host: str, path: str = "/", status: int = 503) -> None:
+    async def answers(self, host: str, path: str = "/", status: int = 503, seconds: float = WAIT) -> None:
         """Wait until a request gets a status: 503 is a route whose Service has no endpoints yet, 404 is none."""
-        await until(lambda: self.ask(path, port="http", host=host), lambda found: found[0] == status)
+        await until(lambda: self.ask(path, port="http", host=host), lambda found: found[0] == status, seconds)
 
     async def routes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((await self.ask("/routes"))[1])

@@ -1,5 +1,6 @@
 """The node that the tests run on is a real one, and leaves nothing behind."""
 
+import contextlib
 import json
 import os
 import select
@@ -8,9 +9,11 @@ import ssl
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -167,8 +170,8 @@ def test_image_is_not_for_root_and_has_no_tools(archive: Path) -> None:
 
 def left(name: str, link: str) -> list[str]:
     """Return what there is of a node: its folder, its cgroups, its link."""
-    found = [str(path) for path in (Path("/tmp", name), Path("/sys/class/net", link)) if path.exists()]
-    return found + [str(path) for path in Path("/sys/fs/cgroup").rglob(name)]
+    places = [Path(tempfile.gettempdir(), name), *([Path("/sys/class/net", link)] if link else [])]
+    return [str(path) for path in places if path.exists()] + [str(path) for path in Path("/sys/fs/cgroup").rglob(name)]
 
 
 def wait_for_end(process: int, within: float) -> bool:
@@ -198,26 +201,60 @@ def test_node_that_ends_leaves_nothing() -> None:
     assert wait_for_end(first, 0)
 
 
-def test_owner_that_is_killed_takes_the_node_with_it_and_the_next_one_tidies_up() -> None:
+def test_node_that_loses_a_program_ends_and_says_which() -> None:
+    def lose() -> None:
+        with start() as node:
+            node.run(["busybox", "killall", "-KILL", "kube-scheduler"])
+            wait_for_end(node.first, 20)
+
+    try:
+        with pytest.raises(NodeError, match=r"^The node ended: kube-scheduler ended with -9"):
+            lose()
+    except MissingError as missing:
+        refuse(missing)
+
+
+@contextlib.contextmanager
+def owner() -> Iterator[tuple[subprocess.Popen[str], int, str, str]]:
+    """Start a node by the command; yields its process, the node's first process, and the names of its folder and its link."""
     try:
         require()
     except MissingError as missing:
         refuse(missing)
-    with subprocess.Popen([sys.executable, str(TOOLS / "cluster_node.py")], stdout=subprocess.PIPE, text=True) as owner:
-        told = []
-        for line in owner.stdout:
-            told.append(line)
-            if "images:" in line:
-                break
-        whole = "".join(told)
-        first = int(whole.split("nsenter -t ")[1].split()[0])
-        name = whole.split("KUBECONFIG=")[1].split("/")[2]
-        link = f"sluice{whole.split('NodePorts at ')[1].split('.')[2]}"
+    with subprocess.Popen([sys.executable, str(TOOLS / "cluster_node.py")], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            told = ""
+            while "images:" not in told:
+                line = process.stdout.readline()
+                assert line, told
+                told += line
+            first = int(told.split("nsenter -t ")[1].split()[0])
+            folder = told.split("KUBECONFIG=")[1].split("/admin.kubeconfig")[0]
+            yield process, first, Path(folder).name, f"sluice{told.split('NodePorts at ')[1].split('.')[2]}"
+        finally:
+            process.kill()
+
+
+def test_owner_that_is_interrupted_ends_the_node_in_order() -> None:
+    with owner() as (process, first, name, link):
         before = left(name, link)
-        owner.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGINT)
+        status = process.wait(30)
+
+    assert len(before) > 2
+    assert status == 0
+    assert left(name, link) == []
+    assert wait_for_end(first, 0)
+
+
+def test_owner_that_is_killed_takes_the_node_with_it_and_the_next_one_tidies_up() -> None:
+    with owner() as (process, first, name, link):
+        before = left(name, link)
+        process.kill()
         ended = wait_for_end(first, 20)
     with start() as node:
-        after = left(name, link if node.address.split(".")[2] != link.removeprefix("sluice") else "none")
+        # The link went with the node; the next one may have taken its name.
+        after = left(name, "" if node.address.split(".")[2] == link.removeprefix("sluice") else link)
 
     assert len(before) > 2
     assert ended

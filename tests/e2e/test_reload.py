@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import aiohttp
@@ -53,14 +53,15 @@ def route_text(number: int) -> str:
     )
 
 
-def endpoints_text(ports: list[int]) -> str:
+def endpoints_text(ports: list[int], ready: Collection[int] | None = None) -> str:
+    """A slice for each port; all of them are ready, or those that `ready` names."""
     return "---\n".join(
         f"""apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {{name: echo-{port}, labels: {{kubernetes.io/service-name: echo}}}}
 addressType: IPv4
 ports: [{{name: http, port: {port}}}]
-endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: true}}}}]
+endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: {str(ready is None or port in ready).lower()}}}}}]
 """
         for port in ports
     )
@@ -152,7 +153,7 @@ async def test_h2_hundred_changes_under_open_sockets_lose_none(tmp_path: Path) -
             write_whole(tmp_path / "route.json", route_text(number))
             if number % 3 == 0:
                 first = number % len(ports)
-                write_whole(tmp_path / "endpoints.yaml", endpoints_text(sorted({ports[first], ports[(first + 1) % len(ports)]})))
+                write_whole(tmp_path / "endpoints.yaml", endpoints_text(ports, {ports[first], ports[(first + 1) % len(ports)]}))
             if number % 5 == 0:
                 write_secret(tmp_path, *make_certificate())
             await until_answers(f"https://127.0.0.1:{port}/v{number}/x", 200)

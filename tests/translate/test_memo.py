@@ -169,3 +169,27 @@ def test_other_settings_give_what_a_new_memo_gives() -> None:
         (fresh := translate(store.snapshot(), other)).config,
         dict(fresh.verdicts),
     )
+
+
+def test_objects_whose_class_is_gone_are_named() -> None:
+    ours = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": "sluice"},
+        "spec": {"controller": "sluice.dev/ingress-controller"},
+    }
+    other = {**ours, "metadata": {"name": "other"}, "spec": {"controller": "example.com/other"}}
+    mine, theirs, nobodys = (ws_route(name) for name in ("mine", "theirs", "nobodys"))
+    for raw, name in ((mine, "sluice"), (theirs, "other"), (nobodys, "absent")):
+        raw["spec"]["ingressClassName"] = name
+    settings, memo = TranslateSettings(), Memo()
+    store = store_of(service("chat"), ours, other, mine, theirs, nobodys)
+    before = translate(store.snapshot(), settings, memo)
+    record = parse_object(ours)
+    assert record is not None
+    store.remove(record.ref)
+
+    after = translate(store.snapshot(), settings, memo)
+
+    assert (before.classless, after.classless) == (("wsroute/shop/nobodys",), ("wsroute/shop/mine", "wsroute/shop/nobodys"))
+    assert translate(store.snapshot(), settings, Memo()).classless == after.classless

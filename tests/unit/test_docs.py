@@ -11,7 +11,7 @@ from docs_wsroute import with_tables
 from metrics_page import page
 from settings_table import with_table
 
-from controller.cli import controller_command, standalone
+from controller.cli import controller_command, drain_command, sockets_command, standalone
 from controller.resources import WsRoute, parse_object
 from controller.resources.problems import Reason
 from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, rejected
@@ -126,7 +126,8 @@ def _has(values: object, path: list[str]) -> bool:
 
 
 def test_flags_that_the_pages_name_exist() -> None:
-    known = {flag for command in (standalone, controller_command, proxy_main) for one in command.params for flag in one.opts}
+    commands = (standalone, controller_command, sockets_command, drain_command, proxy_main)
+    known = {flag for command in commands for one in command.params for flag in one.opts}
     pages = [page for page in (ROOT / "docs").glob("*.md") if page.name != "migration.md"]  # its left column is another program's
     named = {flag for page in pages for flag in re.findall(r"`(--[a-z-]+)", page.read_text())}
 

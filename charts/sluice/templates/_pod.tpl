@@ -40,6 +40,11 @@ spec:
     emptyDir:
       medium: Memory
       sizeLimit: 1Mi
+  # The proxy's own socket, for whoever may exec into it.
+  - name: admin
+    emptyDir:
+      medium: Memory
+      sizeLimit: 1Mi
   - name: token
     projected:
       defaultMode: 0440
@@ -164,6 +169,7 @@ command: [sluice-proxy]
 args:
 - --control-socket=/run/sluice/control.sock
 - --controller-uid={{ int .Values.controller.runAsUser }}
+- --admin-socket=/run/sluice-proxy/admin.sock
 - --http=:8080
 - --https=:8443
 - --admin=:9090
@@ -231,4 +237,6 @@ volumeMounts:
 - name: control
   mountPath: /run/sluice
   readOnly: true
+- name: admin
+  mountPath: /run/sluice-proxy
 {{- end -}}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from controller.resources import Ingress, IngressClass, Malformed, Service, WsRoute, parse_object
 from controller.resources.fields import is_literal_path, parse_timeout, shown
+from proxy.model.sockets import is_close_code
 
 KINDS = [
     ("networking.k8s.io/v1", "Ingress"),
@@ -24,7 +25,10 @@ WORDS = [
     "ingressClassName", "controller", "ports", "protocol", "appProtocol", "type", "externalName", "addressType", "endpoints",
     "addresses", "conditions", "ready", "serving", "terminating", "data", "stringData", "tls.crt", "tls.key", "value", "match",
     "subprotocols", "headers", "query", "websocket", "backends", "weight", "loadBalancing", "policy", "timeouts", "connect", "idle",
-    "auth", "limits", "origins", "kubernetes.io/service-name", "sluice.dev/timeouts-idle", "nginx.ingress.kubernetes.io/auth-url",
+    "close", "onRouteRemoved", "drain", "over", "code", "reason", "maxAge", "sluice.dev/close-drain-code",
+    "auth", "limits", "origins", "allowCIDRs", "denyCIDRs", "connections", "handshakes", "rate", "per", "burst",
+    "sluice.dev/origins", "sluice.dev/limits-connections", "nginx.ingress.kubernetes.io/limit-rps", "kubernetes.io/service-name",
+    "sluice.dev/timeouts-idle", "nginx.ingress.kubernetes.io/auth-url",
 ]  # fmt: skip
 TEXTS = [
     "", "a", "shop", "/", "/ws", "//", "kubernetes.io/tls", "FQDN", "ExternalName", "Prefix", "Exact", "Regex", "UDP", "10.0.0.1",
@@ -64,7 +68,14 @@ def valid() -> list[dict[str, Any]]:
     path = {"path": "/x", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {"number": 80}}}}
     return [
         {
-            "metadata": {**meta, "annotations": {"sluice.dev/timeouts-idle": "1h"}},
+            "metadata": {
+                **meta,
+                "annotations": {
+                    "sluice.dev/timeouts-idle": "1h",
+                    "sluice.dev/allow-cidrs": "10.0.0.0/8",
+                    "sluice.dev/limits-connections": "5",
+                },
+            },
             "spec": {"rules": [{"host": "a.test", "http": {"paths": [path]}}], "tls": [{"hosts": ["a.test"], "secretName": "t"}]},
         },
         {"metadata": {"name": "sluice"}, "spec": {"controller": "sluice.dev/ingress-controller"}},
@@ -88,6 +99,9 @@ def valid() -> list[dict[str, Any]]:
                         "match": {"subprotocols": ["a"], "headers": [{"name": "x", "value": "y"}]},
                         "websocket": {"backends": [{"service": "s", "port": 80, "weight": 1}]},
                         "timeouts": {"idle": "1h"},
+                        "origins": ["https://a.test"],
+                        "allowCIDRs": ["10.0.0.0/8"],
+                        "limits": {"connections": 5, "handshakes": {"rate": 1, "per": "1s", "burst": 2}},
                     }
                 ],
             },
@@ -177,6 +191,22 @@ def test_ordinary_path_is_one(path: str) -> None:
 )  # fmt: skip
 def test_timeouts_are_above_zero_and_at_most_ten_years(text: str, seconds: float | None) -> None:
     assert parse_timeout(text) == seconds
+
+
+@pytest.mark.parametrize("code", [1000, 1003, 1007, 1012, 1014, 3000, 4999])
+def test_close_codes_that_a_frame_may_carry_are_accepted(code: int) -> None:
+    assert is_close_code(code)
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
+def test_close_codes_that_no_frame_may_carry_are_refused(code: int) -> None:
+    assert not is_close_code(code)
+
+
+def test_reason_that_is_no_text_is_refused() -> None:
+    rule = {**valid()[5]["spec"]["rules"][0], "close": {"drain": {"reason": "\ud800"}}}
+
+    assert problems_of(5, spec={**valid()[5]["spec"], "rules": [rule]})
 
 
 def test_protocol_of_a_service_port_is_read() -> None:

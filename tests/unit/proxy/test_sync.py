@@ -12,6 +12,7 @@ from aiohttp import web
 from proxy import sync
 from proxy.model.config import EMPTY, Endpoint, ProxyConfig, Upstream
 from proxy.model.wire import (
+    VERSION,
     Encoded,
     ProblemReport,
     Report,
@@ -59,7 +60,7 @@ def test_advance_to_everything_forgets_what_was_held() -> None:
 
 def test_advance_refuses_an_entry_that_cannot_be_read() -> None:
     bad = Encoded({"u/a": (b"\xc1", b"")})
-    reply = SyncReply(1, "", "", {"u/a": b"\xc1"}, (), Report())
+    reply = SyncReply(VERSION, "", "", {"u/a": b"\xc1"}, (), Report())
     root = ""
     try:
         advance(None, reply)
@@ -187,7 +188,7 @@ async def test_sync_first_configuration_may_be_empty(controller: Controller) -> 
         {"body": b"\xc1nonsense"},
         {"body": encode_message(between(TWO, ONE))},
         {"body": encode_message(msgspec.structs.replace(between(ONE, TWO), digest="torn"))},
-        {"body": encode_message(msgspec.structs.replace(between(ONE, TWO), version=2))},
+        {"body": encode_message(msgspec.structs.replace(between(ONE, TWO), version=1))},
     ],
 )
 async def test_sync_bad_answer_changes_nothing_and_is_asked_again(controller: Controller, response: Mapping[str, object]) -> None:

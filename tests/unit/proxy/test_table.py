@@ -1,11 +1,13 @@
 """Matching, held to a naive oracle written from the spec's six rules."""
 
+import itertools
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
 import re2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.model.config import Conditions, Origin, Pair, Path, PathKind, Route, Share, Target
@@ -182,6 +184,70 @@ def test_readings_never_fail_and_begin_with_a_slash(text: str) -> None:
     found = readings("/" + text)
 
     assert found is None or all(reading.startswith("/") for reading in found)
+
+
+TOKENS = (
+    *("/", "//", "public", "admin", "a", "..", ".", ";x", "%2e", "%2E%2e", "%2f", "%5c", "%3b", "%25"),
+    *("%252e", "%252f", "%255c", "%253b", "%c0%ae", "%c0%af", "%c1%9c", "%25c0%25ae", "%e0%80%af", "%C3%A9", "%61dmin"),
+)
+
+
+def percent_decoded(path: bytes) -> bytes:
+    return re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes.fromhex(match[1].decode()), path)
+
+
+def carelessly_decoded(path: bytes) -> bytes:
+    """UTF-8 as who looks at lengths only reads it, where the result is ASCII."""
+    for length, lead in ((2, 0xC0), (3, 0xE0), (4, 0xF0)):
+        for at in range(len(path) - length, -1, -1):
+            sequence = path[at : at + length]
+            bits = {2: 0xE0, 3: 0xF0, 4: 0xF8}[length]
+            if sequence[0] & bits == lead and all(byte & 0xC0 == 0x80 for byte in sequence[1:]):
+                code = sequence[0] & ~bits & 0xFF
+                for byte in sequence[1:]:
+                    code = code << 6 | byte & 0x3F
+                if code < 128:
+                    path = path[:at] + bytes([code]) + path[at + length :]
+    return path
+
+
+STEPS = {
+    "percent": percent_decoded,
+    "careless": lambda path: carelessly_decoded(percent_decoded(path)),
+    "twice": lambda path: percent_decoded(percent_decoded(path)),
+    "careless twice": lambda path: carelessly_decoded(percent_decoded(carelessly_decoded(percent_decoded(path)))),
+}
+
+
+def first_segment(path: bytes, *, merged: bool, windows: bool, servlet: bool) -> bytes:
+    """What a backend takes for the first segment."""
+    if windows:
+        path = path.replace(b"\\", b"/")
+    if servlet:
+        path = re.sub(rb";[^/]*", b"", path)
+    if merged:
+        path = re.sub(rb"/+", b"/", path)
+    kept: list[bytes] = []
+    for segment in path.split(b"/")[1:]:
+        if segment == b"..":
+            kept = kept[:-1]
+        elif segment != b".":
+            kept.append(segment)
+    return kept[0] if kept else b""
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=9).map(lambda tokens: "/" + "".join(tokens)))
+@settings(max_examples=1000, deadline=None)
+def test_b9_route_that_is_chosen_is_that_of_every_backend_that_reads_the_path_in_its_own_way(path: str) -> None:
+    table = table_of(make_route("a.test", "/", 1), make_route("a.test", "/admin", 2), make_route("a.test", "/public", 3))
+    chosen = table.match("a.test", path, False, PLAIN)
+    if chosen is NoMatch.BAD_PATH:
+        return
+    wanted = {b"admin": "wsroute/n/r2", b"public": "wsroute/n/r3"}
+    for name, decode in STEPS.items():
+        for merged, windows, servlet in itertools.product((False, True), repeat=3):
+            first = first_segment(decode(path.encode("latin-1")), merged=merged, windows=windows, servlet=servlet)
+            assert wanted.get(first, "wsroute/n/r1") == chosen, (name, merged, windows, servlet, first)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ PROMISED = {
     ("sluice_ws_messages_total", "counter", "route direction"),
     ("sluice_ws_bytes_total", "counter", "route direction"),
     ("sluice_ws_closes_total", "counter", "route code by"),
+    ("sluice_ws_unanswered_closes_total", "counter", "route"),
     ("sluice_connections", "gauge", "listener"),
     ("sluice_connections_total", "counter", "listener"),
     ("sluice_tls_handshakes_total", "counter", "result"),
@@ -64,6 +65,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     for _ in range(2):
         route.ws_opened(service_key)
     route.ws_closed(service_key, 1000, "client", 70.0)
+    route.ws_unanswered()
     route.ws_messages_in += 3
     route.ws_bytes_in += 30
     route.ws_messages_out += 4

@@ -126,8 +126,8 @@ def test_change_against_another_root_is_refused() -> None:
 def test_j4_other_version_is_refused() -> None:
     reply = wire.reply_between(None, wire.encode_config(EMPTY), wire.Report())
 
-    with pytest.raises(wire.WireError, match="version 2"):
-        wire.apply_reply(None, msgspec.structs.replace(reply, version=2))
+    with pytest.raises(wire.WireError, match=f"version {wire.VERSION + 1}"):
+        wire.apply_reply(None, msgspec.structs.replace(reply, version=wire.VERSION + 1))
 
 
 def test_entry_under_a_key_of_another_kind_is_refused() -> None:
@@ -165,3 +165,22 @@ def test_j4_flipped_byte_never_applies_as_if_whole(data: st.DataObject) -> None:
 def test_j4_nested_bomb_is_refused() -> None:
     with pytest.raises(wire.WireError):
         wire.decode_reply(b"\x91" * 100_000)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 3), max_size=6), min_size=1, max_size=6))
+def test_root_of_a_change_is_that_of_the_whole_and_any_two_states_are_a_reply_apart(states: list[dict[str, int]]) -> None:
+    upstreams = [
+        {name: Upstream((Endpoint(f"10.0.0.{value}", 80),), tls=False) for name, value in state.items()} for state in states
+    ]
+    chain: list[wire.Encoded] = []
+    for one in upstreams:
+        chain.append(wire.encode_config(msgspec.structs.replace(EMPTY, upstreams=one), chain[-1] if chain else None))
+    for state, encoded in zip(upstreams, chain, strict=True):
+        whole = wire.encode_config(msgspec.structs.replace(EMPTY, upstreams=state))
+        assert (encoded.root, encoded.entries) == (whole.root, whole.entries)
+    for base in (None, *chain):
+        for to in chain:
+            held = wire.apply_reply(base, wire.reply_between(base, to, wire.Report()))
+            assert (held.root, held.entries) == (to.root, to.entries)
+    roots = {str(sorted(state.items())): encoded.root for state, encoded in zip(states, chain, strict=True)}
+    assert len(set(roots.values())) == len(roots)

@@ -9,10 +9,12 @@ import pytest
 
 from proxy.binding import bind_all, spoken
 from proxy.channel import Applied, Ask, Configure, Counted, Refused
+from proxy.counts import Counts
 from proxy.model.config import EMPTY, Path, ProxyConfig, Route, Share, Target
 from proxy.model.wire import Encoded, Report, encode_config, encode_message, reply_between
 from proxy.settings import Address, Settings
 from proxy.tls.contexts import make_context, self_signed
+from proxy.upstream.sids import SidTable
 from proxy.worker import Inheritance, Slot, Worker
 
 ROUTE = Route(
@@ -59,7 +61,8 @@ async def worker() -> AsyncIterator[Told]:
     ports = spoken(http).port, spoken(https).port
     made = Told(
         asyncio.get_running_loop(),
-        Inheritance(Settings(), make_context(self_signed(time.time())), (Slot(http, https),), *ports),
+        Inheritance(Settings(), make_context(self_signed(time.time())), (Slot(http, https),), *ports, Counts(1), SidTable(1)),
+        0,
     )
     yield made
     made._runtime.wheel.close()

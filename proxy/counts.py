@@ -1,0 +1,361 @@
+"""Counts that decide, over all workers of the pod: open sockets by route, client and endpoint, and the rates of clients.
+
+They lie in anonymous memory that is mapped before the fork. Under a key (a digest of what is counted) there is an entry; in it
+each worker has a cell that nobody else writes, and the sum of the cells is the count. A sum is only worth something if nobody
+adds between it and the claim that it allows: so both are done under a lock of the kernel, which takes it back from a process that
+dies (fcntl(2), F_SETLK). Giving back needs no lock, nor does reading what only has to be about right. What a dead worker left in
+its cells the supervisor wipes out, under the lock too.
+
+An entry whose cells are all zero belongs to nobody, whatever its key says. Who counts something in it may therefore remember where
+it is, and needs to look for it again only after it has let go.
+"""
+
+import fcntl
+import hashlib
+import math
+import mmap
+import os
+import time
+from collections.abc import Callable
+
+WAYS = 16
+"""Entries of a bucket; a key may be in either of two."""
+COUNT_BUCKETS = 16384
+"""262,144 things counted at once. Only memory that was touched is there: 16 bytes for an entry, and 8 for each worker."""
+RATE_BUCKETS = 4096
+_KEY = 16
+_CELL = 8
+
+REQUESTS = 1 << 28
+"""An endpoint's cell has three parts: sockets and handshakes from bit 0, other requests from here,"""
+PIN = 1 << 56
+"""and whether the worker has the endpoint at all: then its entry is nobody else's."""
+
+SECOND = 1_000_000_000
+
+
+class _Keys:
+    """The keys of a table, in shared memory: where one is, and where there is room for it."""
+
+    __slots__ = ("_buckets", "_memory", "size")
+
+    def __init__(self, buckets: int) -> None:
+        self._buckets = buckets
+        self.size = buckets * WAYS
+        self._memory = mmap.mmap(-1, self.size * _KEY)
+
+    def find(self, key: bytes) -> int:
+        """Return the entry of a key; -1: it has none."""
+        for start in self.buckets(key):
+            at = self._memory.find(key, start * _KEY, (start + WAYS) * _KEY)
+            while at >= 0:
+                if at % _KEY == 0:
+                    return at // _KEY
+                at = self._memory.find(key, at + 1, (start + WAYS) * _KEY)
+        return -1
+
+    def put(self, entry: int, key: bytes) -> None:
+        """Give an entry to a key."""
+        self._memory[entry * _KEY : (entry + 1) * _KEY] = key
+
+    def buckets(self, key: bytes) -> tuple[int, int]:
+        """Return the first entries of the two buckets in which a key may be."""
+        first = int.from_bytes(key[:4], "little") % self._buckets
+        second = int.from_bytes(key[4:8], "little") % self._buckets
+        return first * WAYS, second * WAYS
+
+
+class Hold:
+    """What one request or socket counts for. Given back once, whoever does it."""
+
+    __slots__ = ("_cells", "_counts", "seat")
+
+    def __init__(self, counts: "Counts") -> None:
+        self._counts = counts
+        self._cells: tuple[int, ...] = ()
+        self.seat: Tally | None = None
+        """The endpoint on which it has a seat."""
+
+    def add(self, cells: tuple[int, ...]) -> None:
+        """Take note of cells that count this one."""
+        self._cells += cells
+
+    def release(self) -> None:
+        """Give everything back."""
+        cells, self._cells = self._cells, ()
+        for cell in cells:
+            self._counts.give_back(cell)
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the seat on an endpoint back."""
+        seat, self.seat = self.seat, None
+        if seat is not None:
+            seat.stand()
+
+
+class Tally:
+    """What this worker has open to one endpoint, and what all workers have. Shared by everything that leads there."""
+
+    __slots__ = ("_cell", "_counts", "_key", "_pins", "_requests", "_seats")
+
+    def __init__(self, counts: "Counts", key: bytes, cell: int) -> None:
+        self._counts = counts
+        self._key = key
+        self._cell = cell
+        """This worker's; -1: it is counted by this worker alone."""
+        self._pins = 0
+        self._seats = 0
+        self._requests = 0
+
+    @property
+    def load(self) -> int:
+        """Requests in flight and open sockets, of all workers."""
+        return self._total(seats_only=False)
+
+    @property
+    def seats(self) -> int:
+        """Open sockets and handshakes under way, of all workers."""
+        return self._total(seats_only=True)
+
+    def _total(self, *, seats_only: bool) -> int:
+        if self._cell < 0:
+            return self._seats if seats_only else self._seats + self._requests
+        total = self._counts.total(self._cell)
+        seats = total % REQUESTS
+        return seats if seats_only else seats + total % PIN // REQUESTS
+
+    def pin(self) -> None:
+        """Keep the entry while there is an endpoint for it."""
+        self._pins += 1
+        self._publish()
+
+    def unpin(self) -> None:
+        """Let go of it."""
+        self._pins -= 1
+        self._publish()
+
+    def begin(self) -> None:
+        """Count a request that is no upgrade."""
+        self._requests += 1
+        self._publish()
+
+    def end(self) -> None:
+        """Count it no more."""
+        self._requests -= 1
+        self._publish()
+
+    def sit(self, limit: int) -> bool:
+        """Count an upgrade, unless `limit` sockets and handshakes are counted already; 0: no limit."""
+        counts = self._counts
+        if not limit:
+            self._seats += 1
+            self._publish()
+            return True
+        if self._cell < 0 and counts.shared:
+            return False  # there was no room for it, or it is gone: nobody knows how many there are
+        counts.lock()
+        try:
+            if self.seats >= limit:
+                return False
+            self._seats += 1
+            self._publish()
+            return True
+        finally:
+            counts.unlock()
+
+    def stand(self) -> None:
+        """Count an upgrade or its socket no more."""
+        self._seats -= 1
+        self._publish()
+
+    def _publish(self) -> None:
+        if self._cell >= 0:
+            self._counts.write(self._cell, self._seats + self._requests * REQUESTS + (PIN if self._pins else 0))
+        if not (self._pins or self._seats or self._requests):
+            # The entry may be somebody else's from now on.
+            self._cell = -1
+            self._counts.drop_tally(self._key, self)
+
+
+class Counts:
+    """The memory. Made before the fork; a worker says which one it is with `become`."""
+
+    __slots__ = ("_cells", "_fd", "_keys", "_memory", "_now", "_rate_keys", "_rates", "_secret", "_slot", "_tallies", "_workers")
+
+    def __init__(self, workers: int, now: Callable[[], int] = time.monotonic_ns) -> None:
+        """`now`: nanoseconds of a clock that all workers share."""
+        self._workers = workers
+        self._slot = 0
+        self._now = now
+        self._secret = os.urandom(16)
+        self._keys = _Keys(COUNT_BUCKETS)
+        self._memory = mmap.mmap(-1, workers * self._keys.size * _CELL)
+        self._cells = memoryview(self._memory).cast("Q")
+        self._rate_keys = _Keys(RATE_BUCKETS)
+        self._rates = memoryview(mmap.mmap(-1, self._rate_keys.size * _CELL)).cast("Q")
+        """When the tokens of a client will all be back (generic cell rate algorithm), in nanoseconds."""
+        self._tallies: dict[bytes, Tally] = {}
+        self._fd = os.memfd_create("sluice-lock") if workers > 1 else -1
+
+    @property
+    def shared(self) -> bool:
+        """There are other workers."""
+        return self._fd >= 0
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the lock, which a worker must keep; -1: there is none."""
+        return self._fd
+
+    def become(self, slot: int) -> None:
+        """Count as this worker from now on."""
+        self._slot = slot
+
+    def wipe(self, slot: int) -> None:
+        """Give back what a worker that is dead had."""
+        size = self._keys.size * _CELL
+        start = slot * size
+        self.lock()
+        try:
+            self._memory.madvise(mmap.MADV_REMOVE, start, size)
+        except OSError:
+            # Not every kernel punches holes into shared memory; then the pages stay.
+            self._memory[start : start + size] = bytes(size)
+        finally:
+            self.unlock()
+
+    def lock(self) -> None:
+        """Keep the other workers from claiming. For microseconds only: they wait."""
+        if self._fd >= 0:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX, 1)
+
+    def unlock(self) -> None:
+        """Let them."""
+        if self._fd >= 0:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1)
+
+    def key(self, *parts: bytes) -> bytes:
+        """Return the key of what these parts name. Nobody outside can choose names that share a bucket."""
+        digest = hashlib.blake2b(digest_size=_KEY, key=self._secret)
+        for part in parts:
+            digest.update(len(part).to_bytes(4, "little"))
+            digest.update(part)
+        return digest.digest()
+
+    def claim(self, hold: Hold, wanted: list[tuple[bytes, int]]) -> int:
+        """Count one more under each key, if all of them are below their limits; else nothing, and return which one was not.
+
+        -1: all were counted, and `hold` has them.
+        """
+        cells: list[int] = []
+        self.lock()
+        try:
+            for number, (key, limit) in enumerate(wanted):
+                entry = self._entry(key)
+                if entry < 0 or self._sum(entry) >= limit:
+                    return number
+                cells.append(self._slot * self._keys.size + entry)
+                # Before the next key is looked at: an entry that counts nothing could be given to that one.
+                self._cells[cells[-1]] += 1
+            hold.add(tuple(cells))
+            cells = []
+            return -1
+        finally:
+            for cell in cells:
+                self._cells[cell] -= 1
+            self.unlock()
+
+    def give_back(self, cell: int) -> None:
+        """Count one less."""
+        self._cells[cell] -= 1
+
+    def count(self, key: bytes) -> int:
+        """Return how many there are under a key, of all workers."""
+        entry = self._keys.find(key)
+        return self._sum(entry) if entry >= 0 else 0
+
+    def spend(self, key: bytes, interval: int, burst: int) -> int:
+        """Take one of the `burst` tokens of a key, of which one comes back every `interval` nanoseconds.
+
+        Returns how many nanoseconds are missing until there is one; 0: it was taken.
+        """
+        now = self._now()
+        self.lock()
+        try:
+            entry = self._rate_entry(key, now)
+            if entry < 0:
+                return interval
+            full = max(self._rates[entry], now)
+            missing: int = full - now - interval * (burst - 1)
+            if missing > 0:
+                return missing
+            self._rates[entry] = full + interval
+            return 0
+        finally:
+            self.unlock()
+
+    def tally(self, key: bytes) -> Tally:
+        """Return what counts an endpoint."""
+        found = self._tallies.get(key)
+        if found is None:
+            cell = -1
+            if self.shared:
+                self.lock()
+                try:
+                    entry = self._entry(key)
+                    if entry >= 0:
+                        cell = self._slot * self._keys.size + entry
+                        self._cells[cell] = PIN
+                finally:
+                    self.unlock()
+            found = self._tallies[key] = Tally(self, key, cell)
+        return found
+
+    def drop_tally(self, key: bytes, tally: Tally) -> None:
+        """Forget what counts an endpoint: nothing leads there any more."""
+        if self._tallies.get(key) is tally:
+            del self._tallies[key]
+
+    def total(self, cell: int) -> int:
+        """Return the sum of an entry, given one of its cells."""
+        return self._sum(cell % self._keys.size)
+
+    def write(self, cell: int, value: int) -> None:
+        """Set a cell of this worker."""
+        self._cells[cell] = value
+
+    def _sum(self, entry: int) -> int:
+        size = self._keys.size
+        total = 0
+        for worker in range(self._workers):
+            total += self._cells[worker * size + entry]
+        return total
+
+    def _entry(self, key: bytes) -> int:
+        entry = self._keys.find(key)
+        if entry >= 0:
+            return entry
+        for start in self._keys.buckets(key):
+            for candidate in range(start, start + WAYS):
+                if not self._sum(candidate):
+                    self._keys.put(candidate, key)
+                    return candidate
+        return -1
+
+    def _rate_entry(self, key: bytes, now: int) -> int:
+        entry = self._rate_keys.find(key)
+        if entry >= 0:
+            return entry
+        for start in self._rate_keys.buckets(key):
+            for candidate in range(start, start + WAYS):
+                # Whose tokens are all back is as if it had never come.
+                if self._rates[candidate] <= now:
+                    self._rate_keys.put(candidate, key)
+                    return candidate
+        return -1
+
+
+def seconds_of(nanoseconds: int) -> int:
+    """Return whole seconds that are enough, at least one."""
+    return max(1, math.ceil(nanoseconds / SECOND))

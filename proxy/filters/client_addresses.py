@@ -1,0 +1,22 @@
+"""Only clients of some networks are served, others not; everybody else gets 403. What is no address is nobody's friend."""
+
+from proxy.exchange import Answer, Request
+from proxy.filters.contract import Filter
+from proxy.model.policy import ClientAddresses
+from proxy.networks import Networks, packed
+
+FORBIDDEN = Answer(403, "This address may not use this route.")
+
+
+def compile_client_addresses(policy: ClientAddresses) -> Filter:
+    """Make the filter; raises ValueError for what is no CIDR."""
+    allowed = Networks(policy.allow) if policy.allow else None
+    denied = Networks(policy.deny)
+
+    def judge(request: Request) -> Answer | None:
+        address = packed(request.address)
+        if address is None or denied.covers(address) or (allowed is not None and not allowed.covers(address)):
+            return FORBIDDEN
+        return None
+
+    return judge

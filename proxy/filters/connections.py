@@ -1,0 +1,55 @@
+"""No more open sockets than there may be: of a route, of a client on it, of the pod, of a client on the pod.
+
+A place is taken before the request goes on, so that a handshake under way counts too; it is given back when the upgrade fails or
+the socket is gone.
+"""
+
+from proxy.counts import Counts, Hold
+from proxy.exchange import Answer, Request
+from proxy.filters.contract import Filter
+from proxy.model.policy import Connections
+from proxy.networks import Networks, packed
+
+RETRY = (("Retry-After", "5"),)
+ROUTE_FULL = Answer(503, "This route has as many open WebSockets as it may have.", RETRY)
+CLIENT_FULL = Answer(429, "This address has as many open WebSockets on this route as it may have.", RETRY)
+POD_FULL = Answer(503, "This proxy has as many open WebSockets as it may have.", RETRY)
+POD_CLIENT_FULL = Answer(429, "This address has as many open WebSockets as it may have.", RETRY)
+
+
+def compile_connections(policy: Connections, route_id: str, counts: Counts) -> Filter | None:
+    """Make the filter of a route's own limits; None: it has none that a filter carries out."""
+    scope = (policy.scope or route_id).encode()
+    full = CLIENT_FULL if policy.status == 429 else Answer(policy.status, CLIENT_FULL.message, RETRY)
+    return _compile(policy, scope, counts, ROUTE_FULL, full)
+
+
+def compile_pod_connections(total: int, per_client: int, counts: Counts) -> Filter | None:
+    """Make the filter of the limits that hold for all routes together; None: there are none."""
+    return _compile(Connections(total, per_client), b"", counts, POD_FULL, POD_CLIENT_FULL)
+
+
+def _compile(policy: Connections, scope: bytes, counts: Counts, full: Answer, client_full: Answer) -> Filter | None:
+    exempt = Networks(policy.exempt)
+    mine: list[tuple[bytes, int]] = [(counts.key(b"sockets", scope), policy.total)] if policy.total else []
+    per_client, requests = policy.per_client, policy.requests
+    if not mine and not per_client:
+        return None
+
+    def take(request: Request) -> Answer | None:
+        if not request.upgrade and not requests:
+            return None
+        wanted = mine
+        if per_client:
+            address = packed(request.address)
+            if address is None or not exempt.covers(address):
+                wanted = [*mine, (counts.key(b"client", scope, address or request.address.encode()), per_client)]
+        hold = request.hold
+        if hold is None:
+            hold = request.hold = Hold(counts)
+        over = counts.claim(hold, wanted)
+        if over < 0:
+            return None
+        return full if over < len(mine) else client_full
+
+    return take

@@ -1,0 +1,52 @@
+"""Upgrades are taken from pages of listed origins only (RFC 6455, 10.2). Cross-origin rules of browsers do not cover WebSockets."""
+
+import re
+
+from proxy.exchange import Answer, Request
+from proxy.filters.contract import Filter
+from proxy.model.policy import AllowedOrigins
+
+FORBIDDEN = Answer(403, "Pages of this origin may not open WebSockets here.")
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
+
+Place = tuple[str, str, str]
+"""Scheme, host and port of an origin; the port is empty where it is the scheme's own."""
+
+
+def read_origin(text: str) -> Place | None:
+    """Return where an Origin is from (RFC 6454, 6.2); None: it names no place, as `null` does not."""
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None:
+        return None
+    scheme, host, port = found[1], found[2], found[3] or ""
+    return scheme, host, "" if port == _DEFAULT_PORTS.get(scheme) else port
+
+
+def compile_origins(policy: AllowedOrigins) -> Filter:
+    """Make the filter; raises ValueError for what is no origin."""
+    exact: set[Place] = set()
+    under: set[Place] = set()
+    """With a wildcard for the first label: what is behind it and its dot."""
+    for text in policy.allowed:
+        wild = "://*." in text
+        place = read_origin(text.replace("://*.", "://", 1))
+        if place is None:
+            raise ValueError(f"{text!r} is no origin")
+        (under if wild else exact).add(place)
+
+    def judge(request: Request) -> Answer | None:
+        if not request.upgrade:
+            return None
+        said = request.values("origin")
+        place = read_origin(said[0]) if len(said) == 1 else None
+        if place is None:
+            return FORBIDDEN
+        if place in exact:
+            return None
+        scheme, host, port = place
+        label, _, parent = host.partition(".")
+        return None if label and (scheme, parent, port) in under else FORBIDDEN
+
+    return judge

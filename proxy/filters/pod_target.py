@@ -1,0 +1,43 @@
+"""Upgrades of a route that leads to pods name one: in the path, behind the route's prefix, or as the first label of the host."""
+
+import re
+
+from proxy.exchange import Answer, Request
+from proxy.filters.contract import Filter
+from proxy.routing.paths import is_plain, readings
+
+UNNAMED = Answer(404, "This path must name a pod behind the one that the route serves.")
+AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.")
+
+_NAME = re.compile(r"[0-9A-Za-z][-.:0-9A-Za-z]{0,252}|::[:0-9A-Fa-f]{0,37}")
+"""Names of pods and IP addresses; nothing that needs decoding."""
+
+
+def compile_pod_target(after: str | None) -> Filter:
+    """Make the filter: it finds the name of the pod behind the prefix `after`, or in the host where that is None."""
+
+    def from_host(request: Request) -> Answer | None:
+        if request.upgrade:
+            request.pod = request.host.partition(".")[0]
+        return None
+
+    if after is None:
+        return from_host
+    start = after + "/"
+
+    def from_path(request: Request) -> Answer | None:
+        if not request.upgrade:
+            return None
+        path = request.path
+        name = path[len(start) :].partition("/")[0] if path.startswith(start) else ""
+        if _NAME.fullmatch(name) is None:
+            return UNNAMED
+        if not is_plain(path):
+            whole = start + name
+            for reading in readings(path) or ():
+                if reading != whole and not reading.startswith(whole + "/"):
+                    return AMBIGUOUS
+        request.pod = name.lower()
+        return None
+
+    return from_path

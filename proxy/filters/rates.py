@@ -1,0 +1,35 @@
+"""No client comes faster than it may: a bucket of tokens for each address, of which each request takes one."""
+
+from proxy.counts import SECOND, Counts, seconds_of
+from proxy.exchange import Answer, Request
+from proxy.filters.contract import Filter
+from proxy.model.policy import Rate
+from proxy.networks import Networks, packed
+
+UPGRADES = "This address opens WebSockets faster than it may."
+REQUESTS = "This address sends requests faster than it may."
+
+
+def compile_rate(policy: Rate, route_id: str, counts: Counts) -> Filter:
+    """Make the filter; raises ValueError for a rate that lets nobody in."""
+    if policy.rate <= 0 or policy.burst < 1:
+        raise ValueError(f"a rate of {policy.rate:g} per second in bursts of {policy.burst} lets nobody in")
+    scope = (policy.scope or route_id).encode()
+    kind = policy.kind.encode()
+    interval = max(1, round(SECOND / policy.rate))
+    burst, upgrades_only, status = policy.burst, policy.upgrades_only, policy.status
+    exempt = Networks(policy.exempt)
+    message = UPGRADES if upgrades_only else REQUESTS
+
+    def spend(request: Request) -> Answer | None:
+        if upgrades_only and not request.upgrade:
+            return None
+        address = packed(request.address)
+        if address is not None and exempt.covers(address):
+            return None
+        missing = counts.spend(counts.key(b"rate", kind, scope, address or request.address.encode()), interval, burst)
+        if not missing:
+            return None
+        return Answer(status, message, (("Retry-After", str(seconds_of(missing))),))
+
+    return spend

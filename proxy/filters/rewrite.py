@@ -1,0 +1,44 @@
+"""The backend sees another path than the client asked for: a prefix in place of the one that the route matched.
+
+As in the Gateway API (ReplacePrefixMatch): /ws to / makes / of /ws and of /ws/, /a of /ws/a; the query stays. A path that has
+several readings is passed on only if each of them lies under the prefix, before and after: dots must not climb out of it.
+"""
+
+from proxy.exchange import Answer, Request
+from proxy.filters.contract import Filter
+from proxy.routing.paths import is_plain, readings
+
+AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.")
+
+
+def compile_rewrite(prefix: str, matched: str | None, *, pod: bool) -> Filter:
+    """Make the filter: `prefix` takes the place of `matched`, of the whole path where that is None.
+
+    Both are without their trailing slash. `pod`: of upgrades, the segment behind `matched` goes too.
+    """
+
+    def rewrite(request: Request) -> Answer | None:
+        path = request.path
+        if matched is None:
+            rest = ""
+        else:
+            if not _under(path, matched):
+                return AMBIGUOUS
+            rest = path[len(matched) :]
+            if pod and request.upgrade:
+                _, slash, behind = rest[1:].partition("/")
+                rest = slash + behind
+        sent = prefix + rest or "/"
+        if not is_plain(path) and matched is not None:
+            if not all(_under(reading, matched) for reading in readings(path) or ()):
+                return AMBIGUOUS
+            if not all(_under(reading, prefix) for reading in readings(sent) or ()):
+                return AMBIGUOUS
+        request.sent_target = sent + request.target[len(path) :]
+        return None
+
+    return rewrite
+
+
+def _under(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(prefix + "/")

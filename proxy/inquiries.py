@@ -1,0 +1,75 @@
+"""What the supervisor asks all workers, and what they answered so far: for answers that are more than counts."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from proxy.channel import Drained, Listed
+from proxy.model.sockets import SocketRow
+
+ANSWER_SECONDS = 5.0
+"""How long the workers may take; what came by then is the answer."""
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """One question."""
+
+    waiting: set[int]
+    """Workers that have not answered, by process id."""
+    over: asyncio.Event
+    rows: list[SocketRow] = field(default_factory=list)
+    sockets: int = 0
+
+    def answered(self, worker: int) -> None:
+        """Take note that a worker has said everything, or is gone."""
+        self.waiting.discard(worker)
+        if not self.waiting:
+            self.over.set()
+
+
+class Inquiries:
+    """Questions that are not answered yet, by number."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Inquiry] = {}
+        self._last = 0
+
+    def begin(self, workers: Iterable[int]) -> int:
+        """Begin a question to some workers; send it under the number that is returned, then wait for its `end`."""
+        self._last += 1
+        inquiry = self._open[self._last] = Inquiry(set(workers), asyncio.Event())
+        if not inquiry.waiting:
+            inquiry.over.set()
+        return self._last
+
+    async def end(self, number: int) -> Inquiry:
+        """Wait for the answers; return what there is."""
+        inquiry = self._open[number]
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await inquiry.over.wait()
+        except TimeoutError:
+            pass
+        finally:
+            del self._open[number]
+        return inquiry
+
+    def take(self, worker: int, answer: Listed | Drained) -> None:
+        """Take an answer; one that comes too late is nobody's."""
+        inquiry = self._open.get(answer.number)
+        if inquiry is None:
+            return
+        match answer:
+            case Listed(_, rows, last):
+                inquiry.rows.extend(rows)
+                if last:
+                    inquiry.answered(worker)
+            case Drained(_, sockets):
+                inquiry.sockets += sockets
+                inquiry.answered(worker)
+
+    def gone(self, worker: int) -> None:
+        """Wait no more for a worker that ended."""
+        for inquiry in self._open.values():
+            inquiry.answered(worker)

@@ -1,0 +1,343 @@
+"""Where one request of a route with affinity, hashing or pod addressing goes, and what its answer has to say about it.
+
+Routes without any of these have no `Placing`. The order of precedence: a pod that the upgrade names, the session id that an
+Engine.IO request carries, the cookie, then load balancing. A session or cookie that names an endpoint which is gone is balanced
+anew. Synchronous; what it remembers is shared memory (sids.py) and tables made from the endpoints, which follow their changes.
+"""
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+
+from proxy.counts import Hold
+from proxy.deadlines import Wheel
+from proxy.exchange import Answer, Request
+from proxy.model.config import LoadBalancing
+from proxy.model.policy import CookieAffinity, EngineIoAffinity, HashOn, PodTarget, Policy
+from proxy.upstream.balance import Shares
+from proxy.upstream.cookies import find_cookie, without_cookie
+from proxy.upstream.hashing import NO_KEY, key_of
+from proxy.upstream.pool import EndpointPool, LiveUpstream
+from proxy.upstream.sids import PACKET_LIMIT, Place, SidTable, place_of, read_open_packet, sid_of
+
+NO_POD = Answer(404, "No pod of this name or address is behind this route.")
+
+_OURS = re.compile(r"s1\.[0-9a-f]{32}")
+"""What our cookies look like; any other value of the same name is the application's own."""
+_DASHED = re.compile(r"([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})")
+
+
+class Endpoints:
+    """The endpoints of some upstreams under names of any kind, made anew when the upstreams changed."""
+
+    __slots__ = ("_keys", "_live", "_seen", "_upstreams")
+
+    def __init__(self, keys: Iterable[str], upstreams: Mapping[str, LiveUpstream]) -> None:
+        self._keys = tuple(keys)
+        self._upstreams = upstreams
+        self._live: list[LiveUpstream] = []
+        self._seen: list[int] = []
+
+    def refresh(self) -> None:
+        """Call `clear` and then `add` for every endpoint, ready ones first, if any upstream changed since the last time."""
+        live = [found for key in self._keys if (found := self._upstreams.get(key)) is not None]
+        seen = [upstream.version for upstream in live]
+        if live == self._live and seen == self._seen:
+            return
+        self._live, self._seen = live, seen
+        self.clear()
+        for draining in (False, True):
+            for upstream in live:
+                for pool in upstream.draining if draining else upstream.ready:
+                    self.add(upstream, pool)
+
+    def clear(self) -> None:
+        """Forget all names."""
+        raise NotImplementedError
+
+    def add(self, upstream: LiveUpstream, pool: EndpointPool) -> None:
+        """Name an endpoint."""
+        raise NotImplementedError
+
+
+class PodNames(Endpoints):
+    """Endpoints by the names of their pods and by their addresses."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, keys: Iterable[str], upstreams: Mapping[str, LiveUpstream]) -> None:
+        super().__init__(keys, upstreams)
+        self._found: dict[str, tuple[LiveUpstream, EndpointPool]] = {}
+
+    def clear(self) -> None:
+        """Forget all names."""
+        self._found = {}
+
+    def add(self, upstream: LiveUpstream, pool: EndpointPool) -> None:
+        """Name an endpoint; of several, the first one keeps the name."""
+        if pool.pod:
+            self._found.setdefault(pool.pod, (upstream, pool))
+        self._found.setdefault(pool.address, (upstream, pool))
+
+    def find(self, name: str) -> tuple[LiveUpstream, EndpointPool] | None:
+        """Find a pod by its name, its address, or in a host's label by its IPv4 address with dashes; None: there is none."""
+        self.refresh()
+        found = self._found.get(name)
+        if found is None and (dashed := _DASHED.fullmatch(name)) is not None:
+            return self._found.get(".".join(dashed.groups()))
+        if found is None and ":" in name:
+            try:
+                return self._found.get(str(ipaddress.ip_address(name)))
+            except ValueError:
+                return None
+        return found
+
+
+class Digests(Endpoints):
+    """Endpoints by digests of their address and port; by that of the address alone where a single one has it.
+
+    So what was learned of a pod's one port counts for another: a rule's http and websocket backends may be two ports of one pod.
+    """
+
+    __slots__ = ("_addresses", "_exact", "_key", "_names")
+
+    def __init__(self, key: bytes, keys: Iterable[str], upstreams: Mapping[str, LiveUpstream]) -> None:
+        super().__init__(keys, upstreams)
+        self._key = key
+        self._names: dict[EndpointPool, Place] = {}
+        self._exact: dict[int, tuple[LiveUpstream, EndpointPool]] = {}
+        self._addresses: dict[int, tuple[LiveUpstream, EndpointPool] | None] = {}
+
+    def clear(self) -> None:
+        """Forget the endpoints; the names of those that stay are taken over in `add`."""
+        self._names = {pool: place for pool, place in self._names.items() if not pool.retired}
+        self._exact = {}
+        self._addresses = {}
+
+    def add(self, upstream: LiveUpstream, pool: EndpointPool) -> None:
+        """Name an endpoint."""
+        place = self.place(pool)
+        self._exact.setdefault(place.exact, (upstream, pool))
+        self._addresses[place.address] = None if place.address in self._addresses else (upstream, pool)
+
+    def place(self, pool: EndpointPool) -> Place:
+        """Return the digests that stand for an endpoint."""
+        found = self._names.get(pool)
+        if found is None:
+            if self._key:
+                found = Place(self._digest(f"{pool.address}|{pool.port}"), self._digest(pool.address))
+            else:
+                found = place_of(pool.address, pool.port)
+            self._names[pool] = found
+        return found
+
+    def _digest(self, text: str) -> int:
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=self._key).digest(), "big")
+
+    def find(self, place: Place) -> tuple[LiveUpstream, EndpointPool] | None:
+        """Find an endpoint; None: it is gone."""
+        self.refresh()
+        return self._exact.get(place.exact) or self._addresses.get(place.address)
+
+
+class Placed:
+    """One request's endpoint, and what is to be done with its answer."""
+
+    __slots__ = ("_given", "_packet", "_placing", "_secure", "key", "learning", "only", "policy", "pool", "upstream")
+
+    def __init__(
+        self, placing: "Placing", upstream: LiveUpstream, pool: EndpointPool | None, policy: LoadBalancing, key: int, *, only: bool
+    ) -> None:
+        self._placing = placing
+        self._given = ""
+        self._packet = b""
+        self._secure = False
+        self.upstream = upstream
+        self.pool = pool
+        """None: the upstream has no endpoint."""
+        self.policy = policy
+        self.key = key
+        """For the choice of another endpoint, where this one cannot be reached."""
+        self.only = only
+        """No other endpoint will do."""
+        self.learning = False
+        """The body of the answer is to be shown to `watch`."""
+
+    def seat(self, limit: int, hold: Hold) -> EndpointPool | None:
+        """Have an upgrade count on its endpoint, or where that has `limit` sockets already, on another; None: there is no room."""
+        hold.leave()
+        pool = self.pool
+        if pool is None or pool.tally.sit(limit):
+            hold.seat = pool.tally if pool is not None else None
+            return pool
+        return None if self.only else self.upstream.seat(self.policy, limit, hold, (pool,), self.key)
+
+    def remember(self, request: Request, given: str, *, learning: bool) -> None:
+        """Keep what the answer depends on: the cookie that came, whether a session id is expected."""
+        self._given = given
+        self._secure = request.client.secure or (request.client.trusted and request.values("x-forwarded-proto")[-1:] == ["https"])
+        self.learning = learning
+
+    def answered(self, status: int, head: bytes, pool: EndpointPool) -> bytes:
+        """Return the fields that the answer of `pool` gets in addition; `head` is what it has."""
+        if self.learning:
+            lowered = head.lower()
+            self.learning = status == 200 and (
+                b"\r\ncontent-encoding:" not in lowered or b"\r\ncontent-encoding: identity\r\n" in lowered
+            )
+        return self._placing.set_cookie(pool, self._given, secure=self._secure)
+
+    def watch(self, data: bytes, pool: EndpointPool) -> None:
+        """Look for a session id in the next bytes of the answer's body."""
+        self._packet += data[: PACKET_LIMIT - len(self._packet)]
+        sid, self.learning = read_open_packet(self._packet)
+        if sid:
+            self._placing.learn(sid, pool)
+
+
+class Placing:
+    """The choice of endpoints for one kind of a route's requests."""
+
+    __slots__ = (
+        "_cookie",
+        "_cookies",
+        "_engine",
+        "_hash_on",
+        "_pods",
+        "_policy",
+        "_sessions",
+        "_shares",
+        "_sids",
+        "_upstreams",
+        "_wheel",
+    )
+
+    def __init__(
+        self,
+        policies: Iterable[Policy],
+        shares: Shares,
+        policy: LoadBalancing,
+        upstreams: Mapping[str, LiveUpstream],
+        sids: SidTable,
+        wheel: Wheel,
+    ) -> None:
+        self._shares = shares
+        self._policy = policy
+        self._upstreams = upstreams
+        self._sids = sids
+        self._wheel = wheel
+        self._hash_on: HashOn | None = None
+        self._pods: PodNames | None = None
+        self._cookie: CookieAffinity | None = None
+        self._cookies: Digests | None = None
+        self._engine: EngineIoAffinity | None = None
+        self._sessions: Digests | None = None
+        keys = shares.upstreams
+        for one in policies:
+            if isinstance(one, HashOn):
+                self._hash_on = one
+            elif isinstance(one, PodTarget):
+                self._pods = PodNames(keys, upstreams)
+            elif isinstance(one, CookieAffinity):
+                self._cookie = one
+                self._cookies = Digests(hashlib.blake2b(one.key.encode(), digest_size=32).digest(), keys, upstreams)
+            elif isinstance(one, EngineIoAffinity):
+                self._engine = one
+                self._sessions = Digests(b"", keys, upstreams)
+
+    def place(self, request: Request) -> Placed | Answer | None:
+        """Choose the endpoint of a request; None: a share that cannot be resolved."""
+        if self._pods is not None and request.upgrade:
+            named = self._pods.find(request.pod)
+            return NO_POD if named is None else Placed(self, named[0], named[1], self._policy, NO_KEY, only=True)
+        given = (find_cookie(request.values("cookie"), self._cookie.name) or "") if self._cookie is not None else ""
+        sid = sid_of(request.query) if self._engine is not None else None
+        key = self._key(request)
+        policy = self._policy
+        if key == NO_KEY and policy == "hash":
+            policy = "least-connections" if request.upgrade else "round-robin"
+        found = self._by_session(sid) if sid else None
+        if found is None and given:
+            found = self._by_cookie(given)
+        if found is None:
+            upstream = self._share(key)
+            if upstream is None:
+                return None
+            placed = Placed(self, upstream, upstream.choose(policy, (), key), policy, key, only=False)
+        else:
+            placed = Placed(self, found[0], found[1], policy, key, only=False)
+        learning = sid == "" and request.method == "GET" and "transport=polling" in request.query.split("&")
+        placed.remember(request, given, learning=learning)
+        return placed
+
+    def forward(self, request: Request, forward: bytes) -> bytes:
+        """Return the request's field lines as they go to the backend: without a cookie that is ours."""
+        if self._cookie is None:
+            return forward
+        name = self._cookie.name
+        value = find_cookie(request.values("cookie"), name)
+        return without_cookie(forward, name, value) if value is not None and _OURS.fullmatch(value) else forward
+
+    def _share(self, key: int) -> LiveUpstream | None:
+        share = self._shares.choose() if key == NO_KEY else self._shares.choose_for(key)
+        return self._upstreams.get(share.upstream) if share is not None and share.upstream is not None else None
+
+    def _key(self, request: Request) -> int:
+        on = self._hash_on
+        if on is None:
+            return NO_KEY
+        if on.kind == "client-ip":
+            return key_of(request.address)
+        if on.kind == "header":
+            values = request.values(on.name)
+            return key_of("\n".join(values)) if values else NO_KEY
+        if on.kind == "cookie":
+            value = find_cookie(request.values("cookie"), on.name)
+            return NO_KEY if value is None else key_of(value)
+        start = on.name + "="
+        for pair in request.query.split("&"):
+            if pair.startswith(start):
+                return key_of(pair[len(start) :])
+        return NO_KEY
+
+    def _by_session(self, sid: str) -> tuple[LiveUpstream, EndpointPool] | None:
+        engine, sessions = self._engine, self._sessions
+        if engine is None or sessions is None:
+            return None
+        place = self._sids.find(engine.scope, sid, self._wheel.now)
+        return None if place is None else sessions.find(place)
+
+    def _by_cookie(self, given: str) -> tuple[LiveUpstream, EndpointPool] | None:
+        if self._cookies is None or _OURS.fullmatch(given) is None:
+            return None
+        found = self._cookies.find(_read(given))
+        # Sessions of a cookie outlive their endpoint, so nothing holds them to one that ends or fails.
+        return None if found is None or found[1].draining or found[1].health.ejected else found
+
+    def learn(self, sid: str, pool: EndpointPool) -> None:
+        """Remember that `pool` knows a session."""
+        if self._engine is not None and self._sessions is not None:
+            self._sids.learn(self._engine.scope, sid, self._sessions.place(pool), self._wheel.now)
+
+    def set_cookie(self, pool: EndpointPool, given: str, *, secure: bool) -> bytes:
+        """Return the field that names `pool` to the client; empty if what was given does so already, or is the application's."""
+        cookie, cookies = self._cookie, self._cookies
+        if cookie is None or cookies is None or (given and _OURS.fullmatch(given) is None):
+            return b""
+        named = cookies.find(_read(given)) if given else None
+        if named is not None and named[1] is pool:
+            return b""
+        place = cookies.place(pool)
+        age = f"; Max-Age={cookie.max_age}" if cookie.max_age else ""
+        tail = f"; Path=/{age}; HttpOnly{'; Secure' if secure else ''}; SameSite={cookie.same_site}\r\n"
+        return f"Set-Cookie: {cookie.name}=s1.{place.exact:016x}{place.address:016x}{tail}".encode()
+
+
+def _read(cookie: str) -> Place:
+    return Place(int(cookie[3:19], 16), int(cookie[19:], 16))
+
+
+def needs_placing(policy: Policy, *, websocket: bool) -> bool:
+    """Tell whether a policy has a say in where requests go."""
+    return isinstance(policy, HashOn | CookieAffinity | EngineIoAffinity) or (websocket and isinstance(policy, PodTarget))

@@ -1,0 +1,275 @@
+"""Which open sockets have to go, and when: after a change of configuration, at their age, by command, at the worker's end.
+
+Whether a socket may stay is standing.py's, when exactly it goes is the pacer's, how it goes is the tunnel's.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from proxy.deadlines import Deadline, Wheel
+from proxy.metrics import RouteStats, WorkerStats
+from proxy.model.config import Endpoint, Route
+from proxy.model.policy import Drain, Timeouts
+from proxy.websocket import standing
+from proxy.websocket.account import Account, Facts
+from proxy.websocket.pacer import Farewell, Paced, Pacer, Slot
+from proxy.websocket.standing import Fault
+
+MARGIN = 2.0
+"""Seconds before an endpoint is killed by which its sockets are closed (spec/wsroute.md, `close.drain`)."""
+JITTER = 0.1
+"""Share of the maximum age by which sockets that were opened together are closed apart."""
+SIGTERM = Farewell("sigterm", 1001)
+_CONFIGURED = frozenset(
+    {
+        *(standing.ROUTE_DELETED, standing.RULE_GONE, standing.CLASS_GONE, standing.BACKENDS_CHANGED, standing.SERVICE_DELETED),
+        *(standing.POLICY_CHANGED, standing.ENDPOINT_TERMINATING, standing.ENDPOINT_GONE),
+    }
+)
+"""Causes that a configuration can take back."""
+
+_log = logging.getLogger("sluice.closings")
+
+
+class Socket(Protocol):
+    """An open tunnel."""
+
+    phase: int
+    """0 while nobody closes it."""
+    opened: float
+    lease: "Lease | None"
+    account: Account
+
+    def close(self, code: int, reason: bytes, cause: str) -> None:
+        """Send a close frame to both sides."""
+
+
+class ActiveRoute(Protocol):
+    """A route as it runs."""
+
+    route: Route
+    stats: RouteStats
+
+
+class LiveUpstream(Protocol):
+    """An upstream as it runs."""
+
+    endpoints: dict[tuple[str, int], Endpoint]
+
+
+class Lease:
+    """What one socket was opened with, and when it has to go; ended with it."""
+
+    __slots__ = ("active", "age", "guards", "opened", "slot", "socket")
+
+    def __init__(self, socket: Socket, active: ActiveRoute) -> None:
+        self.socket: Socket | None = socket
+        self.opened = socket.opened
+        self.active = active
+        """The socket's rule as it was known last."""
+        self.guards = standing.guards_of(active.route)
+        self.slot: Slot | None = None
+        self.age: Deadline | None = None
+
+    def close(self, farewell: Farewell) -> None:
+        """Close the socket now."""
+        if self.socket is not None:
+            self.socket.close(farewell.code, farewell.reason, farewell.cause)
+
+    def end(self, wheel: Wheel) -> None:
+        """Let go of the socket, which is gone."""
+        self.socket = None
+        if self.slot is not None:
+            self.slot.leave()
+        if self.age is not None:
+            wheel.drop(self.age)
+            self.age = None
+
+
+class Closings:
+    """The closer's decisions in one worker."""
+
+    def __init__(
+        self,
+        pacer: Pacer,
+        clock: Callable[[], float],
+        wheel: Wheel,
+        stats: WorkerStats,
+        sockets: Iterable[Socket],
+        routes: Mapping[str, ActiveRoute],
+        upstreams: Mapping[str, LiveUpstream],
+    ) -> None:
+        """`sockets`, `routes` and `upstreams` are the worker's own, and are looked at again at each call."""
+        self._pacer = pacer
+        self._clock = clock
+        self._wheel = wheel
+        self._stats = stats
+        self._sockets = sockets
+        self._routes = routes
+        self._upstreams = upstreams
+        self._waves: dict[tuple[Fault, str], float] = {}
+        """Until when the sockets of a fault are closed; late ones of it get what is left of that time."""
+        self._until = 0.0
+        """The worker ends, and closes every socket until then; 0: it does not."""
+        self.classless: frozenset[str] = frozenset()
+        """Objects that are not served because their class is gone, as their routes' ids begin."""
+
+    def opened(self, socket: Socket, active: ActiveRoute) -> None:
+        """Take note of a new socket. What it needs may have gone while the backend answered."""
+        lease = socket.lease = Lease(socket, active)
+        timeouts = next((policy for policy in active.route.policies if isinstance(policy, Timeouts)), None)
+        if timeouts is not None and timeouts.max_age:
+            lease.age = Deadline(lambda: self._aged(lease))
+            self._wheel.file(lease.age, timeouts.max_age * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
+        if self._until:
+            self._pacer.spread([lease], self._until, SIGTERM)
+        else:
+            self._review([socket])
+
+    def review(self) -> None:
+        """Look at every socket again: the configuration is another one."""
+        now = self._clock()
+        self._waves = {key: until for key, until in self._waves.items() if until >= now}
+        if not self._until:
+            self._review(self._sockets)
+
+    def end(self, over: float) -> int:
+        """Close everything over some seconds, and whatever is opened meanwhile; returns how many are open."""
+        self._until = self._clock() + over
+        leases = self._leases(self._sockets)
+        self._pacer.spread(leases, self._until, SIGTERM)
+        return len(leases)
+
+    def drain(self, target: str, drain: Drain) -> int:
+        """Close the sockets of a route, object, Service or endpoint by command; returns how many get a time to close."""
+        chosen = [lease for lease in self._leases(self._sockets) if _is_of(lease, target)]
+        farewell = Farewell("command", drain.code, drain.reason.encode())
+        return self._pacer.spread(chosen, self._clock() + drain.over, farewell)
+
+    def _leases(self, sockets: Iterable[Socket]) -> list[Lease]:
+        return [lease for socket in sockets if not socket.phase and (lease := socket.lease) is not None]
+
+    def _aged(self, lease: Lease) -> None:
+        drain = standing.close_of(lease.active.route).drain
+        lease.close(Farewell("max_age", drain.code, drain.reason.encode()))
+
+    def _review(self, sockets: Iterable[Socket]) -> None:
+        present = _Present(self._routes)
+        faulty: dict[tuple[Fault, str], list[Paced]] = {}
+        for lease in self._leases(sockets):
+            fault = self._judge(lease, present)
+            if fault is None or fault.mode == "keep":
+                if lease.slot is not None and lease.slot.farewell.cause in _CONFIGURED:
+                    lease.slot.leave()
+            else:
+                faulty.setdefault((fault, lease.active.route.id), []).append(lease)
+        for key, leases in faulty.items():
+            self._carry_out(key, leases)
+
+    def _carry_out(self, key: tuple[Fault, str], leases: list[Paced]) -> None:
+        fault, route_id = key
+        drain = fault.drain
+        farewell = Farewell(fault.cause, drain.code, drain.reason.encode())
+        if fault.mode == "now":
+            for lease in leases:
+                lease.close(farewell)
+            _log.info("cause=%s route=%s subject=%s sockets=%d closed at once", fault.cause, route_id, fault.subject, len(leases))
+            return
+        now = self._clock()
+        until = self._waves.get(key, 0.0)
+        if not until:
+            over = drain.over if not fault.deadline else max(0.0, fault.deadline - MARGIN - time.time())
+            until = self._waves[key] = now + over
+        count = self._pacer.spread(leases, until, farewell)
+        if count:
+            _log.info(
+                "cause=%s route=%s subject=%s sockets=%d closed over %.1f s",
+                fault.cause,
+                route_id,
+                fault.subject,
+                count,
+                until - now,
+            )
+
+    def _judge(self, lease: Lease, present: "_Present") -> Fault | None:
+        """Say what is wrong with a socket; what its route keeps open is judged on."""
+        socket = lease.socket
+        assert socket is not None  # noqa: S101  it is open
+        facts = socket.account.facts
+        known = lease.active.route
+        fault = None
+        if self._routes.get(known.id) is not lease.active:
+            fault = self._judge_route(lease, facts, present)
+        close = standing.close_of(lease.active.route)
+        if fault is not None and fault.mode != "keep":
+            return fault
+        upstream = self._upstreams.get(facts.service)
+        if upstream is None:
+            return None
+        endpoint = upstream.endpoints.get((facts.endpoint.address, facts.endpoint.port))
+        return standing.endpoint_fault(close, endpoint, f"{facts.endpoint.address}:{facts.endpoint.port}")
+
+    def _judge_route(self, lease: Lease, facts: Facts, present: "_Present") -> Fault | None:
+        known = lease.active.route
+        owner = standing.object_of(known)
+        siblings = present.siblings(owner)
+        rule = standing.find_rule(known, facts.request.host, present.routes, siblings)
+        if rule is None:
+            self._count_on(lease, self._stats.unmatched)
+            gone = standing.RULE_GONE if siblings else standing.CLASS_GONE if owner in self.classless else standing.ROUTE_DELETED
+            close = standing.close_of(known)
+            return Fault(gone, known.id if siblings else owner, close.on_route_removed, close.drain)
+        active = self._routes[rule.id]
+        self._count_on(lease, active.stats)
+        close = standing.close_of(rule)
+        moved = standing.backend_fault(known, rule, facts.service)
+        if moved:
+            return Fault(moved, rule.id, close.on_route_removed, close.drain)
+        if standing.guards_of(rule) != lease.guards:
+            if close.on_policy_changed == "keep":
+                lease.guards = standing.guards_of(rule)
+            else:
+                return Fault(standing.POLICY_CHANGED, rule.id, close.on_policy_changed, close.drain)
+        lease.active = active
+        return None
+
+    def _count_on(self, lease: Lease, stats: RouteStats) -> None:
+        socket = lease.socket
+        if socket is not None and socket.account.facts.stats is not stats:
+            socket.account.move(stats)
+
+
+class _Present:
+    """The routes of the present configuration, by id and by object."""
+
+    def __init__(self, active: Mapping[str, ActiveRoute]) -> None:
+        self._active = active
+        self._routes: dict[str, Route] | None = None
+        self._objects: dict[str, list[Route]] = {}
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """Return all routes; made at the first use."""
+        if self._routes is None:
+            self._routes = {key: one.route for key, one in self._active.items()}
+            for route in self._routes.values():
+                self._objects.setdefault(standing.object_of(route), []).append(route)
+        return self._routes
+
+    def siblings(self, owner: str) -> list[Route]:
+        """Return the routes of one object."""
+        _ = self.routes
+        return self._objects.get(owner, [])
+
+
+def _is_of(lease: Lease, target: str) -> bool:
+    """Tell whether a socket is of a route, object, Service or endpoint (address, or address and port)."""
+    if lease.socket is None:
+        return False
+    facts, route = lease.socket.account.facts, lease.active.route
+    address = facts.endpoint.address
+    names = (route.id, standing.object_of(route), facts.service, address, f"{address}:{facts.endpoint.port}")
+    return target in (*names, f"[{address}]:{facts.endpoint.port}")

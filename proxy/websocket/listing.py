@@ -1,0 +1,31 @@
+"""The open sockets of one worker as rows for whoever looks at them. Pure."""
+
+from proxy.model.sockets import SocketRow
+from proxy.websocket.tunnel import Tunnel
+
+
+def describe(tunnel: Tunnel, now: float) -> SocketRow:
+    """Describe one socket at a loop time."""
+    facts = tunnel.account.facts
+    client, backend = tunnel.client.scanner, tunnel.backend.scanner
+    address = facts.endpoint.address
+    lease = tunnel.lease
+    slot = lease.slot if lease is not None else None
+    last = max(tunnel.client.heard, tunnel.backend.heard)
+    pinger = tunnel.client.pinger or tunnel.backend.pinger
+    return SocketRow(
+        facts.request.id,
+        facts.stats.route_id,
+        facts.service,
+        f"[{address}]:{facts.endpoint.port}" if ":" in address else f"{address}:{facts.endpoint.port}",
+        facts.request.address,
+        round(now - tunnel.opened, 1),
+        round(max(0.0, now - last), 1),
+        client.messages,
+        backend.messages,
+        client.payload_bytes,
+        backend.payload_bytes,
+        slot.farewell.cause if slot is not None else "",
+        round(max(0.0, slot.at - now), 1) if slot is not None else 0.0,
+        round(pinger.rtt, 6) if pinger is not None and pinger.rtt else None,
+    )

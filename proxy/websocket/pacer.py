@@ -1,0 +1,138 @@
+"""When sockets that have to go are closed: spread evenly over a time, oldest first.
+
+Every worker paces its own sockets over the same time. Nothing has to be agreed on, so nothing can be lost with a worker; the
+workers' closes fall between each other's by their phases, and the kernel's hashing of connections gives each worker its part of
+the old and of the new. A socket has one slot. Another cause never gives it a later one, and an earlier one only where its own time
+ends before that slot: so no second cause restarts a drain that is under way, or makes it faster than it has to be.
+"""
+
+import heapq
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+GRAIN = 0.005
+"""Seconds: what is due within this time is closed in one turn."""
+
+_log = logging.getLogger("sluice.pacer")
+
+
+class Handle(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """Let it not come."""
+
+
+class Clock(Protocol):
+    """The loop, as far as the pacer needs it."""
+
+    def time(self) -> float:
+        """Return the loop's time in seconds."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Handle:
+        """Call at a loop time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """What a socket is told."""
+
+    cause: str
+    code: int
+    reason: bytes = b""
+
+
+class Paced(Protocol):
+    """A socket, as far as the pacer needs it."""
+
+    opened: float
+    """Loop time."""
+    slot: "Slot | None"
+    """The pacer's: when it is closed, if it is to be."""
+
+    def close(self, farewell: Farewell) -> None:
+        """Close it now."""
+
+
+class Slot:
+    """When one socket is closed, and with what."""
+
+    __slots__ = ("at", "farewell", "socket")
+
+    def __init__(self, at: float, farewell: Farewell, socket: Paced) -> None:
+        self.at = at
+        self.farewell = farewell
+        self.socket: Paced | None = socket
+        """None: it is not closed, or not here."""
+
+    def leave(self) -> None:
+        """Close nothing when the time comes."""
+        if self.socket is not None:
+            self.socket.slot = None
+            self.socket = None
+
+
+class Pacer:
+    """The slots of one worker."""
+
+    __slots__ = ("_armed", "_clock", "_handle", "_heap", "_number", "_phase")
+
+    def __init__(self, clock: Clock, phase: float = 0.5) -> None:
+        """`phase`: where in its share of the time a socket is closed, from 0 to 1; another one in each worker."""
+        self._clock = clock
+        self._phase = phase
+        self._heap: list[tuple[float, int, Slot]] = []
+        self._number = itertools.count()
+        self._handle: Handle | None = None
+        self._armed = 0.0
+
+    def spread(self, sockets: Iterable[Paced], until: float, farewell: Farewell) -> int:
+        """Close `sockets` evenly from now `until` a loop time; returns how many of them got a slot for it.
+
+        Those that are closed before that anyway keep their slots.
+        """
+        now = self._clock.time()
+        until = max(until, now)
+        waiting = [one for one in sockets if one.slot is None or one.slot.at > until]
+        waiting.sort(key=lambda one: one.opened)
+        step = (until - now) / len(waiting) if waiting else 0.0
+        for number, one in enumerate(waiting):
+            if one.slot is not None:
+                one.slot.leave()
+            slot = one.slot = Slot(now + step * (number + self._phase), farewell, one)
+            heapq.heappush(self._heap, (slot.at, next(self._number), slot))
+        self._arm()
+        return len(waiting)
+
+    def _arm(self) -> None:
+        heap = self._heap
+        while heap and heap[0][2].socket is None:
+            heapq.heappop(heap)
+        if self._handle is not None:
+            if heap and heap[0][0] >= self._armed:
+                return
+            self._handle.cancel()
+            self._handle = None
+        if heap:
+            self._armed = heap[0][0]
+            self._handle = self._clock.call_at(self._armed, self._turn)
+
+    def _turn(self) -> None:
+        self._handle = None
+        due = self._clock.time() + GRAIN
+        heap = self._heap
+        while heap and heap[0][0] <= due:
+            slot = heapq.heappop(heap)[2]
+            socket = slot.socket
+            slot.leave()
+            if socket is not None:
+                try:
+                    socket.close(slot.farewell)
+                except Exception:  # noqa: BLE001  one socket's fault must not leave the others open
+                    _log.exception("a socket could not be closed")
+        self._arm()

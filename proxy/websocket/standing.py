@@ -1,0 +1,95 @@
+"""Whether an open socket still has what it was opened with: its rule, its backend there, its guards, its endpoint. Pure.
+
+The answer is read off the present configuration and the route as the socket knew it last, and off nothing in between. So the
+proxy needs no word from its controller of what went away: changes that came together, a worker that was replaced, a controller
+that was restarted all give the same answer, and what comes back takes a drain that is under way back.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from proxy.model.config import Endpoint, Route, Target
+from proxy.model.policy import GUARDS, Close, CloseMode, Drain
+from proxy.routing.hosts import wildcard_of
+
+ROUTE_DELETED, RULE_GONE, CLASS_GONE = "route_deleted", "rule_gone", "class_gone"
+BACKENDS_CHANGED, SERVICE_DELETED = "backends_changed", "service_deleted"
+POLICY_CHANGED = "policy_changed"
+ENDPOINT_TERMINATING, ENDPOINT_GONE = "endpoint_terminating", "endpoint_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a socket is not as it should be, and what its route wants done about it."""
+
+    cause: str
+    subject: str
+    """What the cause befell, a route or an endpoint: sockets of one cause and subject are closed together."""
+    mode: CloseMode
+    drain: Drain
+    deadline: float = 0.0
+    """Unix time at which the other end is killed; 0: unknown."""
+
+
+def object_of(route: Route) -> str:
+    """Return the object of a route, as its id begins."""
+    return f"{route.origin}/{route.namespace}/{route.name}"
+
+
+def close_of(route: Route) -> Close:
+    """Return what a route wants done with its sockets."""
+    return next((policy for policy in route.policies if isinstance(policy, Close)), _DEFAULT)
+
+
+_DEFAULT = Close()
+
+
+def guards_of(route: Route) -> tuple[object, ...]:
+    """Return everything of a route that decides who may open a socket."""
+    return (route.fault, *(policy for policy in route.policies if isinstance(policy, GUARDS)))
+
+
+def find_rule(known: Route, host: str, routes: Mapping[str, Route], siblings: Sequence[Route]) -> Route | None:
+    """Find the rule that a socket of `host` was opened under, as it is now; None: it is gone.
+
+    `siblings` are the routes of the same object. A rule is known by what it matches; one that its owner named also by its name.
+    Rules without a name are numbered, so that one removed before them gives them another number, and theirs to others.
+    """
+    same = routes.get(known.id)
+    candidates = siblings if same is None else (same, *siblings)
+    for route in candidates:
+        if route.path == known.path and route.conditions == known.conditions and _covers(route, host):
+            return route
+    if same is not None and (same.fault or not same.id.rpartition("/")[2].isdigit()):
+        return same if same.fault or _covers(same, host) else None
+    return None
+
+
+def _covers(route: Route, host: str) -> bool:
+    return host in route.hosts or "" in route.hosts or wildcard_of(host) in route.hosts
+
+
+def backend_fault(known: Route, rule: Route, service: str) -> str:
+    """Say why a rule leads to a socket's Service no more; empty: it does."""
+    target = rule.websocket
+    if target is not None and any(share.upstream == service for share in target.shares):
+        return ""
+    if target is not None and known.websocket is not None and _unresolved(known.websocket, target, service):
+        return SERVICE_DELETED
+    return BACKENDS_CHANGED
+
+
+def _unresolved(before: Target, now: Target, service: str) -> bool:
+    """Tell whether the backend is still written, but leads nowhere."""
+    return len(before.shares) == len(now.shares) and any(
+        old.upstream == service and new.upstream is None for old, new in zip(before.shares, now.shares, strict=True)
+    )
+
+
+def endpoint_fault(close: Close, endpoint: Endpoint | None, name: str) -> Fault | None:
+    """Say what is wrong with a socket's endpoint as its Service has it now; None: nothing."""
+    if endpoint is None:
+        return Fault(ENDPOINT_GONE, name, close.on_endpoint_terminating, close.drain)
+    if endpoint.state in ("draining", "stopping"):
+        return Fault(ENDPOINT_TERMINATING, name, close.on_endpoint_terminating, close.drain, endpoint.deadline)
+    return None

@@ -1,0 +1,265 @@
+"""Counts over several processes: never one over, given back by the dead, right whoever asks."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.counts import SECOND, Counts, Hold, seconds_of
+
+WAIT = 20.0
+_FORK = multiprocessing.get_context("fork")
+
+
+class Other:
+    """A worker in a process of its own, which does as it is told."""
+
+    def __init__(self, counts: Counts, slot: int) -> None:
+        self.line, theirs = _FORK.Pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            with contextlib.suppress(BaseException):
+                counts.become(slot)
+                self._obey(counts, theirs)
+            os._exit(0)
+        theirs.close()
+
+    def _obey(self, counts: Counts, line: Connection) -> None:
+        holds: list[Hold] = []
+        tally = None
+        while True:
+            match line.recv():
+                case ("claim", key, limit, times):
+                    taken = 0
+                    for _ in range(times):
+                        hold = Hold(counts)
+                        if counts.claim(hold, [(key, limit)]) < 0:
+                            holds.append(hold)
+                            taken += 1
+                    line.send(taken)
+                case ("sit", key, limit, times):
+                    tally = tally or counts.tally(key)
+                    line.send(sum(tally.sit(limit) for _ in range(times)))
+                case ("release",):
+                    for hold in holds:
+                        hold.release()
+                    line.send(len(holds))
+                    holds = []
+                case ("spend", key, interval, burst, times):
+                    line.send(sum(not counts.spend(key, interval, burst) for _ in range(times)))
+                case ("count", key):
+                    line.send(counts.count(key))
+                case ("lock",):
+                    counts.lock()
+                    line.send(True)
+
+    def told(self, *order: object) -> None:
+        self.line.send(order)
+
+    def says(self) -> object:
+        assert self.line.poll(WAIT)
+        return self.line.recv()
+
+    def asked(self, *order: object) -> object:
+        self.told(*order)
+        return self.says()
+
+    def dies(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts(4)
+
+
+@pytest.fixture
+def others(counts: Counts) -> Iterator[list[Other]]:
+    found = [Other(counts, slot) for slot in range(1, 4)]
+    yield found
+    for one in found:
+        one.dies()
+        one.line.close()
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100])
+@pytest.mark.parametrize("order", ["claim", "sit"])
+def test_storm_from_several_workers_takes_exactly_what_there_is(
+    counts: Counts, others: list[Other], limit: int, order: str
+) -> None:
+    key = counts.key(b"route")
+    for one in others:
+        one.told(order, key, limit, 700)
+    taken = [one.says() for one in others]
+
+    assert sum(taken) == limit
+
+
+def test_storm_of_claims_and_releases_is_never_over(counts: Counts, others: list[Other]) -> None:
+    key = counts.key(b"route")
+    for _ in range(30):
+        for one in others:
+            one.told("claim", key, 10, 40)
+        assert sum(one.says() for one in others) == 10
+        assert counts.count(key) == 10
+        assert sum(one.asked("release") for one in others) == 10
+
+
+def test_share_of_a_dead_worker_is_returned_and_no_other(counts: Counts, others: list[Other]) -> None:
+    key = counts.key(b"route")
+    taken = [others[0].asked("claim", key, 10, 6), others[1].asked("claim", key, 10, 6)]
+    others[0].dies()
+    before = counts.count(key)
+    counts.wipe(1)
+    after = counts.count(key)
+    again = others[2].asked("claim", key, 10, 20)
+
+    assert (taken, before, after, again) == ([6, 4], 10, 4, 6)
+
+
+def test_share_is_returned_where_memory_cannot_be_given_back(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmap.MADV_REMOVE", -1)
+    key = counts.key(b"route")
+    counts.become(1)
+    counts.claim(Hold(counts), [(key, 5)])
+    counts.become(2)
+    counts.claim(Hold(counts), [(key, 5)])
+    before = counts.count(key)
+    counts.wipe(1)
+
+    assert (before, counts.count(key)) == (2, 1)
+
+
+def test_lock_of_a_worker_that_dies_is_free(counts: Counts, others: list[Other]) -> None:
+    key = counts.key(b"route")
+    others[0].asked("lock")
+    others[1].told("claim", key, 1, 1)
+    waits = not others[1].line.poll(0.05)
+    others[0].dies()
+
+    assert (waits, others[1].says()) == (True, 1)
+
+
+def test_tokens_are_shared_by_all_workers() -> None:
+    now = [5 * SECOND]
+    counts = Counts(3, lambda: now[0])
+    others = [Other(counts, slot) for slot in (1, 2)]
+    key = counts.key(b"client")
+    for one in others:
+        one.told("spend", key, SECOND, 20, 50)
+    taken = [one.says() for one in others]
+    for one in others:
+        one.dies()
+        one.line.close()
+
+    assert sum(taken) == 20
+
+
+class Bucket:
+    """Tokens as one would count them by hand."""
+
+    def __init__(self, interval: int, burst: int) -> None:
+        self.interval, self.burst = interval, burst
+        self.tokens = burst * interval
+        self.at = 0
+
+    def spend(self, now: int) -> int:
+        self.tokens = min(self.burst * self.interval, self.tokens + now - self.at)
+        self.at = now
+        if self.tokens < self.interval:
+            return self.interval - self.tokens
+        self.tokens -= self.interval
+        return 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 6), st.lists(st.integers(0, 120), max_size=40))
+def test_rate_is_a_bucket_of_tokens(interval: int, burst: int, steps: list[int]) -> None:
+    now = [1000]
+    counts = Counts(1, lambda: now[0])
+    key = counts.key(b"client")
+    oracle = Bucket(interval, burst)
+    oracle.at = 1000
+    for step in steps:
+        now[0] += step
+        assert counts.spend(key, interval, burst) == oracle.spend(now[0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=60), st.integers(1, 4))
+def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit: int) -> None:
+    counts = Counts(1)
+    held: dict[int, list[Hold]] = {}
+    for name, other, give_back in steps:
+        if give_back and held.get(name):
+            held[name].pop().release()
+        else:
+            pair = (
+                [(counts.key(bytes([name])), limit)] if other != 5 else [(counts.key(bytes([name])), limit), (counts.key(b"no"), 0)]
+            )
+            hold = Hold(counts)
+            expected = 0 if len(held.get(name, [])) >= limit else 1 if other == 5 else -1
+            assert counts.claim(hold, pair) == expected
+            if expected < 0:
+                held.setdefault(name, []).append(hold)
+
+        assert [counts.count(counts.key(bytes([one]))) for one in range(4)] == [len(held.get(one, [])) for one in range(4)]
+
+
+def test_keys_without_room_are_refused_and_room_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.counts.COUNT_BUCKETS", 2)
+    counts = Counts(1)
+    holds = []
+    for number in range(100):
+        hold = Hold(counts)
+        if counts.claim(hold, [(counts.key(b"%d" % number), 1)]) < 0:
+            holds.append(hold)
+    full = len(holds)
+    for hold in holds:
+        hold.release()
+        hold.release()
+    again = counts.claim(Hold(counts), [(counts.key(b"new"), 1)])
+
+    assert 16 <= full <= 32
+    assert again == -1
+
+
+def test_endpoint_is_counted_once_for_all_that_leads_to_it(counts: Counts) -> None:
+    key = counts.key(b"endpoint")
+    old = counts.tally(key)
+    old.pin()
+    old.begin()
+    assert old.sit(0)
+    old.unpin()
+    new = counts.tally(key)
+    new.pin()
+    assert new.sit(0)
+
+    assert (new.load, new.seats, counts.tally(key) is old) == (3, 2, True)
+
+
+def test_endpoint_that_is_gone_writes_into_nobodys_cell(counts: Counts) -> None:
+    key = counts.key(b"endpoint")
+    old = counts.tally(key)
+    old.pin()
+    old.unpin()
+    new = counts.tally(key)
+    new.pin()
+    old.begin()
+    seated = old.sit(5)
+
+    assert (new is old, new.load, new.seats, seated) == (False, 0, 0, False)
+
+
+@pytest.mark.parametrize(("nanoseconds", "seconds"), [(1, 1), (SECOND, 1), (SECOND + 1, 2)])
+def test_seconds_to_wait_are_enough(nanoseconds: int, seconds: int) -> None:
+    assert seconds_of(nanoseconds) == seconds
