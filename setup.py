@@ -34,13 +34,17 @@ NATIVE = (
     "proxy/upstream/cookies.py",
     "proxy/upstream/hashing.py",
     "proxy/upstream/health.py",
+    "proxy/upstream/latency.py",
     "proxy/upstream/placing.py",
     "proxy/upstream/pool.py",
     "proxy/upstream/sids.py",
     "proxy/websocket/account.py",
+    "proxy/websocket/care.py",
     "proxy/websocket/closing.py",
     "proxy/websocket/frames.py",
     "proxy/websocket/handshake.py",
+    "proxy/websocket/keepalive.py",
+    "proxy/websocket/rate.py",
     "proxy/websocket/tunnel.py",
 )
 """What a byte of traffic passes through. No subclass of asyncio's or msgspec's classes can be compiled."""

@@ -1,9 +1,10 @@
 """WebSocket loads.
 
-Usage: websocket_load.py echo|broadcast|idle PORT TLS(0|1) SOCKETS SIZE SECONDS.
+Usage: websocket_load.py echo|broadcast|idle|answer PORT TLS(0|1) SOCKETS SIZE SECONDS.
 echo: each socket sends a message, waits for its echo, sends the next. broadcast: one socket sends, all get it, then the next.
-idle: the sockets stay open. Says `open` when all are open, waits for a line, runs, prints how many messages came, ends; idle prints
-after the line and then waits for the end of standard input.
+idle: the sockets stay open. answer: the same, and pings get their pongs. Says `open` when all are open, waits for a line, runs,
+prints how many messages came, ends; idle and answer print after the line and then wait for the end of standard input, when they
+print how many pings were answered.
 """
 
 import asyncio
@@ -68,6 +69,19 @@ class Socket(asyncio.Protocol):
             self.transport.write(self.message)
 
 
+class Answering(Socket):
+    """A socket that is silent but for pongs, as a browser's is. Pings come alone and whole: nothing else is sent to it."""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a ping."""
+        if self.got < 0 or data[0] != 0x89:
+            super().data_received(data)
+            return
+        Socket.total += 1
+        # A mask of zeros leaves the payload as it is.
+        self.transport.write(bytes([0x8A, 0x80 | data[1], 0, 0, 0, 0]) + data[2:])
+
+
 class Listener(Socket):
     """A socket of the broadcast: the last one that got the message has the first one send the next."""
 
@@ -94,7 +108,7 @@ async def main(kind: str, port: int, tls: bool, count: int, size: int, seconds: 
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     message, wanted = frame(size)
-    make = Listener if kind == "broadcast" else Socket
+    make = {"broadcast": Listener, "answer": Answering}.get(kind, Socket)
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def opened() -> Socket:
@@ -112,9 +126,10 @@ async def main(kind: str, port: int, tls: bool, count: int, size: int, seconds: 
     sockets = await asyncio.gather(*(opened() for _ in range(count)))
     print("open", flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)
-    if kind == "idle":
+    if kind in ("idle", "answer"):
         print(0, flush=True)
         await loop.run_in_executor(None, sys.stdin.read)
+        print(Socket.total, flush=True)
         os._exit(0)
     if kind == "broadcast":
         Listener.sockets = Listener.waiting = count

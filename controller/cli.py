@@ -17,7 +17,6 @@ import uvloop
 import yaml
 
 from controller.commands import CommandError, fetch_sockets, order_drain, table
-from controller.operator import run_controller
 from controller.resources.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
 from controller.sources.folder import FolderError, FolderSource
@@ -78,6 +77,9 @@ def controller_command(**values: Any) -> None:
     settings = Settings(**{name: value for name, value in values.items() if name not in names})
     cluster = ClusterSettings(**{name: value for name, value in values.items() if name in names})
     _log_to_stderr(settings)
+    # Imported here: kopf brings the kubernetes client, and neither standalone nor lint needs 25 MB of them.
+    from controller.operator import run_controller  # noqa: PLC0415
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(run_controller(settings, cluster)))
 

@@ -10,8 +10,8 @@ from proxy.model.sockets import Drained, DrainOrder, SocketRow
 
 SECONDS = 15.0
 """How long the proxy may take to answer."""
-_HEAD = ("ROUTE", "ENDPOINT", "CLIENT", "AGE", "IDLE", "IN", "OUT", "BYTES IN", "BYTES OUT", "CLOSING")
-_NUMBERS = range(3, 9)
+_HEAD = ("ROUTE", "ENDPOINT", "CLIENT", "AGE", "IDLE", "IN", "OUT", "BYTES IN", "BYTES OUT", "RTT", "CLOSING")
+_NUMBERS = range(3, 10)
 
 
 class CommandError(Exception):
@@ -59,7 +59,8 @@ def table(rows: Sequence[SocketRow]) -> str:
 def _cells(row: SocketRow) -> tuple[str, ...]:
     counts: Iterable[int] = (row.messages_in, row.messages_out, row.bytes_in, row.bytes_out)
     closing = f"{row.closing} in {duration(row.closes_in)}" if row.closing else ""
-    return (row.route, row.endpoint, row.client, duration(row.age), duration(row.idle), *map(str, counts), closing)
+    rtt = f"{row.rtt * 1000:.1f}ms" if row.rtt is not None else ""
+    return (row.route, row.endpoint, row.client, duration(row.age), duration(row.idle), *map(str, counts), rtt, closing)
 
 
 def duration(seconds: float) -> str:

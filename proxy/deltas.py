@@ -32,6 +32,7 @@ class RouteDelta(msgspec.Struct, omit_defaults=True):
     bytes_out: int = 0
     closes: Mapping[str, int] = {}
     """`code by`, separated by a space, to count."""
+    ping_rtt: HistogramDelta | None = None
     unanswered: int = 0
 
 

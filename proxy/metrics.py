@@ -64,6 +64,7 @@ class RouteStats:
         "handshake_duration",
         "handshakes",
         "in_flight",
+        "ping_rtt",
         "request_bytes",
         "requests",
         "response_bytes",
@@ -89,6 +90,7 @@ class RouteStats:
         self.handshakes: dict[int, int] = {}
         self.handshake_duration = Histogram()
         self.socket_duration = Histogram(LIFETIME)
+        self.ping_rtt = Histogram()
         self.ws_messages_in = 0
         """From the client."""
         self.ws_messages_out = 0
@@ -142,6 +144,11 @@ class RouteStats:
         self.closes[key] = self.closes.get(key, 0) + 1
         self.socket_duration.observe(seconds)
 
+    def ws_ping(self, seconds: float) -> None:
+        """Count an answer to a ping of our own, which took that long."""
+        self._touched = True
+        self.ping_rtt.observe(seconds)
+
     def ws_unanswered(self) -> None:
         """Count a socket that was cut because an end did not answer our close frame in time."""
         self._touched = True
@@ -176,6 +183,7 @@ class RouteStats:
             bytes_in=self.ws_bytes_in,
             bytes_out=self.ws_bytes_out,
             closes={f"{code} {by}": count for (code, by), count in self.closes.items()},
+            ping_rtt=self.ping_rtt.take(),
             unanswered=self.unanswered,
         )
         self._touched = False

@@ -22,7 +22,7 @@ from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http1.heads import FieldLines
 from proxy.metrics import RouteStats, WorkerStats
 from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
-from proxy.model.policy import Connections, Timeouts
+from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
 from proxy.routing.table import Entry as TableEntry
@@ -31,8 +31,10 @@ from proxy.upstream.balance import Shares
 from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
 from proxy.upstream.sids import SidTable
+from proxy.websocket.care import wrong_care
 from proxy.websocket.closings import Closings
 from proxy.websocket.pacer import Pacer
+from proxy.websocket.rebalance import Rebalancer
 from proxy.websocket.tunnel import Tunnel
 
 NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
@@ -91,7 +93,19 @@ class ActiveTarget:
 class ActiveRoute:
     """A route as it runs."""
 
-    __slots__ = ("fault", "filters", "http", "id", "route", "seats", "stats", "timeouts", "websocket")
+    __slots__ = (
+        "fault",
+        "filters",
+        "http",
+        "id",
+        "keepalive",
+        "message_limits",
+        "route",
+        "seats",
+        "stats",
+        "timeouts",
+        "websocket",
+    )
 
     def __init__(
         self,
@@ -107,6 +121,8 @@ class ActiveRoute:
         self.filters = filters
         self.fault = bool(route.fault)
         self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
+        self.keepalive = next((policy for policy in route.policies if isinstance(policy, Keepalive)), None)
+        self.message_limits = next((policy for policy in route.policies if isinstance(policy, MessageLimits)), None)
         self.seats = max((policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0)
         """Sockets that an endpoint may have; 0: any number."""
         self.http = http
@@ -139,6 +155,11 @@ class RuntimeSettings(Protocol):
     @property
     def header_timeout(self) -> float:
         """Seconds for a request head."""
+        ...
+
+    @property
+    def tcp_keepalive(self) -> float:
+        """Seconds of silence after which the kernel asks a peer; 0: never."""
         ...
 
     @property
@@ -193,6 +214,7 @@ class Runtime:
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
         self.closings = Closings(Pacer(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams)
+        self._rebalancer = Rebalancer(self.wheel, loop.time, self.tunnels, self.upstreams)
         self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
         self._sids = sids or SidTable(1)
         self.counts = counts or Counts(1)
@@ -294,7 +316,8 @@ class Runtime:
         live = self.upstreams.get(name)
         if live is None:
             live = self.upstreams[name] = LiveUpstream(
-                name, self.stats.service(name), self.wheel, self.scratch, self.loop, self.counts
+                *(name, self.stats.service(name), self.wheel, self.scratch, self.loop, self.counts),
+                tcp_keepalive=self.settings.tcp_keepalive,
             )
         live.update(upstream, self._upstream_tls)
 
@@ -309,11 +332,13 @@ class Runtime:
             self.rejected.pop(route_id, None)
             if route is None:
                 if old is not None:
+                    self._rebalancer.replace(route_id, None)
                     del self.routes[route_id]
                     self.stats.drop_route(route_id)
                 continue
             active = self._compile(route)
             self.routes[route_id] = active
+            self._rebalancer.replace(route_id, active.route)
             for host in hosts_of(active.route):
                 touched.add(host)
                 self._by_host.setdefault(host, {})[route_id] = TableEntry(active.route, active)
@@ -333,6 +358,10 @@ class Runtime:
                 # so that no request falls through to a less protected route.
                 self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"
                 route = _rejected(route)
+        wrong = next(filter(None, map(wrong_care, route.policies)), "")
+        if wrong:
+            self.rejected[route.id] = wrong
+            route = msgspec.structs.replace(route, fault=wrong)
         filters: tuple[Filter, ...] = ()
         try:
             filters = compile_filters(route.policies, self._filter_settings, route.id)

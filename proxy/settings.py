@@ -22,6 +22,10 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 
 
+MAX_SILENCE = 32767
+"""Seconds; the kernel takes no more (tcp(7), TCP_KEEPIDLE)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a listener binds."""
@@ -87,6 +91,8 @@ class Settings:
     header_timeout: float = 15.0
     keepalive_timeout: float = 75.0
     tls_handshake_timeout: float = 10.0
+    tcp_keepalive: float = 60.0
+    """Silence after which the kernel asks the peer of a connection, on both sides; 0: never."""
     log_level: LogLevel = "info"
     max_connections: int = 0
     """Open WebSockets of all routes and workers; 0: any number."""
@@ -121,6 +127,13 @@ def _parse_workers(text: str) -> int:
     return int(text)
 
 
+def _parse_silence(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds and not 1 <= seconds <= MAX_SILENCE:
+        raise ValueError(f"{text!r} is out of bounds; 0, or a duration from 1s to {MAX_SILENCE}s, would be accepted.")
+    return seconds
+
+
 def _parse_networks(text: str) -> tuple[Network, ...]:
     networks = []
     for part in filter(None, re.split(r"[,\s]+", text)):
@@ -135,6 +148,7 @@ def _parse_networks(text: str) -> tuple[Network, ...]:
 
 ADDRESS = _Parsed("address", parse_address)
 DURATION = _Parsed("duration", parse_duration)
+_SILENCE = _Parsed("duration", _parse_silence)
 _WORKERS = _Parsed("number", _parse_workers)
 _NETWORKS = _Parsed("cidrs", _parse_networks)
 _PORT = click.IntRange(0, 65535)
@@ -178,6 +192,9 @@ _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] =
     _option("--header-timeout", DURATION, "15s", "How long a connection may take to its first complete head."),
     _option("--keepalive-timeout", DURATION, "75s", "How long a kept-alive connection may wait for its next request."),
     _option("--tls-handshake-timeout", DURATION, "10s", "How long a TLS handshake may take, its first byte included."),
+    _option(
+        "--tcp-keepalive", _SILENCE, "60s", "Silence after which TCP asks whether clients and endpoints are still there; 0: never."
+    ),
     _option("--log-level", click.Choice(["debug", "info", "warning", "error"]), "info", "Least severe lines that are logged."),
 )
 

@@ -24,6 +24,7 @@ from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import CertificateEntry, Report, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.settings import Settings
+from proxy.silence import ask_when_silent
 from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
 from proxy.totals import Totals
@@ -204,6 +205,8 @@ def supervise(settings: Settings) -> int:
     https = bind_all(settings.https, "--https", settings.workers)
     http = bind_all(settings.http, "--http", settings.workers)
     (admin,) = bind_all(settings.admin, "--admin", 1)
+    for sock in (*https, *http):
+        ask_when_silent(sock, settings.tcp_keepalive)
     inheritance = Inheritance(
         settings=settings,
         base=make_context(self_signed(time.time())),

@@ -60,6 +60,7 @@ class _Route:
     led_to: set[str] = field(default_factory=set)
     """Services that had a socket: they are shown with zero when they have none."""
     codes: set[int] = field(default_factory=set)
+    ping_rtt: _Sum = field(default_factory=_Sum)
 
     def add(self, worker: int, delta: RouteDelta) -> None:
         _add(self.requests, delta.requests)
@@ -71,6 +72,7 @@ class _Route:
         _add(self.handshakes, delta.handshakes)
         self.handshake_duration.add(delta.handshake_duration)
         self.socket_duration.add(delta.socket_duration)
+        self.ping_rtt.add(delta.ping_rtt)
         self.messages[0] += delta.messages_in
         self.messages[1] += delta.messages_out
         self.bytes[0] += delta.bytes_in
@@ -238,6 +240,9 @@ class Totals:
         )
         messages = CounterMetricFamily("sluice_ws_messages", "Whole messages; in: from the client.", labels=["route", "direction"])
         payload = CounterMetricFamily("sluice_ws_bytes", "Payload bytes; in: from the client.", labels=["route", "direction"])
+        pings = HistogramMetricFamily(
+            "sluice_ws_ping_rtt_seconds", "Ping of the proxy's own (keepalive) to its answer.", labels=["route"]
+        )
         closes = CounterMetricFamily("sluice_ws_closes", "Closed WebSockets by code and initiator.", labels=["route", "code", "by"])
         unanswered = CounterMetricFamily(
             "sluice_ws_unanswered_closes", "WebSockets cut because an end did not answer our close frame in time.", labels=["route"]
@@ -254,9 +259,11 @@ class Totals:
                 for number, direction in enumerate(("in", "out")):
                     messages.add_metric([route_id, direction], route.messages[number])
                     payload.add_metric([route_id, direction], route.bytes[number])
+            if route.ping_rtt.counts:
+                pings.add_metric([route_id], route.ping_rtt.buckets(), route.ping_rtt.total)
             for key, count in route.closes.items():
                 closes.add_metric([route_id, *key.split(" ", 1)], count)
-        yield from (sockets, handshakes, shaking, lifetime, messages, payload, closes, unanswered)
+        yield from (sockets, handshakes, shaking, lifetime, messages, payload, pings, closes, unanswered)
 
     def _upstream(self) -> Iterator[Metric]:
         connect = HistogramMetricFamily("sluice_upstream_connect_duration_seconds", "Connecting to endpoints.", labels=["service"])

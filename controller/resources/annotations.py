@@ -4,6 +4,7 @@ Three kinds of keys: ours (`sluice.dev/`), ingress-nginx's that we understand, a
 reported by name with what to do instead, because an annotation that is silently ignored is a security policy that evaporated.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,9 @@ from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age
 from controller.resources.closing import ANNOTATIONS as CLOSING
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
 from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
+from controller.resources.keepalive import KEEPALIVE_ANNOTATIONS, KeepaliveSpec, read_keepalive
 from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
+from controller.resources.message_limits import MESSAGE_ANNOTATIONS, MessageLimitsSpec, read_message_limits
 from controller.resources.problems import Reason
 
 OURS = "sluice.dev/"
@@ -82,6 +85,8 @@ _GUARDS = ("auth-", "limit-", "enable-modsecurity", "enable-owasp", "satisfy")
 """Beginnings of keys that protect: a route that asks for one of them is not served without it."""
 _OUR_GUARDS = ("auth", "limits", "origins", "allow-cidr", "deny-cidr")
 """The same of ours: guards of the API (spec/wsroute.md) that do not work yet, and what may be meant for one."""
+_READ_ELSEWHERE = GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS | MESSAGE_ANNOTATIONS | KEEPALIVE_ANNOTATIONS
+"""Keys of features that read theirs in modules of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,8 @@ class IngressPolicy:
     limits: Limits = field(default_factory=Limits)
     closing: Closing = UNWRITTEN
     balance: Balance = NOTHING
+    keepalive: KeepaliveSpec | None = None
+    message_limits: MessageLimitsSpec | None = None
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -138,7 +145,8 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
     ssl_redirect, force, timeouts = True, False, dict[str, float]()
     guards, fault = read_guards(reader, annotations)
     limits, unreadable = read_limits(reader, annotations)
-    fault = fault or unreadable
+    message_limits, illegible = read_message_limits(reader, annotations)
+    fault = fault or unreadable or illegible
     closing = UNWRITTEN
     balance: list[tuple[str, str]] = []
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
@@ -164,7 +172,7 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 timeouts["max_age"] = age
         elif key.startswith(OURS) and key.removeprefix(OURS) in CLOSING:
             closing = read_closing(reader, field, key.removeprefix(OURS), value, closing)
-        elif key in GUARD_ANNOTATIONS or key in LIMIT_ANNOTATIONS:
+        elif key in _READ_ELSEWHERE:
             continue
         elif key.startswith(OURS):
             if key.removeprefix(OURS).startswith(_OUR_GUARDS):
@@ -173,10 +181,11 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 continue
             names = [
                 *("ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), "timeouts-max-age", *CLOSING, *BALANCE),
-                *sorted(key.removeprefix(OURS) for key in GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS if key.startswith(OURS)),
+                *(key.removeprefix(OURS) for key in _READ_ELSEWHERE if key.startswith(OURS)),
             ]
-            known = ", ".join(OURS + name for name in names)
-            reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
+            near = difflib.get_close_matches(key.removeprefix(OURS), names, 3, 0.5)
+            meant = " or ".join(OURS + name for name in near) or "docs/ingress.md lists those that there are"
+            reader.wrong(field, f"there is no such annotation; {meant}{' may be meant' if near else ''}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
             if is_guard(name):
@@ -186,7 +195,16 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
         force = False
     placing = read_balance(reader, balance)
     return IngressPolicy(
-        ssl_redirect, force, tuple(sorted(timeouts.items())), fault, guards, limits, closing=closing, balance=placing
+        ssl_redirect,
+        force,
+        tuple(sorted(timeouts.items())),
+        fault,
+        guards,
+        limits,
+        closing=closing,
+        balance=placing,
+        keepalive=read_keepalive(reader, annotations),
+        message_limits=message_limits,
     )
 
 

@@ -16,6 +16,10 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _ODD_PATH = re.compile(r"[^!-~]|[?#\\]|//|/\.{1,2}(?:/|$)|%2[fF]|%(?![0-9A-Fa-f]{2})|%00")
 _DURATION = re.compile(r"([0-9]+)(\.[0-9]+)?(ms|s|m|h)")
 _UNITS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+# The largest stays below 2^60, as far as the proxy counts.
+_SIZE = re.compile(r"([0-9]{1,9})(k|M|G|Ki|Mi|Gi)|[0-9]{1,12}", re.ASCII)
+_MULTIPLES = {"k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def _nanoseconds(text: str) -> int | None:
@@ -42,6 +46,20 @@ def parse_timeout(text: str) -> float | None:
 
 
 TIMEOUT_HINT = "a duration above zero and of at most 87600h, such as 30s or 1h, would be accepted."
+
+
+def parse_size(value: str | float) -> int | None:
+    """Parse a size in bytes as Kubernetes writes quantities (65536, 64Ki, 1M); None: it is none."""
+    text = str(value).removesuffix(".0")
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        return None
+    return int(found[1]) * _MULTIPLES[found[2]] if found[2] else int(text)
+
+
+def parse_count(text: str, most: int) -> int | None:
+    """Parse a whole number from 1 to `most`; None: it is none."""
+    return int(text) if _COUNT.fullmatch(text) is not None and 1 <= int(text) <= most else None
 
 
 def is_host(text: str) -> bool:

@@ -23,15 +23,15 @@ from controller.resources.fields import (
 )
 from controller.resources.guards import Guards, parse_guards
 from controller.resources.ingress import BackendRef
+from controller.resources.keepalive import KeepaliveSpec, parse_keepalive
 from controller.resources.limits import Limits, parse_limits
+from controller.resources.message_limits import MessageLimitsSpec, parse_message_limits
 from controller.resources.problems import Malformed, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.schema import validate, with_defaults
 
 GUARDS = ("auth",)
 """In the schema from the first day, refused until they work: without them a route would be less protected than written."""
-LATER_LIMITS = ("messageBytes", "messages")
-"""The same within `limits`."""
 TIMEOUTS = ("connect", "handshake", "response", "idle")
 
 
@@ -55,6 +55,8 @@ class WsRule:
     limits: Limits
     field: str
     closing: Closing = UNWRITTEN
+    keepalive: KeepaliveSpec | None = None
+    message_limits: MessageLimitsSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,6 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
                 "is not supported yet, and a route is not served without it; remove it to be served.",
                 Reason.UNSUPPORTED_VALUE,
             )
-    for limit in LATER_LIMITS:
-        if limit in (raw.get("limits") or {}):
-            reader.wrong(
-                f"{place}.limits.{limit}",
-                "is not supported yet, and a route is not served without it; remove it to be served.",
-                Reason.UNSUPPORTED_VALUE,
-            )
     if "websocket" not in raw and "http" not in raw:
         reader.wrong(place, "neither websocket nor http was found, at least one of them would be accepted.")
     path = raw["path"]
@@ -183,6 +178,8 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         parse_limits(reader, f"{place}.limits", raw.get("limits")),
         place,
         parse_closing(reader, f"{place}.close", raw.get("close") or {}),
+        parse_keepalive(reader, f"{place}.keepalive", raw.get("keepalive")),
+        parse_message_limits(reader, f"{place}.limits", raw.get("limits")),
     )
 
 

@@ -12,10 +12,13 @@ from controller.resources.wsroute import WsRule, names_pods_by_host
 from controller.translate.policies.affinity import translate_affinity
 from controller.translate.policies.client_addresses import translate_client_addresses
 from controller.translate.policies.close import translate_close
+from controller.translate.policies.keepalive import translate_keepalive
 from controller.translate.policies.limits import translate_limits
 from controller.translate.policies.load_balancing import translate_hash_on, translate_load_balancing
+from controller.translate.policies.message_limits import translate_message_limits
 from controller.translate.policies.origins import translate_origins
 from controller.translate.policies.pods import translate_pods
+from controller.translate.policies.rebalance import translate_rebalance
 from controller.translate.policies.rewrite import translate_rewrite
 from controller.translate.policies.timeouts import translate_timeouts
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
@@ -58,6 +61,7 @@ def _placing(balance: Balance, path: Path, owner: ObjectRef, uid: str, *, pods_b
         translate_hash_on(balance),
         translate_pods(balance, path, by_host=pods_by_host),
         translate_rewrite(balance, path, pod=balance.pods and not pods_by_host),
+        translate_rebalance(balance),
     )
     return [policy for policy in made if policy is not None]
 
@@ -85,9 +89,12 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         if timeouts is not None:
             policies.append(timeouts)
         policies += (*_guards(rule.guards), *translate_limits(rule.limits, ""))
-        close = translate_close(rule.closing)
-        if close is not None:
-            policies.append(close)
+        of_sockets = (
+            translate_close(rule.closing),
+            translate_keepalive(rule.keepalive),
+            translate_message_limits(rule.message_limits),
+        )
+        policies += [policy for policy in of_sockets if policy is not None]
         path = _path(_KINDS[rule.kind], rule.path)
         policies += _placing(rule.balance, path, item.ref, item.uid, pods_by_host=names_pods_by_host(item.hosts))
         targets = [
@@ -122,7 +129,12 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     """
     problems: list[Problem] = []
     routes: list[Route] = []
-    wanted = (translate_timeouts(item.policy.timeouts), translate_close(item.policy.closing))
+    wanted = (
+        translate_timeouts(item.policy.timeouts),
+        translate_close(item.policy.closing),
+        translate_keepalive(item.policy.keepalive),
+        translate_message_limits(item.policy.message_limits),
+    )
     policies = (
         *(policy for policy in wanted if policy is not None),
         *_guards(item.policy.guards),

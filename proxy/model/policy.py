@@ -25,6 +25,27 @@ class Timeouts(msgspec.Struct, frozen=True, tag="timeouts", omit_defaults=True):
     """Of a socket, give or take a tenth; 0: no limit."""
 
 
+class Keepalive(msgspec.Struct, frozen=True, tag="keepalive", omit_defaults=True):
+    """The proxy's own pings on the sockets of a route (spec/wsroute.md). A side of which nothing is heard is closed."""
+
+    interval: float = 30.0
+    """Seconds of silence after which a side is asked."""
+    misses: int = 2
+    """Intervals without a sign of life, after the first ping, that make it dead."""
+    to: Literal["client", "backend", "both"] = "client"
+
+
+class MessageLimits(msgspec.Struct, frozen=True, tag="message-limits", omit_defaults=True):
+    """What one socket may send. A guard: a route that cannot honour it answers 500."""
+
+    size: int = 0
+    """Payload bytes of a message of either side, as they are on the wire; 0: any."""
+    rate: float = 0.0
+    """Messages of the client per second; 0: any."""
+    burst: int = 1
+    """Messages that may come at once."""
+
+
 class HttpsRedirect(msgspec.Struct, frozen=True, tag="https-redirect", omit_defaults=True):
     """Answer plain HTTP with 308 to https, upgrades too, except under `/.well-known/acme-challenge/`."""
 
@@ -143,9 +164,20 @@ class Close(msgspec.Struct, frozen=True, tag="close", omit_defaults=True):
     drain: Drain = Drain()
 
 
+class Rebalance(msgspec.Struct, frozen=True, tag="rebalance"):
+    """Endpoints that hold more than `above` times the mean of sockets shed some, with the code and reason of `Close.drain`."""
+
+    above: float
+    """More than 1."""
+    rate: float
+    """Sockets per second, over all endpoints of a route and all workers."""
+
+
 Policy = (
     Timeouts
     | HttpsRedirect
+    | Keepalive
+    | MessageLimits
     | ClientAddresses
     | AllowedOrigins
     | Connections
@@ -156,6 +188,7 @@ Policy = (
     | Rewrite
     | CookieAffinity
     | EngineIoAffinity
+    | Rebalance
 )
 
 GUARDS: tuple[type, ...] = (ClientAddresses, AllowedOrigins)

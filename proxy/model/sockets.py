@@ -23,7 +23,7 @@ class SocketRow(msgspec.Struct, frozen=True, omit_defaults=True):
     age: float
     """Seconds since the 101."""
     idle: float
-    """Seconds since a byte came from either side, to a tenth."""
+    """Seconds since a byte of an application came from either side, to a tenth."""
     messages_in: int
     """From the client."""
     messages_out: int
@@ -34,6 +34,8 @@ class SocketRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why it is going to be closed; empty: it is not."""
     closes_in: float = 0.0
     """Seconds until then."""
+    rtt: float | None = None
+    """Seconds that the last answer to a ping of the proxy's own took, the client's where both sides are pinged; None: none came."""
 
 
 class DrainOrder(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -23,6 +23,11 @@ class Loaded(Protocol):
         """Requests in flight and open sockets."""
         ...
 
+    @property
+    def cost(self) -> float:
+        """How long one more request would wait for its answer, by what is known."""
+        ...
+
 
 E = TypeVar("E", bound=Loaded)
 
@@ -43,6 +48,10 @@ class Chooser:
         if policy == "random2":
             first, second = random.sample(endpoints, 2)
             return first if first.load <= second.load else second
+        if policy == "ewma":
+            # Of two only: the best one of all would get everything until its next answer says otherwise.
+            first, second = random.sample(endpoints, 2)
+            return first if first.cost <= second.cost else second
         self._turn += 1
         if policy == "round-robin":
             return endpoints[self._turn % count]

@@ -12,9 +12,11 @@ from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.scratch import Scratch
 from proxy.shells import PlainShell, SecureShell
+from proxy.silence import ask_when_silent
 from proxy.upstream.balance import Chooser
 from proxy.upstream.hashing import NO_KEY, first_of, seed_of
 from proxy.upstream.health import Health
+from proxy.upstream.latency import Latency
 
 IDLE_SECONDS = 60.0
 """An idle connection is closed after this time; most backends keep theirs longer."""
@@ -61,6 +63,7 @@ class EndpointPool:
         "draining",
         "health",
         "in_flight",
+        "latency",
         "pod",
         "port",
         "retired",
@@ -84,6 +87,7 @@ class EndpointPool:
         self.tally.pin()
         self._owner = owner
         self.health = Health()
+        self.latency = Latency()
         self.address = endpoint.address
         self.port = endpoint.port
         self.pod = endpoint.pod
@@ -106,6 +110,11 @@ class EndpointPool:
     def load(self) -> int:
         """Requests in flight and open sockets, of all workers."""
         return self.tally.load
+
+    @property
+    def cost(self) -> float:
+        """How long one more request would wait for its answer, in seconds or so (latency.py)."""
+        return self.latency.cost(self.load, self._wheel.now)
 
     def take(self) -> UpstreamConnection | None:
         """Return the connection that was idle for the shortest time; None: there is none."""
@@ -190,6 +199,7 @@ class EndpointPool:
                     server_hostname=self.address,
                     ssl_shutdown_timeout=2,
                 )
+        ask_when_silent(connection.transport.get_extra_info("socket"), self._owner.tcp_keepalive)
         self.stats.connections += 1
         self.stats.connected(self._loop.time() - start)
         return connection
@@ -210,12 +220,21 @@ class LiveUpstream:
         "key",
         "ready",
         "stats",
+        "tcp_keepalive",
         "usable",
         "version",
     )
 
     def __init__(
-        self, key: str, stats: ServiceStats, wheel: Wheel, scratch: Scratch, loop: asyncio.AbstractEventLoop, counts: Counts
+        self,
+        key: str,
+        stats: ServiceStats,
+        wheel: Wheel,
+        scratch: Scratch,
+        loop: asyncio.AbstractEventLoop,
+        counts: Counts,
+        *,
+        tcp_keepalive: float = 0.0,
     ) -> None:
         self.key = key
         self._counts = counts
@@ -223,6 +242,8 @@ class LiveUpstream:
         self._wheel = wheel
         self._scratch = scratch
         self._loop = loop
+        self.tcp_keepalive = tcp_keepalive
+        """Seconds of silence after which the kernel asks an endpoint; 0: never."""
         self._chooser = Chooser()
         self._pools: dict[PoolKey, EndpointPool] = {}
         self.ready: list[EndpointPool] = []

@@ -1,4 +1,4 @@
-"""The frames that the proxy itself puts into a tunnel. Only close frames so far; nothing else of a tunnel is ours."""
+"""The frames that the proxy itself puts into a tunnel: close frames and pings. Nothing else of a tunnel is ours."""
 
 import os
 
@@ -10,9 +10,17 @@ def close_frame(code: int, reason: bytes = b"", *, masked: bool) -> bytes:
     """Make a close frame: masked towards the backend, bare towards the client. A reason that is too long is cut at a character."""
     if len(reason) > MAX_REASON_BYTES:
         reason = reason[:MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
-    payload = code.to_bytes(2, "big") + reason
+    return _control(0x88, code.to_bytes(2, "big") + reason, masked=masked)
+
+
+def ping_frame(payload: bytes, *, masked: bool) -> bytes:
+    """Make a ping of at most 125 bytes: masked towards the backend, bare towards the client."""
+    return _control(0x89, payload, masked=masked)
+
+
+def _control(first: int, payload: bytes, *, masked: bool) -> bytes:
     if not masked:
-        return bytes((0x88, len(payload))) + payload
+        return bytes((first, len(payload))) + payload
     mask = os.urandom(4)
     key = (mask * (len(payload) // 4 + 1))[: len(payload)]
-    return bytes((0x88, 0x80 | len(payload))) + mask + bytes(a ^ b for a, b in zip(payload, key, strict=True))
+    return bytes((first, 0x80 | len(payload))) + mask + bytes(a ^ b for a, b in zip(payload, key, strict=True))

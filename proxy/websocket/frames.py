@@ -1,13 +1,23 @@
 """A scanner of frame headers (RFC 6455, 5.2): counts messages, knows boundaries and close codes, refuses malformed headers.
 
 Sans-I/O, one per direction. It changes no byte and keeps none but an unfinished header (at most 13 bytes), so that what it
-returns for forwarding never ends inside a header: a frame that turns out malformed was not begun at the other end.
-Written to be compiled: plain slots, integers and bytes.
+returns for forwarding never ends inside a header: a frame that turns out malformed was not begun at the other end. The same
+holds for a message that a limit forbids. Where the proxy pings, the answers are taken out: a pong that may be one is kept until
+it is whole (at most 17 bytes), and a frame of ours is put in where a frame ends.
+Written to be compiled: plain slots, integers and bytes. Who reads what `attention` announces calls `noticed`.
 """
 
-CONTINUATION, TEXT, BINARY, CLOSE = 0x0, 0x1, 0x2, 0x8
+from proxy.websocket.rate import MessageRate
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 NO_CODE, ABNORMAL = 1005, 1006
 """RFC 6455, 7.4.1: a close frame without a code; no close frame at all."""
+TOO_BIG, POLICY = 1009, 1008
+"""Close codes for a message that is too large, and for one that comes too soon."""
+UNLIMITED = 1 << 60
+NONCE_BYTES = 8
+PING_BYTES = 12
+"""Payload of our pings: the socket's nonce, and a number in 4 bytes."""
 
 
 class FrameScanner:
@@ -17,18 +27,28 @@ class FrameScanner:
         "_close_bytes",
         "_fin",
         "_held",
+        "_largest",
         "_mask",
         "_masked",
         "_opcode",
         "_open",
+        "_paid",
+        "_rate",
+        "_size",
         "_start",
+        "answer",
         "attention",
         "close_code",
         "close_seen",
         "error",
+        "insert",
         "messages",
+        "nonce",
+        "over",
         "payload_bytes",
         "permissive",
+        "ping_seen",
+        "pong_seen",
         "remaining",
         "rest",
     )
@@ -55,10 +75,51 @@ class FrameScanner:
         self.close_code = NO_CODE
         self.error = ""
         """What was wrong with the header at which scanning stopped; nothing is scanned after it."""
+        self.over = 0
+        """Close code for the sender of a message that a limit forbids, which was not begun at the other end; what follows waits in
+        `rest` until `lift`. 0: none."""
+        self.insert = b""
+        """A frame of ours that goes in where the frame under way ends; empty again once it is in."""
+        self.nonce = b""
+        """What pongs that answer our pings begin with; empty: we do not ping. Then application's pings and pongs get no attention
+        either."""
+        self.answer = 0
+        """Number of the last of our pings that was answered; 0: none since this was read."""
+        self.ping_seen = False
+        self.pong_seen = False
+        """A ping, or a pong, of the application passed."""
         self.attention = False
-        """A close frame or an error was seen: look at the fields above."""
+        """Something was seen: look at the fields above."""
         self.rest = b""
         """What `scan_to_boundary` left for later."""
+        self._largest = UNLIMITED
+        """Payload bytes that a message may have."""
+        self._size = 0
+        """Payload bytes of the message under way that were announced so far."""
+        self._rate: MessageRate | None = None
+        self._paid = UNLIMITED
+        """The fast path is open while fewer messages than this were counted: until attention is paid, until `_rate` allows more."""
+
+    def limit(self, largest: int, rate: MessageRate | None) -> None:
+        """Allow messages of up to `largest` payload bytes, as they are on the wire (0: any), and as often as `rate` says."""
+        self._largest = largest or UNLIMITED
+        self._rate = rate
+        self.noticed()
+
+    def lift(self) -> None:
+        """Allow any message: nothing is forwarded any more. What waits in `rest` may be scanned."""
+        self._largest = UNLIMITED
+        self._rate = None
+        self.over = 0
+
+    def noticed(self) -> None:
+        """Take note that attention was paid."""
+        self.attention = False
+        self._paid = UNLIMITED if self._rate is None else self.messages
+
+    def _attend(self) -> None:
+        self.attention = True
+        self._paid = 0
 
     @property
     def at_boundary(self) -> bool:
@@ -67,7 +128,7 @@ class FrameScanner:
 
     def scan(self, data: bytes) -> bytes:
         """Take what arrived; return what may be forwarded now, in order."""
-        if self.remaining == 0 and not self._held and not self._open and not self.attention:
+        if self.remaining == 0 and not self._held and not self._open and (self.messages < self._paid or self._pay(data)):
             size = len(data)
             if size >= 2:
                 second = data[1]
@@ -75,17 +136,25 @@ class FrameScanner:
                 first = data[0]
                 if (first == 0x81 or first == 0x82) and second & 0x80 == self._masked:  # noqa: PLR1714  two compares are faster
                     if length < 126:
-                        if size == self._start + length:
+                        if size == self._start + length and length <= self._largest:
                             self.messages += 1
                             self.payload_bytes += length
                             return data
                     elif length == 126 and size >= 4:
                         length = data[2] << 8 | data[3]
-                        if length > 125 and size == self._start + 2 + length:
+                        if length > 125 and size == self._start + 2 + length and length <= self._largest:
                             self.messages += 1
                             self.payload_bytes += length
                             return data
         return self._scan(data, stop=False)
+
+    def _pay(self, data: bytes) -> bool:
+        """Take the allowance of the message that `data` begins with; False: it begins with none, or the fast path is closed."""
+        rate = self._rate
+        if rate is None or self.attention or not data or data[0] not in (0x81, 0x82) or not rate.take():
+            return False
+        self._paid = self.messages + 1
+        return True
 
     def scan_to_boundary(self, data: bytes) -> bytes:
         """Like `scan`, up to the end of the frame that is under way; what follows it is left in `rest`."""
@@ -94,10 +163,14 @@ class FrameScanner:
     def _scan(self, data: bytes, *, stop: bool) -> bytes:
         if self.close_seen or self.error:
             return b"" if self.error else data
+        if self.over:
+            self.rest += data
+            return b""
         if self._held:
             data = self._held + data
             self._held = b""
-        position, size = 0, len(data)
+        start, position, size = 0, 0, len(data)
+        parts: list[bytes] = []
         while position < size:
             if self.remaining:
                 take = min(self.remaining, size - position)
@@ -105,23 +178,60 @@ class FrameScanner:
                 position += take
                 self.remaining -= take
                 if self.remaining:
-                    return data
+                    break
                 self._frame_ended()
             else:
-                header = self._header(data, position, size)
+                ours = self._ours(data, position, size) if self.nonce and data[position] == 0x8A else 0
+                if ours > 0:
+                    parts.append(data[start:position])
+                    position += ours
+                    start = position
+                    continue
+                header = 0 if ours else self._header(data, position, size)
                 if header <= 0:
-                    if header == 0:
+                    if self.over:
+                        self.rest = data[position:]
+                    elif header == 0:
                         self._held = data[position:]
-                    return data[:position]
+                    size = position
+                    break
                 position += header
                 if self.remaining == 0:
                     self._frame_ended()
-            if self.remaining == 0 and (stop or self.close_seen):
-                break
-        if stop:
-            self.rest = data[position:]
-            return data[:position]
-        return data
+            if self.remaining == 0:
+                if self.insert and not stop and not self.close_seen:
+                    parts += (data[start:position], self.insert)
+                    start = position
+                    self.insert = b""
+                    self._attend()
+                if stop or self.close_seen:
+                    break
+        if stop and not self.over:
+            self.rest = data[position:size]
+            size = position
+        if parts:
+            parts.append(data[start:size])
+            return b"".join(parts)
+        return data[:size]
+
+    def _ours(self, data: bytes, position: int, size: int) -> int:
+        """Look at a pong at `position`: its size if it answers a ping of ours, 0 if it does not, -1 if that cannot be known yet."""
+        if size - position < 2:
+            return -1
+        if data[position + 1] != self._masked | PING_BYTES:
+            return 0
+        whole = self._start + PING_BYTES
+        if size - position < whole:
+            return -1
+        payload = data[position + self._start : position + whole]
+        if self._masked:
+            key = data[position + 2 : position + 6]
+            payload = bytes([byte ^ key[place & 3] for place, byte in enumerate(payload)])
+        if not payload.startswith(self.nonce):
+            return 0
+        self.answer = max(self.answer, int.from_bytes(payload[NONCE_BYTES:], "big"))
+        self._attend()
+        return whole
 
     def _payload(self, data: bytes, position: int, take: int) -> None:
         if self._opcode < CLOSE:
@@ -151,6 +261,8 @@ class FrameScanner:
             if length < (126 if extended == 2 else 65536):
                 return self._refuse("a length in more bytes than it needs")
         opcode = first & 0x0F
+        if opcode < CLOSE and self._forbidden(opcode, length):
+            return -1
         self._opcode = opcode
         self._fin = first & 0x80
         self.remaining = length
@@ -161,6 +273,20 @@ class FrameScanner:
             # An extension's opcode inside a message is its own business.
             self._open = not self._fin
         return whole
+
+    def _forbidden(self, opcode: int, length: int) -> bool:
+        """Tell whether a limit forbids the data frame of this header, and so its message."""
+        begins = opcode != CONTINUATION and not self._open
+        size = length if begins else self._size + length
+        if size > self._largest != UNLIMITED:
+            self.over = TOO_BIG
+        elif begins and self._rate is not None and self.messages >= self._paid and not self._rate.take():
+            self.over = POLICY
+        if self.over:
+            self._attend()
+            return True
+        self._size = size
+        return False
 
     def _wrong_first(self, first: int) -> str:
         opcode = first & 0x0F
@@ -186,7 +312,7 @@ class FrameScanner:
 
     def _refuse(self, error: str) -> int:
         self.error = error
-        self.attention = True
+        self._attend()
         return -1
 
     def _frame_ended(self) -> None:
@@ -195,6 +321,12 @@ class FrameScanner:
                 self.messages += 1
         elif self._opcode == CLOSE:
             self.close_seen = True
-            self.attention = True
+            self._attend()
             if len(self._close_bytes) == 2:
                 self.close_code = (self._close_bytes[0] ^ self._mask[0]) << 8 | self._close_bytes[1] ^ self._mask[1]
+        elif self.nonce and self._opcode <= PONG:
+            self._attend()
+            if self._opcode == PING:
+                self.ping_seen = True
+            else:
+                self.pong_seen = True

@@ -11,7 +11,8 @@ def describe(tunnel: Tunnel, now: float) -> SocketRow:
     address = facts.endpoint.address
     lease = tunnel.lease
     slot = lease.slot if lease is not None else None
-    last = tunnel.idle.at - tunnel.idle_seconds if tunnel.idle.at else now
+    last = max(tunnel.client.heard, tunnel.backend.heard)
+    pinger = tunnel.client.pinger or tunnel.backend.pinger
     return SocketRow(
         facts.request.id,
         facts.stats.route_id,
@@ -26,4 +27,5 @@ def describe(tunnel: Tunnel, now: float) -> SocketRow:
         backend.payload_bytes,
         slot.farewell.cause if slot is not None else "",
         round(max(0.0, slot.at - now), 1) if slot is not None else 0.0,
+        round(pinger.rtt, 6) if pinger is not None and pinger.rtt else None,
     )

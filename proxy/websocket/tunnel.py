@@ -8,6 +8,7 @@ connection that is lost while the tunnel is open ends the other one, when what i
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,12 +17,15 @@ from proxy.deadlines import Deadline, Wheel
 from proxy.exchange import Request
 from proxy.leftover import unsent
 from proxy.metrics import RouteStats
+from proxy.model.policy import Keepalive, MessageLimits
 from proxy.scratch import Scratch
 from proxy.shells import BUFFER_HIGH, NOWHERE, PlainShell, SecureShell
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
 from proxy.websocket.closings import Lease
 from proxy.websocket.frames import ABNORMAL, FrameScanner
+from proxy.websocket.keepalive import Pinger
+from proxy.websocket.rate import MessageRate
 
 OPEN, BROKEN, CLOSING = 0, 1, 2
 BROKEN_DRAIN = 1.0
@@ -51,10 +55,12 @@ class Leg:
     __slots__ = (
         "eof",
         "eof_passed",
+        "heard",
         "lost",
         "name",
         "other",
         "paused",
+        "pinger",
         "plain",
         "scanner",
         "stopped",
@@ -73,6 +79,10 @@ class Leg:
         self.plain = transport.get_extra_info("ssl_object") is None
         self.scanner = scanner
         self.other = self
+        self.heard = tunnel.opened
+        """Loop time, as of the wheel's turn before it, at which the last bytes came that were not an answer to our own ping."""
+        self.pinger: Pinger | None = None
+        """Asks whether this side is still there; None: nobody does."""
         self.stopped = False
         """Nothing of what this side sends is forwarded any more."""
         self.eof = False
@@ -90,6 +100,24 @@ class Leg:
     def answered(self) -> bool:
         """Whether nothing that matters can come from this side any more."""
         return self.scanner.close_seen or self.eof or self.lost or self.scanner.error != ""
+
+    @property
+    def pingable(self) -> bool:
+        """Whether frames can still be sent to this side, and answers heard."""
+        other = self.other
+        if self.tunnel.phase != OPEN or self.eof or self.lost or other.eof_passed:
+            return False
+        return not (self.scanner.close_seen or other.scanner.close_seen)
+
+    def put_in(self, frame: bytes) -> bool:
+        """Send a frame of ours to this side: at once (True), or where the frame under way towards it ends."""
+        towards = self.other.scanner
+        if towards.at_boundary:
+            towards.insert = b""
+            self.write(frame)
+            return True
+        towards.insert = frame
+        return False
 
     def take_over(self) -> None:
         """Become the transport's protocol, with our limits."""
@@ -137,8 +165,15 @@ class Leg:
     def stop(self) -> None:
         """Forward nothing more of this side; read on, for its close frame."""
         self.stopped = True
+        self.scanner.lift()
         if self.paused:
             self.resume()
+
+    def skim(self) -> None:
+        """Look for a close frame in what the scanner left and nobody gets."""
+        rest, self.scanner.rest = self.scanner.rest, b""
+        if rest:
+            self.scanner.scan(rest)
 
     def received(self, data: bytes) -> None:
         """Forward what this side sent."""
@@ -148,11 +183,11 @@ class Leg:
             return
         scanner = self.scanner
         good = scanner.scan(data)
-        tunnel.idle.at = tunnel.wheel.now + tunnel.idle_seconds
         if tunnel.settled:
             tunnel.settled = False
             tunnel.touched.append(tunnel)
         if good:
+            self.heard = tunnel.wheel.now
             self.other.write(good)
         if scanner.attention:
             tunnel.look(self)
@@ -170,9 +205,7 @@ class Leg:
             if good := scanner.scan_to_boundary(data):
                 self.other.write(good)
             self.tunnel.insert_close(self)
-            rest, scanner.rest = scanner.rest, b""
-            if rest:
-                scanner.scan(rest)
+            self.skim()
         self.tunnel.look(self)
 
 
@@ -241,6 +274,27 @@ class Tunnel:
         )
         """`ended` is called once when both connections are gone."""
 
+    def limit(self, limits: MessageLimits) -> None:
+        """Limit messages; before `start`. The size of both sides' ones, and how often the client sends them."""
+        rate = MessageRate(limits.rate, limits.burst, time.monotonic) if limits.rate else None
+        self.client.scanner.limit(limits.size, rate)
+        self.backend.scanner.limit(limits.size, None)
+
+    def keep_alive(self, policy: Keepalive, stats: RouteStats) -> None:
+        """Ping; before `start`."""
+        # Not the loop's clock: uvloop's counts milliseconds, and stands still within a turn.
+        for leg in (self.client, self.backend):
+            if policy.to in (leg.name, "both"):
+                leg.pinger = Pinger(
+                    leg,
+                    policy,
+                    masked=leg is self.backend,
+                    wheel=self.wheel,
+                    clock=time.monotonic,
+                    stats=stats,
+                    dead=self._dead,
+                )
+
     def start(self, head: bytes, client_tail: bytes, backend_tail: bytes) -> None:
         """Take both connections over: send the 101 and what the backend sent behind it, then what the client sent early."""
         self.host.tunnels.add(self)
@@ -248,6 +302,9 @@ class Tunnel:
         if not self.host.accesslog.enabled:
             self.account.forget_fields()
         self.wheel.file(self.idle, self.idle_seconds)
+        for leg in (self.client, self.backend):
+            if leg.pinger is not None:
+                leg.pinger.start()
         self.client.take_over()
         self.backend.take_over()
         good = self.backend.scanner.scan(backend_tail) if backend_tail else b""
@@ -272,13 +329,20 @@ class Tunnel:
         self.settled = True
 
     def look(self, leg: Leg) -> None:
-        """Act on a close frame or a malformed header that `leg` sent."""
+        """Act on what `leg` sent: a close frame, a malformed header, a message that a limit forbids, a ping or a pong."""
         scanner = leg.scanner
         if scanner.close_seen and not self._by:
             self._code, self._by = scanner.close_code, leg.name
-        if scanner.error and self.phase == OPEN:
-            self._break(leg)
-        elif self.phase == BROKEN and (scanner.close_seen or scanner.error) and not leg.stopped:
+        if self.phase == OPEN:
+            self._tell_pingers(leg)
+            if scanner.error:
+                self._break(leg)
+            elif scanner.over:
+                self._refuse(leg)
+            elif not scanner.close_seen:
+                scanner.noticed()
+                return
+        elif self.phase == BROKEN and (scanner.close_seen or scanner.error or scanner.over) and not leg.stopped:
             self._begin_closing()
         if self.client.scanner.close_seen and self.backend.scanner.close_seen and not self.cut.at:
             self.wheel.file(self.cut, self.host.close_wait)
@@ -296,6 +360,29 @@ class Tunnel:
         else:
             self.wheel.file(self.cut, BROKEN_DRAIN)
 
+    def _refuse(self, leg: Leg) -> None:
+        """Close over a message of `leg` that a limit forbids."""
+        code = leg.scanner.over
+        if not self._by:
+            self._code, self._by = code, "proxy:limit"
+        towards_client, towards_backend = (code, 1001) if leg is self.client else (1001, code)
+        self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
+        self._begin_closing()
+
+    def _tell_pingers(self, leg: Leg) -> None:
+        scanner, asking = leg.scanner, leg.other.pinger
+        if leg.pinger is not None:
+            leg.pinger.heard(scanner.answer, pong=scanner.pong_seen)
+        if asking is not None:
+            if scanner.ping_seen:
+                asking.asked()
+            if not scanner.insert:
+                asking.inserted()
+        scanner.answer, scanner.ping_seen, scanner.pong_seen = 0, False, False
+
+    def _dead(self) -> None:
+        self.close(1001, b"", "ping_timeout")
+
     def close(self, code: int, reason: bytes, cause: str) -> None:
         """Send a close frame to both sides, each at the next frame boundary, and end the connections when they answered."""
         if self.phase != OPEN:
@@ -311,6 +398,7 @@ class Tunnel:
         for leg in (self.client, self.backend):
             leg.stopped = False
             self.insert_close(leg)
+            leg.skim()
         self._close_if_answered()
 
     def insert_close(self, leg: Leg) -> None:
@@ -337,7 +425,11 @@ class Tunnel:
                     leg.transport.close()
 
     def _idle(self) -> None:
-        self.close(1001, b"", "idle")
+        left = max(self.client.heard, self.backend.heard) + self.idle_seconds - self.wheel.now
+        if left > 0:
+            self.wheel.file(self.idle, left)
+        else:
+            self.close(1001, b"", "idle")
 
     def _cut(self) -> None:
         if self.phase == BROKEN:
@@ -416,4 +508,6 @@ class Tunnel:
         # Without these a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
         self.idle.expire = self.cut.expire = _nothing
         for leg in (self.client, self.backend):
+            if leg.pinger is not None:
+                leg.pinger.end()
             del leg.tunnel, leg.other

@@ -52,6 +52,8 @@ class Installation:
     folder: Path
     arguments: tuple[str, ...] = ()
     objects: list[dict[str, Any]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that controllers are started with, beside those of a pod."""
 
     @property
     def account(self) -> str:
@@ -122,6 +124,7 @@ class Pod:
                 "KUBECONFIG": str(self.installation.kubeconfig(self.relay)),
                 "POD_NAME": self.name,
                 "POD_NAMESPACE": self.installation.name,
+                **self.installation.environment,
             },
             cwd=ROOT,
             stderr=asyncio.subprocess.PIPE,
@@ -199,9 +202,9 @@ class Pod:
         except aiohttp.ClientConnectorError:
             return 0, ""
 
-    async def answers(self, host: str, path: str = "/", status: int = 503) -> None:
+    async def answers(self, host: str, path: str = "/", status: int = 503, seconds: float = WAIT) -> None:
         """Wait until a request gets a status: 503 is a route whose Service has no endpoints yet, 404 is none."""
-        await until(lambda: self.ask(path, port="http", host=host), lambda found: found[0] == status)
+        await until(lambda: self.ask(path, port="http", host=host), lambda found: found[0] == status, seconds)
 
     async def routes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((await self.ask("/routes"))[1])

@@ -194,7 +194,21 @@ async def test_commands_show_and_drain_as_a_user_types_them(hub: Hub) -> None:
     absent = await sluice("sockets")
 
     head, *lines = shown[1].splitlines()
-    assert head.split() == ["ROUTE", "ENDPOINT", "CLIENT", "AGE", "IDLE", "IN", "OUT", "BYTES", "IN", "BYTES", "OUT", "CLOSING"]
+    assert head.split() == [
+        "ROUTE",
+        "ENDPOINT",
+        "CLIENT",
+        "AGE",
+        "IDLE",
+        "IN",
+        "OUT",
+        "BYTES",
+        "IN",
+        "BYTES",
+        "OUT",
+        "RTT",
+        "CLOSING",
+    ]
     assert [line.split()[:3] for line in lines] == [[ROUTE, f"127.0.0.1:{port}", "127.0.0.1"]] * 3
     assert len(json.loads(as_json[1])) == 3
     assert (wrong[0], wrong[2]) == (

@@ -15,9 +15,11 @@ from proxy.model.wire import WireError, decode_entry, decode_reply, decode_reque
 from proxy.tls.client_hello import ClientHello, Peek, parse_client_hello
 from proxy.websocket.closing import close_frame
 from proxy.websocket.frames import FrameScanner
+from proxy.websocket.rate import MessageRate
 
 LOOP = asyncio.new_event_loop()
 CLIENT = Client(peer="10.0.0.9")
+NONCE = b"fuzzing!"
 
 
 def cuts(data: bytes, seed: int) -> list[bytes]:
@@ -121,6 +123,30 @@ def frames(data: bytes) -> None:
         assert again.close_code == 1001
 
 
+def frames_of_ours(data: bytes) -> None:
+    """Limits and answers to our own pings decide the same for any split, and what passes is whole frames up to the one refused."""
+    head, data = data[:3].ljust(3, b"\0"), data[3:]
+    masked, largest, burst = bool(head[0] & 1), head[1] * 8 + 1, head[2] % 8 + 1
+
+    def run(pieces: list[bytes]) -> tuple[object, ...]:
+        scanner = FrameScanner(masked=masked, extensions=False)
+        scanner.nonce = NONCE
+        scanner.limit(largest, MessageRate(1.0, burst, lambda: 0.0))
+        out, answers = b"", 0
+        for piece in pieces:
+            out += scanner.scan(piece)
+            answers = max(answers, scanner.answer)
+            if scanner.attention and not (scanner.over or scanner.error or scanner.close_seen):
+                scanner.noticed()
+        return (*(out, answers, scanner.over, scanner.rest), *(scanner.messages, scanner.payload_bytes, scanner.error))
+
+    found = run([data])
+    assert run(cuts(data, len(data))) == found
+    assert run([data[place : place + 1] for place in range(len(data))]) == found
+    assert isinstance(found[4], int)
+    assert found[4] <= burst
+
+
 def client_hello(data: bytes) -> None:
     """A hello is read or refused, and what was read from a part is not taken back by the rest."""
     result = parse_client_hello(data)
@@ -142,5 +168,5 @@ def wire(data: bytes) -> None:
 
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (request_head, response_head, chunks, frames, client_hello, wire)
+    one.__name__: one for one in (request_head, response_head, chunks, frames, frames_of_ours, client_hello, wire)
 }

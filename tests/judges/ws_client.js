@@ -1,5 +1,7 @@
-// The `ws` package against its own server, through the proxy. Usage: node ws_client.js serve | node ws_client.js talk URL OPTION
-// serve prints its port. talk prints one line of JSON: what it got, and how the socket ended.
+// The `ws` package against its own server, through the proxy.
+// Usage: node ws_client.js serve | node ws_client.js talk URL OPTION | node ws_client.js listen URL PINGS
+// serve prints its port. talk prints one line of JSON: what it got, and how the socket ended. listen prints `open`, is silent until it
+// got so many pings, then sends a message, and prints one line of JSON when the echo is there.
 const { WebSocket, WebSocketServer } = require("ws");
 
 const OPTIONS = {
@@ -23,6 +25,15 @@ if (process.argv[2] === "serve") {
     });
   });
   process.stdin.on("end", () => process.exit(0)).resume();
+} else if (process.argv[2] === "listen") {
+  const socket = new WebSocket(process.argv[3], { headers: { Host: "a.test" }, servername: "a.test", ca: process.env.CA });
+  const wanted = Number(process.argv[4]);
+  const result = { pings: 0, echo: "", code: 0 };
+  socket.on("open", () => console.log("open"));
+  socket.on("ping", () => { if (++result.pings === wanted) socket.send("still here"); });
+  socket.on("message", (data) => { result.echo = data.toString(); socket.close(1000); });
+  socket.on("error", () => {});
+  socket.on("close", (code) => { result.code = code; console.log(JSON.stringify(result)); process.exit(0); });
 } else {
   const { protocols, ...options } = OPTIONS[process.argv[4]] || {};
   const end = process.argv[5] || "";

@@ -69,7 +69,7 @@ def objects(version: int) -> str:
         f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n"
         for name in ("echo", "dead")
     )
-    rules = [
+    rules: list[dict[str, Any]] = [
         {"name": name, "path": {"value": path}, **{kind: {"backends": [{"service": name, "port": 80}]} for kind in kinds}}
         for name, path, kinds in (
             ("echo", "/", ("websocket", "http")),
@@ -77,6 +77,7 @@ def objects(version: int) -> str:
             ("dead", f"/dead/{version}", ("http",)),
         )
     ]
+    rules[0]["keepalive"] = {"interval": "1s", "misses": 1}
     route = {
         "apiVersion": "sluice.dev/v1alpha1",
         "kind": "WsRoute",
@@ -124,8 +125,15 @@ class Traffic:
         self._plain: dict[str, Any] = {"headers": {"Host": HOST}}
 
     async def run(self) -> None:
-        """Go on until cancelled, with one socket open all along."""
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{self._https}/", **self._tls) as held:
+        """Go on until cancelled, with two sockets open all along, one that talks and one that only answers pings."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{self._https}/", **self._tls) as held,
+            session.ws_connect(f"{self._http}/", **self._plain) as silent,
+            asyncio.TaskGroup() as others,
+        ):
+            others.create_task(self._listen(silent))
+            others.create_task(self._vanish(session))
             version = 0
             while True:
                 version += 1
@@ -142,6 +150,16 @@ class Traffic:
                 await self._fail_handshake()
                 await asyncio.to_thread(write_whole, self._folder / "objects.yaml", objects(version))
                 await asyncio.sleep(0.2)  # so that rounds spread over scrapes
+
+    async def _listen(self, opened: aiohttp.ClientWebSocketResponse) -> None:
+        raise AssertionError(f"the silent socket got {await opened.receive()}")
+
+    async def _vanish(self, session: aiohttp.ClientSession) -> None:
+        """Open a socket that answers no ping, until it is closed for that; then another."""
+        while True:
+            async with session.ws_connect(f"{self._http}/", autoping=False, **self._plain) as mute:
+                while (await mute.receive()).type is aiohttp.WSMsgType.PING:
+                    pass
 
     async def _echo(self, opened: aiohttp.ClientWebSocketResponse) -> None:
         await opened.send_str("hello")

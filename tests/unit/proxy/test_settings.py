@@ -49,6 +49,17 @@ def test_settings_flags_beat_variables() -> None:
     assert (settings.drain_time, settings.https, settings.strict_sni) == (90.0, Address("::1", 0), True)
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0.0), ("1s", 1.0), ("32767s", 32767.0)])
+def test_settings_tcp_keepalive_takes_what_the_kernel_takes(text: str, seconds: float) -> None:
+    assert parse("--tcp-keepalive", text).tcp_keepalive == seconds
+
+
+@pytest.mark.parametrize("text", ["500ms", "32768s", "10h"])
+def test_settings_tcp_keepalive_beyond_the_kernels_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="1s to 32767s"):
+        parse("--tcp-keepalive", text)
+
+
 def test_settings_trusted_proxies_are_networks() -> None:
     settings = parse("--trusted-proxies", "10.0.0.1/8, fd00::/8,192.0.2.7")
 
