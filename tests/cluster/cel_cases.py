@@ -11,6 +11,7 @@ BACKENDS = {"backends": [{"service": "chat", "port": 80}]}
 RULE = {"http": BACKENDS}
 POD = {"websocket": {**BACKENDS, "target": "Pod"}}
 HASHED = {"policy": "Hash", "hashOn": {"header": "X-User"}}
+REBALANCE = {"above": "1.3", "rate": "5/s"}
 _ODD_PATHS = (
     *("//", "/a//b", "/.", "/a/./b", "/..", "/a/../b", "/a\\b"),
     *("/a%2fb", "/a%2Fb", "/%00", "/%", "/%4", "/%4x", "/%x4"),
@@ -93,6 +94,16 @@ CEL_CASES: Mapping[str, CelCase] = {
         [1012, 1000, 1003, 1007, 1014, 3000, 4999], [1004, 1005, 1006, 1015, 2999]
     ),
     "at most 123 bytes of UTF-8 are needed": CelCase(["service restart", "", "a" * 123, "ä" * 61], ["ä" * 62, "\u20ac" * 123]),
-    "limits.messageBytes is not supported yet": CelCase([{}], [{"messageBytes": 0}, {"messageBytes": "64Ki"}]),
-    "limits.messages is not supported yet": CelCase([{}], [{"messages": {}}, {"messages": {"rate": 1}}]),
+    "a duration from 1s to 24h is needed": CelCase(["30s", "1s", "24h", "1440m"], ["0s", "999ms", "24h1ms", "9999999999999999h"]),
+    "a number above 1 and of at most 100 is needed": CelCase(
+        ["1.3", "1.0001", "100", "100.0000"], ["1", "0.9999", "1.0000", "100.0001", "101"]
+    ),
+    "rebalance moves nothing with policy Hash, affinity.cookie or target Pod": CelCase(
+        [RULE, {**RULE, "rebalance": REBALANCE}, {**RULE, "rebalance": REBALANCE, "affinity": {"engineIO": {}}}],
+        [
+            {**RULE, "rebalance": REBALANCE, "loadBalancing": HASHED},
+            {**RULE, "rebalance": REBALANCE, "affinity": {"cookie": {}}},
+            {**POD, "rebalance": REBALANCE},
+        ],
+    ),
 }
