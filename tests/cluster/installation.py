@@ -89,9 +89,10 @@ class Installation:
 
 @contextlib.contextmanager
 def installed(plane: ControlPlane, name: str, folder: Path, **values: str) -> Iterator[Installation]:
-    """Install what `helm install` does, but for the pods. The namespace is the name; the class is of that name too."""
-    controller_name = f"sluice.dev/{name}"
-    objects = rendered("sluice", name, ingressClass__name=name, ingressClass__controllerName=controller_name, **values)
+    """Install what `helm install` does, but for the pods. Namespace and, unless values say so, class are of that name."""
+    values = {"ingressClass__name": name, "ingressClass__controllerName": f"sluice.dev/{name}", **values}
+    controller_name = values["ingressClass__controllerName"]
+    objects = rendered("sluice", name, **values)
     plane.kubectl("create", "namespace", name, check=False)
     plane.apply(*(json.dumps(one) + "\n" for one in objects if one["kind"] in _INSTALLED))
     yield Installation(plane, name, folder, ("--controller-name", controller_name), objects)
