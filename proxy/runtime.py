@@ -52,6 +52,9 @@ ENDPOINTS_FULL = Answer(503, "Every endpoint of this route has as many open WebS
 class OpenConnection(Protocol):
     """A client's connection, as far as draining is concerned."""
 
+    def retire(self) -> None:
+        """Let the next answer say that it is the last."""
+
     def drain(self) -> None:
         """End when the request under way is answered."""
 
