@@ -312,7 +312,8 @@ class Runtime:
         for name in gone_upstreams:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
-        self.closings.review()
+        services = {key[2:] for key in changed if key[:2] == "u/"}
+        self.closings.review(routes, services.union(gone_upstreams))
         gc.freeze()
 
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:
