@@ -34,6 +34,7 @@ NATIVE = (
     "proxy/upstream/cookies.py",
     "proxy/upstream/hashing.py",
     "proxy/upstream/health.py",
+    "proxy/upstream/latency.py",
     "proxy/upstream/placing.py",
     "proxy/upstream/pool.py",
     "proxy/upstream/sids.py",

@@ -60,6 +60,8 @@ class Controller:
             built=self._built,
         )
         self._ending = asyncio.Event()
+        self._memo: object = None
+        """Of the last build."""
         self._look: Callable[[], None] = lambda: None
         """Wakes the status writer, where there is one."""
 
@@ -106,7 +108,10 @@ class Controller:
     def _built(self) -> None:
         translation = self._reconciler.last
         if translation is not None:
-            self._tracker.built(self._source.snapshot, translation.verdicts, self._hub.root)
+            # A memo that is new, as after a fault of ours, knows no differences from the one before it.
+            told = translation.memo.told if translation.memo is self._memo else None
+            self._memo = translation.memo
+            self._tracker.built(self._source.snapshot, translation.verdicts, self._hub.root, told)
             self._look()
 
     def _asked(self) -> None:

@@ -215,9 +215,13 @@ class Counts:
     def wipe(self, slot: int) -> None:
         """Give back what a worker that is dead had."""
         size = self._keys.size * _CELL
+        start = slot * size
         self.lock()
         try:
-            self._memory.madvise(mmap.MADV_REMOVE, slot * size, size)
+            self._memory.madvise(mmap.MADV_REMOVE, start, size)
+        except OSError:
+            # Not every kernel punches holes into shared memory; then the pages stay.
+            self._memory[start : start + size] = bytes(size)
         finally:
             self.unlock()
 

@@ -34,6 +34,7 @@ from proxy.upstream.sids import SidTable
 from proxy.websocket.care import wrong_care
 from proxy.websocket.closings import Closings
 from proxy.websocket.pacer import Pacer
+from proxy.websocket.rebalance import Rebalancer
 from proxy.websocket.tunnel import Tunnel
 
 NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
@@ -50,6 +51,9 @@ ENDPOINTS_FULL = Answer(503, "Every endpoint of this route has as many open WebS
 
 class OpenConnection(Protocol):
     """A client's connection, as far as draining is concerned."""
+
+    def retire(self) -> None:
+        """Let the next answer say that it is the last."""
 
     def drain(self) -> None:
         """End when the request under way is answered."""
@@ -190,7 +194,7 @@ class Runtime:
         public_https_port: int,
         counts: Counts | None = None,
         sids: SidTable | None = None,
-        phase: float = 0.5,
+        phase: float = 0.0,
     ) -> None:
         """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `Pacer`."""
         self.loop = loop
@@ -213,6 +217,7 @@ class Runtime:
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
         self.closings = Closings(Pacer(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams)
+        self._rebalancer = Rebalancer(self.wheel, loop.time, self.tunnels, self.upstreams)
         self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
         self._sids = sids or SidTable(1)
         self.counts = counts or Counts(1)
@@ -330,11 +335,13 @@ class Runtime:
             self.rejected.pop(route_id, None)
             if route is None:
                 if old is not None:
+                    self._rebalancer.replace(route_id, None)
                     del self.routes[route_id]
                     self.stats.drop_route(route_id)
                 continue
             active = self._compile(route)
             self.routes[route_id] = active
+            self._rebalancer.replace(route_id, active.route)
             for host in hosts_of(active.route):
                 touched.add(host)
                 self._by_host.setdefault(host, {})[route_id] = TableEntry(active.route, active)

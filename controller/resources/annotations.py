@@ -4,6 +4,7 @@ Three kinds of keys: ours (`sluice.dev/`), ingress-nginx's that we understand, a
 reported by name with what to do instead, because an annotation that is silently ignored is a security policy that evaporated.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -180,10 +181,11 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
                 continue
             names = [
                 *("ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), "timeouts-max-age", *CLOSING, *BALANCE),
-                *sorted(key.removeprefix(OURS) for key in _READ_ELSEWHERE if key.startswith(OURS)),
+                *(key.removeprefix(OURS) for key in _READ_ELSEWHERE if key.startswith(OURS)),
             ]
-            known = ", ".join(OURS + name for name in names)
-            reader.wrong(field, f"there is no such annotation; known are {known}.", Reason.UNSUPPORTED_VALUE)
+            near = difflib.get_close_matches(key.removeprefix(OURS), names, 3, 0.5)
+            meant = " or ".join(OURS + name for name in near) or "docs/ingress.md lists those that there are"
+            reader.wrong(field, f"there is no such annotation; {meant}{' may be meant' if near else ''}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
             if is_guard(name):

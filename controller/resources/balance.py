@@ -13,7 +13,7 @@ from controller.resources.fields import PATH_HINT, TIMEOUT_HINT, Reader, is_lite
 from controller.resources.problems import Reason
 from controller.resources.schema import check_rule_part
 
-Policy = Literal["RoundRobin", "LeastConnections", "Random2", "Hash"]
+Policy = Literal["RoundRobin", "LeastConnections", "Random2", "Hash", "EWMA"]
 HashKind = Literal["client-ip", "header", "cookie", "query"]
 SameSite = Literal["Lax", "Strict", "None"]
 
@@ -30,8 +30,14 @@ ANNOTATIONS: Mapping[str, tuple[str, ...]] = {
     "affinity-cookie-same-site": ("affinity", "cookie", "sameSite"),
     "affinity-engine-io": ("affinity", "engineIO"),
     "rewrite-prefix": ("rewrite", "prefix"),
+    "rebalance-above": ("rebalance", "above"),
+    "rebalance-rate": ("rebalance", "rate"),
 }
 """Annotations under `sluice.dev/`, and the field of a rule that each one stands for."""
+
+
+MOST_ABOVE = 100.0
+"""`rebalance.above` is at most this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +64,12 @@ class Balance:
     """Upgrades name a pod."""
     rewrite: str | None = None
     """The prefix that the backend sees."""
+    rebalance: tuple[float, float] | None = None
+    """From how many times the mean on an endpoint sheds sockets, and how many per second."""
 
 
 NOTHING = Balance()
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _WORD = re.compile(r"[A-Z]+")
 
 
@@ -79,7 +88,14 @@ def parse_balance(reader: Reader, place: str, raw: Mapping[str, Any]) -> Balance
     path = raw.get("path") or {}
     rewrite = _parse_rewrite(reader, f"{place}.rewrite", raw.get("rewrite"), path.get("type"))
     pods = (raw.get("websocket") or {}).get("target") == "Pod"
-    return Balance(policy, hash_on, cookie, bool(affinity is not None and "engineIO" in affinity), pods, rewrite)
+    rebalance = _parse_rebalance(reader, f"{place}.rebalance", raw.get("rebalance"))
+    found = Balance(policy, hash_on, cookie, bool(affinity is not None and "engineIO" in affinity), pods, rewrite, rebalance)
+    if rebalance is not None and (policy == "Hash" or cookie is not None or pods):
+        sentence = (
+            "was found with policy Hash, affinity.cookie or target Pod, which bring each client back to where it was; remove one."
+        )
+        reader.wrong(f"{place}.rebalance", sentence)
+    return found
 
 
 def _parse_on(reader: Reader, place: str, policy: Policy | None, on: Mapping[str, Any] | None) -> tuple[HashKind, str] | None:
@@ -124,6 +140,20 @@ def _parse_rewrite(reader: Reader, place: str, raw: Mapping[str, Any] | None, ki
         reader.wrong(f"{place}.prefix", f"{shown(prefix)} was found, {PATH_HINT}")
         return None
     return prefix
+
+
+def _parse_rebalance(reader: Reader, place: str, raw: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    if raw is None:
+        return None
+    for name in ("above", "rate"):
+        if name not in raw:  # the schema sees to it in a rule, not in annotations
+            reader.wrong(f"{place}.{name}", "nothing was found, a value is required.")
+            return None
+    above = float(raw["above"])
+    if not 1 < above <= MOST_ABOVE:
+        reader.wrong(f"{place}.above", f"{shown(raw['above'])} was found, a number above 1 and of at most 100 would be accepted.")
+    count, _, unit = raw["rate"].partition("/")
+    return above, int(count) / _SECONDS[unit]
 
 
 def read_balance(reader: Reader, written: Iterable[tuple[str, str]]) -> Balance:

@@ -14,26 +14,35 @@ MAX_SECONDS = 87600 * 3600.0
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 # The sequences are those that the API server refuses in Exact and Prefix paths (k8s.io/kubernetes, validateHTTPIngressPath).
 _ODD_PATH = re.compile(r"[^!-~]|[?#\\]|//|/\.{1,2}(?:/|$)|%2[fF]|%(?![0-9A-Fa-f]{2})|%00")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]+)(\.[0-9]+)?(ms|s|m|h)")
+_UNITS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 # The largest stays below 2^60, as far as the proxy counts.
 _SIZE = re.compile(r"([0-9]{1,9})(k|M|G|Ki|Mi|Gi)|[0-9]{1,12}", re.ASCII)
 _MULTIPLES = {"k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _nanoseconds(text: str) -> int | None:
+    """Count as Go's time.ParseDuration does, which the CRD's rules ask: fractions of a nanosecond are none."""
+    parts = _DURATION.findall(text)
+    if not parts or len(text) > 32 or "".join(whole + part + unit for whole, part, unit in parts) != text:
+        return None
+    total: int = sum(
+        int(whole) * _UNITS[unit] + int(part[1:] or 0) * _UNITS[unit] // 10 ** len(part[1:]) for whole, part, unit in parts
+    )
+    return total
 
 
 def parse_duration(text: str) -> float | None:
     """Parse a duration as Kubernetes writes it (500ms, 30s, 1h30m, 0s) into seconds; None: it is none."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text or len(text) > 32:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    found = _nanoseconds(text)
+    return None if found is None else found / 10**9
 
 
 def parse_timeout(text: str) -> float | None:
     """Parse a duration above zero and of at most ten years; None: it is none."""
-    seconds = parse_duration(text)
-    return seconds if seconds is not None and 0 < seconds <= MAX_SECONDS else None
+    found = _nanoseconds(text)
+    return found / 10**9 if found is not None and 0 < found <= MAX_SECONDS * 10**9 else None
 
 
 TIMEOUT_HINT = "a duration above zero and of at most 87600h, such as 30s or 1h, would be accepted."

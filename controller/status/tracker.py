@@ -3,7 +3,7 @@
 Objects whose answer may differ from what was last told are collected; whoever writes takes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from controller.resources.refs import ObjectRef
@@ -49,15 +49,24 @@ class Tracker:
         self._pending: set[ObjectRef] = set()
         self._dirty: dict[ObjectRef, None] = {}
 
-    def built(self, snapshot: SourceSnapshot, verdicts: Mapping[ObjectRef, Verdict], root: str) -> None:
-        """Take a build: what was known, what is said of it, and the root of its configuration."""
+    def built(
+        self,
+        snapshot: SourceSnapshot,
+        verdicts: Mapping[ObjectRef, Verdict],
+        root: str,
+        told: Collection[ObjectRef] | None = None,
+    ) -> None:
+        """Take a build: what was known, what is said of it, and the root of its configuration.
+
+        `told`: objects whose verdict differs from the last build's; None: all are compared.
+        """
         self._builds += 1
         self._roots.pop(root, None)
         self._roots[root] = self._builds
         while len(self._roots) > 64:
             del self._roots[next(iter(self._roots))]
         changed = {
-            *changed_refs(self._verdicts, verdicts),
+            *(told if told is not None else {**self._verdicts, **verdicts}),
             *changed_refs(self._snapshot.ws_routes, snapshot.ws_routes),
             *changed_refs(self._snapshot.ingresses, snapshot.ingresses),
             *changed_refs(self._snapshot.malformed, snapshot.malformed),
@@ -72,6 +81,9 @@ class Tracker:
                 continue
             known = snapshot.malformed.get(ref) or snapshot.ws_routes.get(ref) or snapshot.ingresses.get(ref)
             generation = known.generation if known is not None else 0
+            tracked = self._objects.get(ref)
+            if tracked is not None and tracked.record is known and tracked.verdict == verdict:
+                continue
             self._objects[ref] = _Tracked(known, verdict, generation, self._builds)
             self._pending.add(ref)
             self._dirty[ref] = None

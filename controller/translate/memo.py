@@ -19,7 +19,7 @@ set of its inputs, and tests hold the memo to the result of a translation from t
 An exception in the middle would leave stages that disagree, so a memo that was not brought to its end starts anew.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from controller.resources import Ingress, Malformed, WsRoute
@@ -76,12 +76,15 @@ class Memo:
         self._state: _State | None = None
         self.config: ProxyConfig = EMPTY
         self.verdicts: Mapping[ObjectRef, Verdict] = MappingProxyType({})
+        self.told: Collection[ObjectRef] = ()
+        """Objects whose verdict the last update made, changed, or took back."""
         self.problems: tuple[Problem, ...] = ()
         self.classless: tuple[str, ...] = ()
 
     def update(self, snapshot: SourceSnapshot, settings: TranslateSettings) -> None:
         """Bring everything up to date."""
         state, self._state = self._state, None
+        self.told = ()
         if state is None or state.settings != settings:
             state = _State(settings)
         elif state.snapshot is snapshot:
@@ -96,7 +99,8 @@ class Memo:
         routes_differ = change.finish_routes()
         told, upstreams_differ = state.upstreams.settle()
         change.told.update(told)
-        verdicts_differ = change.make_verdicts()
+        self.told = change.make_verdicts()
+        verdicts_differ = bool(self.told)
         self.config = _config(self.config, state, snapshot, routes_differ=routes_differ, upstreams_differ=upstreams_differ)
         if verdicts_differ:
             self.verdicts = MappingProxyType(dict(state.verdicts))
@@ -261,17 +265,19 @@ class _Change:
             state.routes.update((route.id, route) for route in after)
         return differs
 
-    def make_verdicts(self) -> bool:
-        """Make the verdicts of whoever has to be told; return whether any differs."""
-        verdicts, differs = self.state.verdicts, False
+    def make_verdicts(self) -> list[ObjectRef]:
+        """Make the verdicts of whoever has to be told; return those that differ."""
+        verdicts = self.state.verdicts
+        differ: list[ObjectRef] = []
         for ref in self.told:
             before, after = verdicts.get(ref), self._verdict(ref)
             if after is None:
-                differs |= verdicts.pop(ref, None) is not None
+                if verdicts.pop(ref, None) is not None:
+                    differ.append(ref)
             elif after != before:
                 verdicts[ref] = after
-                differs = True
-        return differs
+                differ.append(ref)
+        return differ
 
     def _verdict(self, ref: ObjectRef) -> Verdict | None:
         state, bad = self.state, self.new.malformed.get(ref)

@@ -18,6 +18,7 @@ from controller.translate.policies.load_balancing import translate_hash_on, tran
 from controller.translate.policies.message_limits import translate_message_limits
 from controller.translate.policies.origins import translate_origins
 from controller.translate.policies.pods import translate_pods
+from controller.translate.policies.rebalance import translate_rebalance
 from controller.translate.policies.rewrite import translate_rewrite
 from controller.translate.policies.timeouts import translate_timeouts
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
@@ -60,6 +61,7 @@ def _placing(balance: Balance, path: Path, owner: ObjectRef, uid: str, *, pods_b
         translate_hash_on(balance),
         translate_pods(balance, path, by_host=pods_by_host),
         translate_rewrite(balance, path, pod=balance.pods and not pods_by_host),
+        translate_rebalance(balance),
     )
     return [policy for policy in made if policy is not None]
 

@@ -184,7 +184,11 @@ class Forwarding(Sending):
         self._response = facts
         self._answer = True
         stats = self.route.stats
-        stats.first_byte(self._upstream.key, side.runtime.loop.time() - self._started)
+        seconds = side.runtime.loop.time() - self._started
+        stats.first_byte(self._upstream.key, seconds)
+        if self._policy == "ewma" and self._pool is not None and facts.status < 500 and not self._body_bytes:
+            # A body's time is the client's. An error may come faster than any answer, and is health's business.
+            self._pool.latency.observe(seconds, side.runtime.wheel.now)
         if request.upgrade:
             stats.ws_handshake(facts.status)
         if self.wants_body or side.runtime.draining:
@@ -343,6 +347,9 @@ class Forwarding(Sending):
         """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
         if self._pool is not None:
             self._pool.answered(status)
+            if status == 504 and self._policy == "ewma":
+                runtime = self._side.runtime
+                self._pool.latency.observe(runtime.loop.time() - self._started, runtime.wheel.now)
         self._fail(status)
 
     def _broken(self) -> None:

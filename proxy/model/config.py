@@ -13,8 +13,8 @@ from proxy.model.policy import Policy
 from proxy.model.sensitive import Sensitive
 
 PathKind = Literal["exact", "prefix", "regex"]
-LoadBalancing = Literal["round-robin", "least-connections", "random2", "hash"]
-"""`hash`: by what the route's policy `HashOn` names."""
+LoadBalancing = Literal["round-robin", "least-connections", "random2", "hash", "ewma"]
+"""`hash`: by what the route's policy `HashOn` names. `ewma`: by how fast answers begin; for requests, as sockets answer once."""
 Origin = Literal["wsroute", "ingress"]
 EndpointState = Literal["ready", "draining", "stopping", "unready"]
 

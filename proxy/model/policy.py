@@ -164,6 +164,15 @@ class Close(msgspec.Struct, frozen=True, tag="close", omit_defaults=True):
     drain: Drain = Drain()
 
 
+class Rebalance(msgspec.Struct, frozen=True, tag="rebalance"):
+    """Endpoints that hold more than `above` times the mean of sockets shed some, with the code and reason of `Close.drain`."""
+
+    above: float
+    """More than 1."""
+    rate: float
+    """Sockets per second, over all endpoints of a route and all workers."""
+
+
 Policy = (
     Timeouts
     | HttpsRedirect
@@ -179,6 +188,7 @@ Policy = (
     | Rewrite
     | CookieAffinity
     | EngineIoAffinity
+    | Rebalance
 )
 
 GUARDS: tuple[type, ...] = (ClientAddresses, AllowedOrigins)

@@ -12,7 +12,7 @@ _SHARES = 0x15A4E35
 
 MOST_COMPARED = 64
 """Endpoints among which the least loaded is looked for. Of more, each choice looks at the next so many: to read what all workers
-have open takes about 0.4 us each."""
+have open takes about 0.2 us each."""
 
 
 class Loaded(Protocol):
@@ -21,6 +21,11 @@ class Loaded(Protocol):
     @property
     def load(self) -> int:
         """Requests in flight and open sockets."""
+        ...
+
+    @property
+    def cost(self) -> float:
+        """How long one more request would wait for its answer, by what is known."""
         ...
 
 
@@ -43,6 +48,10 @@ class Chooser:
         if policy == "random2":
             first, second = random.sample(endpoints, 2)
             return first if first.load <= second.load else second
+        if policy == "ewma":
+            # Of two only: the best one of all would get everything until its next answer says otherwise.
+            first, second = random.sample(endpoints, 2)
+            return first if first.cost <= second.cost else second
         self._turn += 1
         if policy == "round-robin":
             return endpoints[self._turn % count]

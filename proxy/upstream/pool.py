@@ -16,6 +16,7 @@ from proxy.silence import ask_when_silent
 from proxy.upstream.balance import Chooser
 from proxy.upstream.hashing import NO_KEY, first_of, seed_of
 from proxy.upstream.health import Health
+from proxy.upstream.latency import Latency
 
 IDLE_SECONDS = 60.0
 """An idle connection is closed after this time; most backends keep theirs longer."""
@@ -62,6 +63,7 @@ class EndpointPool:
         "draining",
         "health",
         "in_flight",
+        "latency",
         "pod",
         "port",
         "retired",
@@ -85,6 +87,7 @@ class EndpointPool:
         self.tally.pin()
         self._owner = owner
         self.health = Health()
+        self.latency = Latency()
         self.address = endpoint.address
         self.port = endpoint.port
         self.pod = endpoint.pod
@@ -107,6 +110,11 @@ class EndpointPool:
     def load(self) -> int:
         """Requests in flight and open sockets, of all workers."""
         return self.tally.load
+
+    @property
+    def cost(self) -> float:
+        """How long one more request would wait for its answer, in seconds or so (latency.py)."""
+        return self.latency.cost(self.load, self._wheel.now)
 
     def take(self) -> UpstreamConnection | None:
         """Return the connection that was idle for the shortest time; None: there is none."""

@@ -13,7 +13,7 @@ EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
 
 
 def test_there_are_examples_for_each_of_the_first_questions() -> None:
-    assert [path.stem for path in EXAMPLES] == ["canary", "ingress", "socketio", "tls"]
+    assert [path.stem for path in EXAMPLES] == ["canary", "ingress", "limits", "socketio", "tls"]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

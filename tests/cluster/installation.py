@@ -52,6 +52,8 @@ class Installation:
     folder: Path
     arguments: tuple[str, ...] = ()
     objects: list[dict[str, Any]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that controllers are started with, beside those of a pod."""
 
     @property
     def account(self) -> str:
@@ -87,9 +89,10 @@ class Installation:
 
 @contextlib.contextmanager
 def installed(plane: ControlPlane, name: str, folder: Path, **values: str) -> Iterator[Installation]:
-    """Install what `helm install` does, but for the pods. The namespace is the name; the class is of that name too."""
-    controller_name = f"sluice.dev/{name}"
-    objects = rendered("sluice", name, ingressClass__name=name, ingressClass__controllerName=controller_name, **values)
+    """Install what `helm install` does, but for the pods. Namespace and, unless values say so, class are of that name."""
+    values = {"ingressClass__name": name, "ingressClass__controllerName": f"sluice.dev/{name}", **values}
+    controller_name = values["ingressClass__controllerName"]
+    objects = rendered("sluice", name, **values)
     plane.kubectl("create", "namespace", name, check=False)
     plane.apply(*(json.dumps(one) + "\n" for one in objects if one["kind"] in _INSTALLED))
     yield Installation(plane, name, folder, ("--controller-name", controller_name), objects)
@@ -121,6 +124,7 @@ class Pod:
                 "KUBECONFIG": str(self.installation.kubeconfig(self.relay)),
                 "POD_NAME": self.name,
                 "POD_NAMESPACE": self.installation.name,
+                **self.installation.environment,
             },
             cwd=ROOT,
             stderr=asyncio.subprocess.PIPE,
@@ -148,6 +152,14 @@ class Pod:
                     await self._line.wait()
         except TimeoutError:
             raise AssertionError(f"{text!r} was never said:\n" + "\n".join(self.log[-30:])) from None
+
+    @property
+    def controller_pid(self) -> int:
+        """Process of the controller itself, whose keeper is its parent; 0: it is down."""
+        assert self.controller is not None
+        pid = self.controller.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else 0
 
     async def start_proxy(self) -> None:
         self.proxy = await asyncio.create_subprocess_exec(
@@ -198,9 +210,9 @@ class Pod:
         except aiohttp.ClientConnectorError:
             return 0, ""
 
-    async def answers(self, host: str, path: str = "/", status: int = 503) -> None:
+    async def answers(self, host: str, path: str = "/", status: int = 503, seconds: float = WAIT) -> None:
         """Wait until a request gets a status: 503 is a route whose Service has no endpoints yet, 404 is none."""
-        await until(lambda: self.ask(path, port="http", host=host), lambda found: found[0] == status)
+        await until(lambda: self.ask(path, port="http", host=host), lambda found: found[0] == status, seconds)
 
     async def routes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((await self.ask("/routes"))[1])

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,15 @@ HEAD = (
 SECONDS = 50.0
 
 Opened = list[tuple[int, asyncio.StreamReader, asyncio.StreamWriter]]
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """A storm takes more than the usual soft limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture

@@ -132,7 +132,10 @@ def test_translation_after_every_event_is_that_of_a_new_start(
         happen(store, event, raw)
         snapshot = store.snapshot()
 
+        said = dict(memo.verdicts)
         assert outcome(translate(snapshot, how, memo)) == outcome(translate(snapshot, how))
+        differ = {ref for ref in {*said, *memo.verdicts} if said.get(ref) != memo.verdicts.get(ref)}
+        assert differ <= set(memo.told)
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])

@@ -1,10 +1,11 @@
 """Hashing, pods by name, rewritten paths: which endpoint a request comes to, and what it sees."""
 
 import asyncio
+import contextlib
 from collections import Counter
 
 import pytest
-from wire.harness import proxying
+from wire.harness import Backend, proxying
 from wire.several import KEY, at, backends, get, held, serving, upgrade
 
 from proxy.model.config import Endpoint, Path
@@ -215,3 +216,31 @@ async def test_hashed_upgrade_skips_an_endpoint_that_is_full() -> None:
 
     assert {line for lines in heads for line in lines if "X-Number" in line} == {"X-Number: 0", "X-Number: 1"}
     assert third == 503
+
+
+async def test_ewma_sends_less_to_the_endpoint_that_takes_its_time() -> None:
+    slow = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow"
+    async with proxying() as proxy, backends(1) as fast:
+        waiting = Backend()
+        await waiting.start()
+
+        async def dawdle() -> None:
+            while True:
+                peer = await waiting.connections.get()
+                with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                    while await peer.reader.readuntil(b"\r\n\r\n"):
+                        # Being slow is what this backend is for; nothing waits for it.
+                        await asyncio.sleep(0.15)
+                        peer.writer.write(slow)
+
+        task = asyncio.create_task(dawdle())
+        try:
+            proxy.serves(serving(at(fast[0].port), at(waiting.port), balancing="ewma"))
+            found = Counter([(await get(proxy))[2] for _ in range(30)])
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await waiting.gone()
+
+    assert found["0"] >= 27
+    assert found["slow"] >= 1

@@ -11,12 +11,13 @@ _NAMES: Mapping[Policy, LoadBalancing] = {
     "LeastConnections": "least-connections",
     "Random2": "random2",
     "Hash": "hash",
+    "EWMA": "ewma",
 }
 
 
 def translate_load_balancing(policy: Policy | None, *, websocket: bool) -> LoadBalancing:
-    """Return the proxy's word for it. Sockets live long, so they go where fewer are open; requests go round."""
-    if policy is not None:
+    """Return the proxy's word for it. Sockets live long, so they go where fewer are open, with EWMA too; requests go round."""
+    if policy is not None and not (websocket and policy == "EWMA"):
         return _NAMES[policy]
     return "least-connections" if websocket else "round-robin"
 

@@ -26,7 +26,9 @@ WORDS = [
     "addresses", "conditions", "ready", "serving", "terminating", "data", "stringData", "tls.crt", "tls.key", "value", "match",
     "subprotocols", "headers", "query", "websocket", "backends", "weight", "loadBalancing", "policy", "timeouts", "connect", "idle",
     "close", "onRouteRemoved", "drain", "over", "code", "reason", "maxAge", "sluice.dev/close-drain-code",
-    "auth", "limits", "origins", "kubernetes.io/service-name", "sluice.dev/timeouts-idle", "nginx.ingress.kubernetes.io/auth-url",
+    "auth", "limits", "origins", "allowCIDRs", "denyCIDRs", "connections", "handshakes", "rate", "per", "burst",
+    "sluice.dev/origins", "sluice.dev/limits-connections", "nginx.ingress.kubernetes.io/limit-rps", "kubernetes.io/service-name",
+    "sluice.dev/timeouts-idle", "nginx.ingress.kubernetes.io/auth-url",
 ]  # fmt: skip
 TEXTS = [
     "", "a", "shop", "/", "/ws", "//", "kubernetes.io/tls", "FQDN", "ExternalName", "Prefix", "Exact", "Regex", "UDP", "10.0.0.1",
@@ -66,7 +68,14 @@ def valid() -> list[dict[str, Any]]:
     path = {"path": "/x", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {"number": 80}}}}
     return [
         {
-            "metadata": {**meta, "annotations": {"sluice.dev/timeouts-idle": "1h"}},
+            "metadata": {
+                **meta,
+                "annotations": {
+                    "sluice.dev/timeouts-idle": "1h",
+                    "sluice.dev/allow-cidrs": "10.0.0.0/8",
+                    "sluice.dev/limits-connections": "5",
+                },
+            },
             "spec": {"rules": [{"host": "a.test", "http": {"paths": [path]}}], "tls": [{"hosts": ["a.test"], "secretName": "t"}]},
         },
         {"metadata": {"name": "sluice"}, "spec": {"controller": "sluice.dev/ingress-controller"}},
@@ -90,6 +99,9 @@ def valid() -> list[dict[str, Any]]:
                         "match": {"subprotocols": ["a"], "headers": [{"name": "x", "value": "y"}]},
                         "websocket": {"backends": [{"service": "s", "port": 80, "weight": 1}]},
                         "timeouts": {"idle": "1h"},
+                        "origins": ["https://a.test"],
+                        "allowCIDRs": ["10.0.0.0/8"],
+                        "limits": {"connections": 5, "handshakes": {"rate": 1, "per": "1s", "burst": 2}},
                     }
                 ],
             },

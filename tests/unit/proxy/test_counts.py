@@ -126,6 +126,19 @@ def test_share_of_a_dead_worker_is_returned_and_no_other(counts: Counts, others:
     assert (taken, before, after, again) == ([6, 4], 10, 4, 6)
 
 
+def test_share_is_returned_where_memory_cannot_be_given_back(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmap.MADV_REMOVE", -1)
+    key = counts.key(b"route")
+    counts.become(1)
+    counts.claim(Hold(counts), [(key, 5)])
+    counts.become(2)
+    counts.claim(Hold(counts), [(key, 5)])
+    before = counts.count(key)
+    counts.wipe(1)
+
+    assert (before, counts.count(key)) == (2, 1)
+
+
 def test_lock_of_a_worker_that_dies_is_free(counts: Counts, others: list[Other]) -> None:
     key = counts.key(b"route")
     others[0].asked("lock")

@@ -1,0 +1,171 @@
+"""After a scale-up: endpoints that hold too many sockets shed some, which come back to those that hold few.
+
+An endpoint holds too many when it has more than `above` times the mean of its upstream's usable endpoints, over all workers, and
+when another place is really better: not even rounding up makes the mean that large. Nothing is planned ahead: several times a
+second the counts are looked at and the sockets that are due are closed, so that it ends at once when its reason does.
+
+Sockets that were told to go are missing from the counts until their clients come back. If the mean sank with them, the rest would
+be too many in turn, and go too. So the mean is that of the largest total of the last half minute.
+
+Each worker sheds its own part of an endpoint's sockets at its own part of the rate: together they keep the rate, and need not talk.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from proxy.deadlines import Deadline, Wheel
+from proxy.model.config import Route
+from proxy.model.policy import Rebalance
+from proxy.websocket import standing
+from proxy.websocket.closings import Lease, Socket
+from proxy.websocket.pacer import Farewell
+
+LOOK_SECONDS = 1.0
+"""How often the counts are looked at while no endpoint holds too many,"""
+SHED_SECONDS = 0.2
+"""and while one does."""
+AWAY_SECONDS = 30.0
+"""Within this time sockets that were shed are expected to be back."""
+
+
+class Seats(Protocol):
+    """What all workers have open to an endpoint."""
+
+    @property
+    def seats(self) -> int:
+        """Open sockets and handshakes under way."""
+        ...
+
+
+class Pool(Protocol):
+    """An endpoint."""
+
+    sockets: int
+    """Open to it in this worker."""
+
+    @property
+    def tally(self) -> Seats:
+        """What all workers have."""
+        ...
+
+
+class Upstream(Protocol):
+    """An upstream as it runs."""
+
+    @property
+    def usable(self) -> Sequence[Pool]:
+        """Endpoints that are ready and not left out."""
+        ...
+
+
+class _Rule:
+    """One route that asks for it."""
+
+    __slots__ = ("_peaks", "_seen", "credit", "policy", "route")
+
+    def __init__(self, route: Route, policy: Rebalance) -> None:
+        self.route = route
+        self.policy = policy
+        self.credit = 0.0
+        """Sockets that may be shed now."""
+        self._peaks: dict[str, tuple[int, float]] = {}
+        self._seen = 0.0
+
+    def excess(self, key: str, pools: Sequence[Pool], now: float) -> list[tuple[Pool, int, float]]:
+        """Return the endpoints that hold too many: how many of all workers they hold, and how many of those too many."""
+        counts = [pool.tally.seats for pool in pools]
+        total = sum(counts)
+        peak, seen = self._peaks.get(key, (0, 0.0))
+        if total >= peak or now - seen > AWAY_SECONDS:
+            peak, seen = total, now
+            self._peaks[key] = (peak, seen)
+        if len(pools) < 2:
+            return []
+        mean = peak / len(pools)
+        limit = max(self.policy.above * mean, math.ceil(mean))
+        return [(pool, count, count - limit) for pool, count in zip(pools, counts, strict=True) if count > limit]
+
+    def earn(self, share: float, now: float) -> None:
+        """Let time pass, in which endpoints held too many; `share` of their sockets is this worker's."""
+        passed = min(now - self._seen, 2 * SHED_SECONDS) if self._seen else 0.0
+        self._seen = now
+        earned = self.policy.rate * share * passed
+        self.credit = min(self.credit, 1.0) + earned
+
+    def rest(self) -> None:
+        """Take note that no endpoint holds too many."""
+        self.credit = self._seen = 0.0
+
+
+class Rebalancer:
+    """The shedding of one worker."""
+
+    def __init__(
+        self, wheel: Wheel, clock: Callable[[], float], sockets: Iterable[Socket], upstreams: Mapping[str, Upstream]
+    ) -> None:
+        """`sockets` and `upstreams` are the worker's own, and are looked at again each time."""
+        self._wheel = wheel
+        self._clock = clock
+        self._sockets = sockets
+        self._upstreams = upstreams
+        self._rules: dict[str, _Rule] = {}
+        self._next = Deadline(self._turn)
+
+    def replace(self, route_id: str, route: Route | None) -> None:
+        """Take a route as it is from now on; None: it is gone."""
+        policy = next((one for one in route.policies if isinstance(one, Rebalance)), None) if route is not None else None
+        if route is None or policy is None:
+            self._rules.pop(route_id, None)
+            return
+        known = self._rules.get(route_id)
+        if known is not None and known.policy == policy:
+            known.route = route
+            return
+        self._rules[route_id] = _Rule(route, policy)
+        if not self._next.at:
+            self._wheel.file(self._next, LOOK_SECONDS)
+
+    def _turn(self) -> None:
+        if not self._rules:
+            return
+        now = self._clock()
+        busy = [self._look(rule, now) for rule in self._rules.values()]
+        self._wheel.file(self._next, SHED_SECONDS if any(busy) else LOOK_SECONDS)
+
+    def _look(self, rule: _Rule, now: float) -> bool:
+        """Shed what is due of one route; tell whether an endpoint holds too many."""
+        target = rule.route.websocket
+        keys = dict.fromkeys(share.upstream for share in target.shares) if target is not None else {}
+        heavy: list[tuple[Pool, int, float]] = []
+        for key in keys:
+            upstream = self._upstreams.get(key) if key is not None else None
+            if key is not None and upstream is not None:
+                heavy += rule.excess(key, upstream.usable, now)
+        if not heavy:
+            rule.rest()
+            return False
+        rule.earn(sum(pool.sockets for pool, _, _ in heavy) / sum(count for _, count, _ in heavy), now)
+        if rule.credit >= 1:
+            self._shed(rule, sorted(heavy, key=lambda one: -one[2]))
+        return True
+
+    def _shed(self, rule: _Rule, heavy: Sequence[tuple[Pool, int, float]]) -> None:
+        staying: dict[int, list[Lease]] = {id(pool): [] for pool, _, _ in heavy}
+        going = dict.fromkeys(staying, 0)
+        for socket in self._sockets:
+            lease = socket.lease
+            place = id(socket.account.facts.endpoint)
+            if place in staying:
+                if socket.phase or lease is None or lease.slot is not None:
+                    going[place] += 1
+                elif lease.active.route.id == rule.route.id:
+                    staying[place].append(lease)
+        drain = standing.close_of(rule.route).drain
+        farewell = Farewell("rebalance", drain.code, drain.reason.encode())
+        for pool, count, excess in heavy:
+            due = math.ceil(excess * pool.sockets / count - going[id(pool)])
+            leases = sorted(staying[id(pool)], key=lambda lease: lease.opened)
+            for lease in leases[: max(0, min(due, int(rule.credit)))]:
+                rule.credit -= 1
+                lease.close(farewell)

@@ -1,0 +1,124 @@
+"""Row I15 of the table of faults: a controller whose clock is wrong, or steps, leads, writes and orders as one that has it right.
+
+The clock is that of libfaketime, preloaded: the time of day is shifted by what stands in a file, the monotonic clock is left alone,
+as it is on a machine whose clock somebody sets.
+"""
+
+import asyncio
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.control_plane import ControlPlane, now
+from cluster.installation import Installation, conditions, installed, service, until, ws_route
+
+pytestmark = pytest.mark.timeout(180)
+GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
+HOUR = 3600
+RENEWALS = 10
+"""So many take longer than a Lease lasts: another replica would have taken it over."""
+
+
+def shifted(sluice: Installation, seconds: int) -> Path:
+    """Let controllers that are started from now on read another time of day; return the file that says which."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        message = "a clock is shifted by libfaketime, which is missing: run tools/install-test-packages"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    sluice.folder.mkdir(exist_ok=True)
+    file = sluice.folder / "clock"
+    step(file, seconds)
+    sluice.environment = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+    return file
+
+
+def step(file: Path, seconds: int) -> None:
+    """Set the clock; a reader sees the old or the new time, never half of it."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(f"{seconds:+d}\n")
+    fresh.rename(file)
+
+
+def lease(plane: ControlPlane, namespace: str) -> dict[str, Any]:
+    """Return the spec of the Lease."""
+    found: dict[str, Any] = plane.get("lease", "sluice-leader", "-n", namespace)["spec"]
+    return found
+
+
+async def renewed(plane: ControlPlane, namespace: str, times: int) -> list[str]:
+    """Wait until a Lease was renewed so often; return everybody who held it meanwhile."""
+    holders, last = [], lease(plane, namespace)
+    for _ in range(times):
+        seen = last["renewTime"]
+        last = await until(lambda: lease(plane, namespace), lambda found, seen=seen: found["renewTime"] != seen)
+        holders.append(last["holderIdentity"])
+    return sorted(set(holders))
+
+
+def hours_ahead(plane: ControlPlane, namespace: str) -> int:
+    """Return by how many hours the clock of who renews a Lease is ahead of this machine's."""
+    renewed_at = dt.datetime.fromisoformat(lease(plane, namespace)["renewTime"])
+    return round((renewed_at - dt.datetime.now(dt.UTC)).total_seconds() / HOUR)
+
+
+async def lives(plane: ControlPlane, folder: Path, name: str, seconds: int) -> None:
+    """Take a replica with a wrong clock from its start to its end, where one whose clock is right takes over."""
+    lost = {"Accepted": "False RouteConflict", "ResolvedRefs": "True ResolvedRefs", "Programmed": "False Rejected"}
+    with installed(plane, name, folder) as sluice:
+        shifted(sluice, seconds)
+        async with sluice.pod(name="wrong") as pod, plane.client() as api:
+            await pod.logged("leading=true")
+            assert hours_ahead(plane, name) * HOUR == seconds
+            await api.create(service(name), ws_route(name, "z-older", "a.example.com"))
+            found = await until(lambda: api.get("WsRoute", name, "z-older"), lambda raw: conditions(raw) == GOOD)
+            await until(now, lambda second: second > found["metadata"]["creationTimestamp"])
+            # By its name it would win.
+            await api.create(ws_route(name, "a-younger", "a.example.com"))
+            await until(lambda: api.get("WsRoute", name, "a-younger"), lambda raw: conditions(raw) == lost)
+            sluice.environment = {}
+            async with sluice.pod(name="right") as other:
+                # The Lease stays where it is while it is renewed, whatever its times say to who reads them.
+                assert await renewed(plane, name, RENEWALS) == ["wrong"]
+                assert not any("leading=true" in line for line in other.log)
+                await pod.kill_controller()
+                await until(lambda: lease(plane, name), lambda found: found["holderIdentity"] == "right", 40)
+                assert conditions(await api.get("WsRoute", name, "z-older")) == GOOD
+                await api.delete("WsRoute", name, "z-older")
+                await until(lambda: api.get("WsRoute", name, "a-younger"), lambda raw: conditions(raw) == GOOD)
+
+
+async def test_i15_clock_an_hour_off_leads_renews_and_orders_by_the_clock_of_the_api_server(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    async with asyncio.TaskGroup() as both:
+        both.create_task(lives(plane, tmp_path / "ahead", "ahead", HOUR))
+        both.create_task(lives(plane, tmp_path / "behind", "behind", -HOUR))
+
+
+async def test_i15_clock_that_steps_back_and_forth_costs_neither_the_lease_nor_a_change(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    with installed(plane, "steps", tmp_path) as sluice:
+        clock = shifted(sluice, 0)
+        async with sluice.pod() as pod, plane.client() as api:
+            await pod.logged("leading=true")
+            await api.create(service("steps"))
+            for number, seconds in enumerate((HOUR, -HOUR, 0)):
+                step(clock, seconds)
+                await api.create(ws_route("steps", f"r{number}", f"h{number}.example.com"))
+                await pod.answers(f"h{number}.example.com")
+                await until(lambda number=number: api.get("WsRoute", "steps", f"r{number}"), lambda raw: conditions(raw) == GOOD)
+                assert await renewed(plane, "steps", 2) == ["steps-0"]
+                assert hours_ahead(plane, "steps") * HOUR == seconds
+                assert await pod.healthy() == 200
+            assert not any("leading no more" in line or "leading=false" in line for line in pod.log)
