@@ -32,6 +32,7 @@ PROMISED = {
     ("sluice_ws_bytes_total", "counter", "route direction"),
     ("sluice_ws_closes_total", "counter", "route code by"),
     ("sluice_ws_unanswered_closes_total", "counter", "route"),
+    ("sluice_ws_ping_rtt_seconds", "histogram", "route"),
     ("sluice_connections", "gauge", "listener"),
     ("sluice_connections_total", "counter", "listener"),
     ("sluice_tls_handshakes_total", "counter", "result"),
@@ -66,6 +67,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
         route.ws_opened(service_key)
     route.ws_closed(service_key, 1000, "client", 70.0)
     route.ws_unanswered()
+    route.ws_ping(0.03)
     route.ws_messages_in += 3
     route.ws_bytes_in += 30
     route.ws_messages_out += 4
@@ -157,6 +159,8 @@ def test_text_values_are_what_the_workers_counted() -> None:
         f"sluice_ws_handshakes_total{{code=101,route={ROUTE}}}": 2,
         f"sluice_ws_connection_duration_seconds_bucket{{le=60.0,route={ROUTE}}}": 0,
         f"sluice_ws_connection_duration_seconds_bucket{{le=300.0,route={ROUTE}}}": 2,
+        f"sluice_ws_ping_rtt_seconds_bucket{{le=0.025,route={ROUTE}}}": 0,
+        f"sluice_ws_ping_rtt_seconds_bucket{{le=0.05,route={ROUTE}}}": 2,
         f"sluice_ws_messages_total{{direction=in,route={ROUTE}}}": 6,
         f"sluice_ws_messages_total{{direction=out,route={ROUTE}}}": 8,
         f"sluice_ws_bytes_total{{direction=in,route={ROUTE}}}": 60,
