@@ -135,7 +135,11 @@ async def test_endpoint_that_terminates_is_left_and_the_others_keep_their_socket
 
 async def test_sockets_of_both_workers_are_listed_and_drained_by_command(hub: Hub) -> None:
     path = hub.path.with_name("admin.sock")
-    async with backend() as port, proxy(hub, "--workers", "2", "--admin-socket", str(path)) as one, clients(one) as found:
+    async with (
+        backend() as port,
+        proxy(hub, "--workers", "2", "--drain-time", "1s", "--admin-socket", str(path)) as one,
+        clients(one) as found,
+    ):
         hub.publish(config(port))
         await one.ready()
         await found.open(30)
