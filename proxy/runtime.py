@@ -52,6 +52,9 @@ ENDPOINTS_FULL = Answer(503, "Every endpoint of this route has as many open WebS
 class OpenConnection(Protocol):
     """A client's connection, as far as draining is concerned."""
 
+    def retire(self) -> None:
+        """Let the next answer say that it is the last."""
+
     def drain(self) -> None:
         """End when the request under way is answered."""
 
@@ -191,7 +194,7 @@ class Runtime:
         public_https_port: int,
         counts: Counts | None = None,
         sids: SidTable | None = None,
-        phase: float = 0.5,
+        phase: float = 0.0,
     ) -> None:
         """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `Pacer`."""
         self.loop = loop

@@ -25,6 +25,7 @@ class FrameScanner:
 
     __slots__ = (
         "_close_bytes",
+        "_counting",
         "_fin",
         "_held",
         "_largest",
@@ -92,6 +93,8 @@ class FrameScanner:
         """Something was seen: look at the fields above."""
         self.rest = b""
         """What `scan_to_boundary` left for later."""
+        self._counting = True
+        """What passes is forwarded."""
         self._largest = UNLIMITED
         """Payload bytes that a message may have."""
         self._size = 0
@@ -107,10 +110,12 @@ class FrameScanner:
         self.noticed()
 
     def lift(self) -> None:
-        """Allow any message: nothing is forwarded any more. What waits in `rest` may be scanned."""
+        """Allow any message and count none: nothing is forwarded any more. What waits in `rest` may be scanned."""
         self._largest = UNLIMITED
         self._rate = None
+        self._counting = False
         self.over = 0
+        self._attend()
 
     def noticed(self) -> None:
         """Take note that attention was paid."""
@@ -235,7 +240,8 @@ class FrameScanner:
 
     def _payload(self, data: bytes, position: int, take: int) -> None:
         if self._opcode < CLOSE:
-            self.payload_bytes += take
+            if self._counting:
+                self.payload_bytes += take
         elif self._opcode == CLOSE and len(self._close_bytes) < 2:
             self._close_bytes += data[position : position + min(take, 2 - len(self._close_bytes))]
 
@@ -317,7 +323,7 @@ class FrameScanner:
 
     def _frame_ended(self) -> None:
         if self._opcode < CLOSE:
-            if self._fin:
+            if self._fin and self._counting:
                 self.messages += 1
         elif self._opcode == CLOSE:
             self.close_seen = True

@@ -153,6 +153,14 @@ class Pod:
         except TimeoutError:
             raise AssertionError(f"{text!r} was never said:\n" + "\n".join(self.log[-30:])) from None
 
+    @property
+    def controller_pid(self) -> int:
+        """Process of the controller itself, whose keeper is its parent; 0: it is down."""
+        assert self.controller is not None
+        pid = self.controller.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else 0
+
     async def start_proxy(self) -> None:
         self.proxy = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "proxy", "--control-socket", str(self.socket), "--drain-delay", "0", "--workers", "1"),

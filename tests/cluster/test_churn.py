@@ -27,7 +27,7 @@ SERVING = {"ready": False, "serving": True, "terminating": True}
 def cpu(pod: Pod) -> float:
     """Return the seconds of CPU that the controller has taken."""
     assert pod.controller is not None
-    fields = Path(f"/proc/{pod.controller.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    fields = Path(f"/proc/{pod.controller_pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 

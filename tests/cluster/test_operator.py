@@ -1,7 +1,10 @@
 """The operator on a real API server, with the rights that the chart gives it."""
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -312,3 +315,33 @@ def _used(plane: ControlPlane, user: str) -> set[tuple[str, str, str]]:
             resource = ref["resource"] + (f"/{ref['subresource']}" if ref.get("subresource") else "")
             found.add((event["verb"], ref.get("apiGroup", ""), resource))
     return found
+
+
+async def test_controller_that_dies_is_started_again_by_its_keeper_and_the_container_stays_up(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    with installed(plane, "kept", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            await api.create(service("kept"), ws_route("kept", "a", "a.example.com"))
+            await pod.answers("a.example.com")
+            for number in range(2):
+                dead, said = pod.controller_pid, len(pod.log)
+                os.kill(dead, signal.SIGKILL)
+                await pod.logged("the controller ended by signal 9", after=said)
+                await api.create(ws_route("kept", f"n{number}", f"n{number}.example.com"))
+                await pod.answers(f"n{number}.example.com")
+                assert pod.controller_pid not in (0, dead)
+            assert pod.controller is not None
+            assert pod.controller.returncode is None
+            kept = pod.controller_pid
+            await pod.kill_controller(signal.SIGKILL)  # the keeper: what it kept ends with it
+            await until(lambda: Path(f"/proc/{kept}").exists(), lambda there: not there)
+
+
+def test_settings_that_make_no_sense_end_the_container_and_say_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "controller.cli", "controller", "--control-socket", str(tmp_path / "s.sock"), "--health", ":0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")} | {"HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 2
+    assert "No API server is configured" in done.stderr
+    assert "started again" not in done.stderr

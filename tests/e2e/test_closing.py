@@ -90,6 +90,13 @@ async def clients(one: Proxy) -> AsyncIterator[Clients]:
             made.stop()
 
 
+async def none_left(path: Path) -> None:
+    """Wait until the backends have answered too."""
+    async with asyncio.timeout(10):
+        while await fetch_sockets(str(path)):
+            await asyncio.sleep(0.02)
+
+
 def with_close(found: ProxyConfig, close: Close) -> ProxyConfig:
     route = msgspec.structs.replace(found.routes[ROUTE], policies=(close,))
     return msgspec.structs.replace(found, routes={ROUTE: route})
@@ -135,7 +142,11 @@ async def test_endpoint_that_terminates_is_left_and_the_others_keep_their_socket
 
 async def test_sockets_of_both_workers_are_listed_and_drained_by_command(hub: Hub) -> None:
     path = hub.path.with_name("admin.sock")
-    async with backend() as port, proxy(hub, "--workers", "2", "--admin-socket", str(path)) as one, clients(one) as found:
+    async with (
+        backend() as port,
+        proxy(hub, "--workers", "2", "--admin-socket", str(path), "--drain-time", "1s") as one,
+        clients(one) as found,
+    ):
         hub.publish(config(port))
         await one.ready()
         await found.open(30)
@@ -148,6 +159,7 @@ async def test_sockets_of_both_workers_are_listed_and_drained_by_command(hub: Hu
             await order_drain(str(path), DrainOrder(ROUTE, 1.0, 1006))
         closing = await fetch_sockets(str(path))
         await found.all_ended(10)
+        await none_left(path)
         await found.open(1)
         (left,) = await fetch_sockets(str(path))
         mode = path.stat().st_mode & 0o777
