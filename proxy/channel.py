@@ -37,6 +37,10 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     number: int
 
 
+class Retire(msgspec.Struct, frozen=True, tag="retire"):
+    """Let the next answer on each connection that is open now say that it is the last; go on accepting."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop accepting, let requests finish, close sockets, exit."""
 
@@ -67,7 +71,7 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     delta: StatsDelta
 
 
-ToWorker = Configure | Serve | Release | Ask | Drain
+ToWorker = Configure | Serve | Release | Ask | Retire | Drain
 ToSupervisor = Applied | Refused | Counted
 
 _In = TypeVar("_In")

@@ -13,7 +13,20 @@ import traceback
 from collections.abc import Mapping
 
 from proxy.binding import BACKLOG
-from proxy.channel import Applied, Ask, Channel, Configure, Counted, Drain, Refused, Release, Serve, ToSupervisor, supervisor_end
+from proxy.channel import (
+    Applied,
+    Ask,
+    Channel,
+    Configure,
+    Counted,
+    Drain,
+    Refused,
+    Release,
+    Retire,
+    Serve,
+    ToSupervisor,
+    supervisor_end,
+)
 from proxy.model.wire import Encoded, Report, encode_message, reply_between
 from proxy.sync import SyncError
 from proxy.totals import Totals
@@ -138,6 +151,11 @@ class Crew:
                     await self._change()
         except TimeoutError:
             _log.warning("a worker did not send its counts within %g s", GATHER_SECONDS)
+
+    def retire(self) -> None:
+        """Have every worker tell the clients that are connected now to come back by another connection."""
+        for worker in self._workers.values():
+            worker.channel.send(Retire())
 
     async def drain(self, within: float) -> None:
         """Have every worker end; what is left after `within` seconds and a moment is killed."""

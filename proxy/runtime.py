@@ -44,6 +44,9 @@ NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (
 class OpenConnection(Protocol):
     """A client's connection, as far as draining is concerned."""
 
+    def retire(self) -> None:
+        """Let the next answer say that it is the last."""
+
     def drain(self) -> None:
         """End when the request under way is answered."""
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from proxy.accesslog import AccessLog
-from proxy.channel import Applied, Ask, Configure, Counted, Drain, Refused, Release, Serve, ToWorker, worker_end
+from proxy.channel import Applied, Ask, Configure, Counted, Drain, Refused, Release, Retire, Serve, ToWorker, worker_end
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
 from proxy.model.wire import SyncReply, WireError, decode_entry, decode_reply
@@ -112,6 +112,9 @@ class Worker:
                     listener.pause()
             case Ask(number):
                 self._count(number)
+            case Retire():
+                for connection in self._runtime.connections:
+                    connection.retire()
             case Drain(within) if self._drain is None:
                 self._drain = self._loop.create_task(self._drain_within(within))
             case Drain():

@@ -344,6 +344,11 @@ class ServerConnection:
         else:
             self._end()
 
+    def retire(self) -> None:
+        """Let the next answer say that it is the last: a client that knows loses no request to a closed connection."""
+        if self.forwarding is None or not self.forwarding.answering:
+            self.closing = True
+
     def drain(self) -> None:
         """End when the request under way is answered; at once if there is none."""
         self.closing = True
