@@ -326,10 +326,10 @@ def test_kubectl_get_by_the_short_name_shows_the_columns(judge: Judge, plane: Co
     del judge  # it has stored an object
     change = {"status": {"conditions": conditions}}
     plane.kubectl("patch", "wsr", STORED, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", json.dumps(change))
-    spec = {"spec": {"hosts": ["a.example.com"], "ingressClassName": "sluice"}}
+    spec = {"spec": {"hosts": ["a.example.com"], "ingressClassName": "another"}}
     plane.kubectl("patch", "wsr", STORED, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(spec))
     head, line = plane.kubectl("get", "wsr", STORED, "-n", NAMESPACE).stdout.splitlines()
 
     assert head.split() == ["NAME", "HOSTS", "CLASS", "ACCEPTED", "PROGRAMMED", "AGE"]
-    assert line.split()[:5] == [STORED, '["a.example.com"]', "sluice", "True", "False"]
+    assert line.split()[:5] == [STORED, '["a.example.com"]', "another", "True", "False"]
     assert f"wsroute.sluice.dev/{STORED}" in plane.kubectl("get", "all", "-n", NAMESPACE, "-o", "name").stdout

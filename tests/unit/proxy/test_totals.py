@@ -239,7 +239,7 @@ def test_series_go_with_their_route() -> None:
     totals = full()
     totals.add(1, busy_worker("ingress/shop/web/0").delta())
     totals.add(1, busy_worker("-").delta())
-    totals.keep(["ingress/shop/web/0"], [SERVICE])
+    totals.keep({"r/ingress/shop/web/0", f"u/{SERVICE}"})
     found = samples(totals)
 
     assert not [key for key in found if f"route={ROUTE}" in key]
@@ -251,11 +251,11 @@ def test_series_go_with_their_service_but_open_sockets_stay() -> None:
     totals = Totals()
     stats = busy_worker()
     totals.add(1, stats.delta())
-    totals.keep([ROUTE], [])
+    totals.keep({f"r/{ROUTE}"})
     left = [key for key in samples(totals) if f"service={SERVICE}" in key]
     stats.route(ROUTE).ws_closed(SERVICE, 1000, "client", 1.0)
     totals.add(1, stats.delta())
-    totals.keep([ROUTE], [])
+    totals.keep({f"r/{ROUTE}"})
 
     assert left == [f"sluice_ws_connections{{route={ROUTE},service={SERVICE}}}"]
     assert totals.open_sockets() == {ROUTE: 0}
