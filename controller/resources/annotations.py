@@ -75,7 +75,7 @@ INSTEAD: Mapping[str, str] = (
         "backend-protocol": "is not read; set appProtocol of the Service's port to https or kubernetes.io/wss.",
         "proxy-body-size": "is not needed: bodies are streamed and not limited; remove it.",
         "load-balance": "is not read; write sluice.dev/load-balancing-policy.",
-        "upstream-hash-by": "is not read; write sluice.dev/load-balancing-policy: Hash, and sluice.dev/load-balancing-hash-on-client-ip or its like.",
+        "upstream-hash-by": "is not read; write sluice.dev/load-balancing-policy: Hash, and load-balancing-hash-on-* beside it.",
         "rewrite-target": "is not read; where it puts one prefix in place of another write sluice.dev/rewrite-prefix.",
         "session-cookie-samesite": "is not read; write sluice.dev/affinity-cookie-same-site.",
     }
