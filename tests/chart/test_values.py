@@ -64,6 +64,7 @@ OTHER: Mapping[str, object] = {
     "controller.defaultCertificate": "edge/wildcard",
     "controller.hostOwnership": "namespace",
     "controller.allowExternalName": True,
+    "controller.podGrace": False,
     "controller.runAsUser": 20001,
     "controller.resources": {"requests": {"cpu": "2"}},
     "controller.extraArgs": ["--log-level=debug"],
