@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.websocket.pacer import GRAIN, SHIFT, Farewell, Handle, Pacer, Slot
@@ -66,6 +66,7 @@ class Socket:
 ages = st.lists(st.floats(0, 999), min_size=1, max_size=300)
 
 
+@settings(deadline=None)
 @given(ages, st.floats(0.5, 600), st.floats(0, 0.99))
 def test_closes_are_even_oldest_first_and_one_for_each_socket(ages: list[float], over: float, phase: float) -> None:
     clock = Clock()
@@ -81,6 +82,7 @@ def test_closes_are_even_oldest_first_and_one_for_each_socket(ages: list[float],
     assert times == sorted(times)
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 8), st.integers(2000, 6000), st.floats(1, 60))
 def test_each_tenth_of_the_time_closes_a_tenth_over_any_number_of_workers(workers: int, count: int, over: float) -> None:
     clock = Clock()
@@ -95,6 +97,7 @@ def test_each_tenth_of_the_time_closes_a_tenth_over_any_number_of_workers(worker
     assert all(abs(found - count / 10) <= count / 100 for found in tenths)
 
 
+@settings(deadline=None)
 @given(ages, st.floats(1, 60), st.floats(0, 1), st.floats(0.1, 60))
 def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], over: float, when: float, again: float) -> None:
     clock, alone = Clock(), Clock()
@@ -117,6 +120,7 @@ def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], o
         assert moved == 0
 
 
+@settings(deadline=None)
 @given(ages, st.lists(st.booleans(), min_size=300, max_size=300))
 def test_sockets_that_went_by_themselves_leave_the_others_their_times(ages: list[float], going: list[bool]) -> None:
     clock = Clock()
