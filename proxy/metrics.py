@@ -51,8 +51,18 @@ class Histogram:
         return delta
 
 
+_NOTHING = Histogram()
+"""Stands for each histogram of a route that has no traffic; nobody observes anything in it."""
+_NO_REQUESTS: dict[tuple[str, str, int], int] = {}
+_NO_HISTOGRAMS: dict[str, Histogram] = {}
+_NO_SOCKETS: dict[str, int] = {}
+_NO_HANDSHAKES: dict[int, int] = {}
+_NO_CLOSES: dict[tuple[str, str], int] = {}
+_NO_CODES: set[int] = set()
+
+
 class RouteStats:
-    """What one route counts in this worker."""
+    """What one route counts in this worker. Of thousands of routes most are silent: they share what is empty until they count."""
 
     __slots__ = (
         "_codes",
@@ -80,32 +90,42 @@ class RouteStats:
 
     def __init__(self, route_id: str) -> None:
         self.route_id = route_id
-        self.requests: dict[tuple[str, str, int], int] = {}
-        self.duration = Histogram()
-        self.first_bytes: dict[str, Histogram] = {}
+        self.requests = _NO_REQUESTS
+        self.duration = _NOTHING
+        self.first_bytes = _NO_HISTOGRAMS
         self.request_bytes = 0
         self.response_bytes = 0
         self.in_flight = 0
-        self.sockets: dict[str, int] = {}
-        self.handshakes: dict[int, int] = {}
-        self.handshake_duration = Histogram()
-        self.socket_duration = Histogram(LIFETIME)
-        self.ping_rtt = Histogram()
+        self.sockets = _NO_SOCKETS
+        self.handshakes = _NO_HANDSHAKES
+        self.handshake_duration = _NOTHING
+        self.socket_duration = _NOTHING
+        self.ping_rtt = _NOTHING
         self.ws_messages_in = 0
         """From the client."""
         self.ws_messages_out = 0
         self.ws_bytes_in = 0
         self.ws_bytes_out = 0
         self.unanswered = 0
-        self.closes: dict[tuple[str, str], int] = {}
-        self._codes: set[int] = set()
+        self.closes = _NO_CLOSES
+        self._codes = _NO_CODES
         self._touched = False
         self._in_flight_sent = 0
+
+    def _touch(self) -> None:
+        """Take note that something is counted, which nothing was since the last delta."""
+        self._touched = True
+        if self._codes is _NO_CODES:
+            self.requests, self.first_bytes, self.sockets = {}, {}, {}
+            self.handshakes, self.closes, self._codes = {}, {}, set()
+            self.duration, self.handshake_duration, self.ping_rtt = Histogram(), Histogram(), Histogram()
+            self.socket_duration = Histogram(LIFETIME)
 
     def request_done(self, service: str, method: str, status: int, seconds: float, request_bytes: int, response_bytes: int) -> None:
         """Count an answered request."""
         key = (service, method if method in METHODS else "other", status)
-        self._touched = True
+        if not self._touched:
+            self._touch()
         self.requests[key] = self.requests.get(key, 0) + 1
         self.duration.observe(seconds)
         self.request_bytes += request_bytes
@@ -113,7 +133,8 @@ class RouteStats:
 
     def first_byte(self, service: str, seconds: float) -> None:
         """Count the time until the backend's head."""
-        self._touched = True
+        if not self._touched:
+            self._touch()
         histogram = self.first_bytes.get(service)
         if histogram is None:
             histogram = self.first_bytes[service] = Histogram()
@@ -121,24 +142,28 @@ class RouteStats:
 
     def ws_handshake(self, status: int, seconds: float | None = None) -> None:
         """Count an upgrade by its answer; `seconds` for 101 only."""
-        self._touched = True
+        if not self._touched:
+            self._touch()
         self.handshakes[status] = self.handshakes.get(status, 0) + 1
         if seconds is not None:
             self.handshake_duration.observe(seconds)
 
     def ws_opened(self, service: str) -> None:
         """Count a socket that is open from now on."""
-        self._touched = True
+        if not self._touched:
+            self._touch()
         self.sockets[service] = self.sockets.get(service, 0) + 1
 
     def ws_left(self, service: str) -> None:
         """Count a socket elsewhere from now on: its route is gone, or another one serves it."""
-        self._touched = True
+        if not self._touched:
+            self._touch()
         self.sockets[service] = self.sockets.get(service, 0) - 1
 
     def ws_closed(self, service: str, code: int, by: str, seconds: float) -> None:
         """Count a socket that is gone: its close code and who closed it (client, backend, proxy:CAUSE)."""
-        self._touched = True
+        if not self._touched:
+            self._touch()
         self.sockets[service] = self.sockets.get(service, 0) - 1
         key = (code_label(code, self._codes), by)
         self.closes[key] = self.closes.get(key, 0) + 1
@@ -146,12 +171,14 @@ class RouteStats:
 
     def ws_ping(self, seconds: float) -> None:
         """Count an answer to a ping of our own, which took that long."""
-        self._touched = True
+        if not self._touched:
+            self._touch()
         self.ping_rtt.observe(seconds)
 
     def ws_unanswered(self) -> None:
         """Count a socket that was cut because an end did not answer our close frame in time."""
-        self._touched = True
+        if not self._touched:
+            self._touch()
         self.unanswered += 1
 
     def changed(self) -> bool:
@@ -188,11 +215,12 @@ class RouteStats:
         )
         self._touched = False
         self._in_flight_sent = self.in_flight
-        self.requests = {}
-        self.first_bytes = {}
-        self.sockets = {service: count for service, count in self.sockets.items() if count}
-        self.handshakes = {}
-        self.closes = {}
+        if self._codes is not _NO_CODES:
+            self.requests = {}
+            self.first_bytes = {}
+            self.sockets = {service: count for service, count in self.sockets.items() if count}
+            self.handshakes = {}
+            self.closes = {}
         self.unanswered = 0
         self.request_bytes = self.response_bytes = 0
         self.ws_messages_in = self.ws_messages_out = self.ws_bytes_in = self.ws_bytes_out = 0

@@ -218,7 +218,6 @@ class Runtime:
         self.touched: list[Tunnel] = []
         self.closings = Closings(Pacer(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams)
         self._rebalancer = Rebalancer(self.wheel, loop.time, self.tunnels, self.upstreams)
-        self._by_host: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
         self._sids = sids or SidTable(1)
         self.counts = counts or Counts(1)
         self._filter_settings = FilterSettings(
@@ -312,7 +311,8 @@ class Runtime:
         for name in gone_upstreams:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
-        self.closings.review()
+        services = {key[2:] for key in changed if key[:2] == "u/"}
+        self.closings.review(routes, services.union(gone_upstreams))
         gc.freeze()
 
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:
@@ -325,13 +325,13 @@ class Runtime:
         live.update(upstream, self._upstream_tls)
 
     def _apply_routes(self, routes: Mapping[str, Route | None]) -> None:
-        touched: set[str] = set()
+        touched: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
+        targets: dict[Target, ActiveTarget] = {}
         for route_id, route in routes.items():
             old = self.routes.get(route_id)
             if old is not None:
                 for host in hosts_of(old.route):
-                    touched.add(host)
-                    del self._by_host[host][route_id]
+                    touched.setdefault(host, {})
             self.rejected.pop(route_id, None)
             if route is None:
                 if old is not None:
@@ -339,20 +339,20 @@ class Runtime:
                     del self.routes[route_id]
                     self.stats.drop_route(route_id)
                 continue
-            active = self._compile(route)
+            active = self._compile(route, targets)
             self.routes[route_id] = active
             self._rebalancer.replace(route_id, active.route)
+            entry = TableEntry(active.route, active)
             for host in hosts_of(active.route):
-                touched.add(host)
-                self._by_host.setdefault(host, {})[route_id] = TableEntry(active.route, active)
+                touched.setdefault(host, {})[route_id] = entry
         if touched:
-            entries = {host: list(self._by_host.get(host, {}).values()) for host in touched}
-            for host in touched:
-                if not entries[host]:
-                    self._by_host.pop(host, None)
+            entries = {
+                host: [*(one for one in self.table.routes(host) if one.route.id not in routes), *found.values()]
+                for host, found in touched.items()
+            }
             self.table = self.table.with_changes(touched, entries)
 
-    def _compile(self, route: Route) -> ActiveRoute:
+    def _compile(self, route: Route, targets: dict[Target, ActiveTarget]) -> ActiveRoute:
         if route.path.kind == "regex":
             try:
                 compile_pattern(route.path.value)
@@ -376,17 +376,26 @@ class Runtime:
             route,
             self.stats.route(route.id),
             filters,
-            self._target(route, route.http, websocket=False),
-            self._target(route, route.websocket, websocket=True),
+            self._target(route, route.http, targets, websocket=False),
+            self._target(route, route.websocket, targets, websocket=True),
         )
 
-    def _target(self, route: Route, target: Target | None, *, websocket: bool) -> ActiveTarget | None:
+    def _target(
+        self, route: Route, target: Target | None, known: dict[Target, ActiveTarget], *, websocket: bool
+    ) -> ActiveTarget | None:
+        """Compile a target. `known`: those of this change that have no state, and serve every route that leads to the same."""
         if target is None:
             return None
-        shares, placing = Shares(target.shares), None
         if any(needs_placing(policy, websocket=websocket) for policy in route.policies):
+            shares = Shares(target.shares)
             placing = Placing(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
-        return ActiveTarget(shares, target.load_balancing, self.upstreams, placing)
+            return ActiveTarget(shares, target.load_balancing, self.upstreams, placing)
+        found = known.get(target)
+        if found is None:
+            found = ActiveTarget(Shares(target.shares), target.load_balancing, self.upstreams)
+            if found.shares.single:
+                known[target] = found
+        return found
 
 
 def _rejected(route: Route) -> Route:

@@ -22,7 +22,7 @@ from proxy.crew import Crew
 from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
-from proxy.model.wire import CertificateEntry, Report, RouteEntry, TlsHostEntry, UpstreamEntry
+from proxy.model.wire import Report, RouteEntry, UpstreamEntry
 from proxy.settings import Settings
 from proxy.silence import ask_when_silent
 from proxy.sync import NOTHING, Held, Sync
@@ -70,11 +70,8 @@ class Supervisor:
     def routes(self) -> Sequence[Mapping[str, object]]:
         """Return every route with what it matches, its upstreams and endpoints, and its open sockets."""
         sockets = self._totals.open_sockets()
-        return [
-            self._describe(entry.value, sockets.get(entry.value.id, 0))
-            for _, entry in sorted(self._held.entries.items())
-            if isinstance(entry, RouteEntry)
-        ]
+        entries = (self._held.entry(key) for key in sorted(self._held.encoded.entries) if key.startswith("r/"))
+        return [self._describe(entry.value, sockets.get(entry.value.id, 0)) for entry in entries if isinstance(entry, RouteEntry)]
 
     def problems(self) -> Sequence[Mapping[str, object]]:
         """Return every problem with a user's object."""
@@ -154,13 +151,8 @@ class Supervisor:
         if report.observed_at:
             totals.propagated(max(0.0, time.monotonic() - report.observed_at))
         totals.rejected_routes = len(rejected)
-        entries = held.entries
-        totals.keep((key[2:] for key in entries if key.startswith("r/")), (key[2:] for key in entries if key.startswith("u/")))
-        totals.certificates = {
-            (key[2:], entry.value): certificate.value.not_after
-            for key, entry in entries.items()
-            if isinstance(entry, TlsHostEntry) and isinstance(certificate := entries.get("c/" + entry.value), CertificateEntry)
-        }
+        totals.keep(held.encoded.entries)
+        totals.certificates = {(host, key): held.expiries[key] for host, key in held.tls_hosts.items() if key in held.expiries}
         for route_id, reason in rejected.items():
             _log.error("route=%s error=%r it answers 500", route_id, reason)
         return rejected
@@ -188,7 +180,7 @@ class Supervisor:
             return None
         backends = []
         for share in target.shares:
-            entry = self._held.entries.get(f"u/{share.upstream}")
+            entry = self._held.entry(f"u/{share.upstream}")
             endpoints = entry.value.endpoints if isinstance(entry, UpstreamEntry) else ()
             ejections = self._totals.ejections(share.upstream or "")
             described = [

@@ -16,11 +16,13 @@ import aiohttp
 
 from proxy.model.wire import (
     MAX_MESSAGE_BYTES,
+    CertificateEntry,
     Encoded,
     Entry,
     Report,
     SyncReply,
     SyncRequest,
+    TlsHostEntry,
     WireError,
     apply_reply,
     decode_entry,
@@ -45,23 +47,42 @@ class SyncError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A complete configuration: its entries as they travel, and decoded, under the same keys."""
+    """A complete configuration: its entries as they travel, and what the supervisor looks at after each change, decoded.
+
+    Routes and upstreams are decoded when somebody asks: decoded they take several times as much memory.
+    """
 
     encoded: Encoded
-    entries: Mapping[str, Entry]
+    tls_hosts: Mapping[str, str]
+    """Host to the key of its certificate."""
+    expiries: Mapping[str, float]
+    """Key of a certificate to the Unix time of its end."""
+
+    def entry(self, key: str) -> Entry | None:
+        """Decode what stands under a key of the wire; None: nothing."""
+        found = self.encoded.entries.get(key)
+        return decode_entry(key, found[0]) if found is not None else None
 
 
-NOTHING = Held(Encoded({}), {})
+NOTHING = Held(Encoded({}), {}, {})
 
 
 def advance(held: Held | None, reply: SyncReply) -> Held:
     """Return what is held after `reply`; raises `WireError` and changes nothing if an entry cannot be read or the root differs."""
     encoded = apply_reply(held.encoded if held is not None else None, reply)
-    entries = dict(held.entries) if held is not None and reply.base else {}
+    before = held if held is not None and reply.base else NOTHING
+    tls_hosts, expiries = dict(before.tls_hosts), dict(before.expiries)
     for key in reply.remove:
-        entries.pop(key, None)
-    entries.update((key, decode_entry(key, data)) for key, data in reply.upsert.items())
-    return Held(encoded, entries)
+        for kind, known in (("h/", tls_hosts), ("c/", expiries)):
+            if key.startswith(kind):
+                known.pop(key[2:], None)
+    for key, data in reply.upsert.items():
+        entry = decode_entry(key, data)
+        if isinstance(entry, TlsHostEntry):
+            tls_hosts[key[2:]] = entry.value
+        elif isinstance(entry, CertificateEntry):
+            expiries[key[2:]] = entry.value.not_after
+    return Held(encoded, tls_hosts, expiries)
 
 
 class Sync:
@@ -124,7 +145,7 @@ class Sync:
             _log.info(
                 "digest=%s entries=%d changed=%d removed=%d rejected=%d ms=%.1f",
                 reply.digest,
-                len(held.entries),
+                len(held.encoded.entries),
                 len(reply.upsert),
                 len(reply.remove),
                 len(self._rejected),

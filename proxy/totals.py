@@ -4,7 +4,7 @@ A worker that dies takes its gauges with it and nothing else. Series of a route 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, UnknownMetricFamily
@@ -170,12 +170,13 @@ class Totals:
             service.endpoints.pop(worker, None)
             service.ejected.pop(worker, None)
 
-    def keep(self, routes: Iterable[str], services: Iterable[str]) -> None:
-        """Remove the series of every route and Service but these."""
-        kept_routes, kept_services = {*routes, "-"}, set(services)
-        self._routes = {key: route for key, route in self._routes.items() if key in kept_routes}
-        gone = self._services.keys() - kept_services
-        self._services = {key: service for key, service in self._services.items() if key in kept_services}
+    def keep(self, entries: Container[str]) -> None:
+        """Remove the series of every route and Service but those whose wire keys are in `entries`."""
+        for key in [key for key in self._routes if key != "-" and f"r/{key}" not in entries]:
+            del self._routes[key]
+        gone = {key for key in self._services if f"u/{key}" not in entries}
+        for key in gone:
+            del self._services[key]
         if gone:
             for route in self._routes.values():
                 route.forget(gone)

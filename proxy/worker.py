@@ -40,7 +40,8 @@ from proxy.counts import Counts
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
 from proxy.model.policy import Drain as DrainPolicy
-from proxy.model.wire import SyncReply, WireError, decode_entry, decode_reply
+from proxy.model.sharing import Sharer
+from proxy.model.wire import SyncReply, WireError, decode_reply
 from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.tls.store import CertificateStore
@@ -178,7 +179,8 @@ class Worker:
     def _apply(self, reply: SyncReply) -> None:
         if reply.base != self._root:
             raise WireError(f"the change is relative to {reply.base!r}, this worker holds {self._root!r}")
-        changed = {key: decode_entry(key, entry) for key, entry in reply.upsert.items()}
+        sharer = Sharer()
+        changed = {key: sharer.decode(key, entry) for key, entry in reply.upsert.items()}
         self._runtime.closings.classless = frozenset(reply.report.classless)
         self._runtime.apply(changed, reply.remove)
         self._root = reply.digest

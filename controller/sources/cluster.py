@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -70,11 +70,12 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
+_SERVICES = Kind("Service", "", "v1", "services")
 KINDS = (
     Kind("IngressClass", "networking.k8s.io", "v1", "ingressclasses", namespaced=False),
     Kind("Ingress", "networking.k8s.io", "v1", "ingresses"),
     Kind("WsRoute", "sluice.dev", "v1alpha1", "wsroutes"),
-    Kind("Service", "", "v1", "services"),
+    _SERVICES,
     Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices"),
     # Not every Secret: kopf's selectors are per kind, and other types would get a stream of their own.
     Kind("Secret", "", "v1", "secrets", fields="type=kubernetes.io/tls"),
@@ -337,11 +338,17 @@ class ClusterSource:
         self._changed, self._told = changed, told
         self._publish_service = publish_service
         self._store = Store()
-        self._reflectors = [
+        self._served = [
             Reflector(kind, namespace, self)
             for kind in KINDS
             for namespace in (tuple(dict.fromkeys(namespaces)) or (None,) if kind.namespaced else (None,))
         ]
+        """Of what decides what is served."""
+        self._reflectors = list(self._served)
+        if publish_service is not None and namespaces and publish_service.namespace not in namespaces:
+            # The rights for it name it: a list by its name is what they allow.
+            kind = replace(_SERVICES, fields=f"metadata.name={publish_service.name}")
+            self._reflectors.append(Reflector(kind, publish_service.namespace, self))
         self._access: Access | None = None
 
     async def run(self) -> None:
@@ -368,7 +375,7 @@ class ClusterSource:
     @property
     def forbidden(self) -> bool:
         """Whether a kind has never been seen because it may not be."""
-        return any(reflector.state is State.FORBIDDEN for reflector in self._reflectors)
+        return any(reflector.state is State.FORBIDDEN for reflector in self._served)
 
     @property
     def alive(self) -> bool:
@@ -403,6 +410,6 @@ class ClusterSource:
 
     def reached(self, reflector: Reflector) -> None:
         """Take note of a reflector's new state or problem."""
-        if all(one.state is not State.STARTING for one in self._reflectors):
+        if all(one.state is not State.STARTING for one in self._served):
             self.listed.set()
         self._changed(reflector.kind.name)

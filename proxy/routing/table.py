@@ -6,7 +6,7 @@ its predecessor shares the parts of hosts that did not change.
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import re2
 
@@ -71,23 +71,27 @@ def compile_pattern(pattern: str) -> Pattern:
     return compiled
 
 
+Found = tuple[tuple[Conditions, T], ...]
+"""What stands under one path, the first that holds first."""
+
+
 class _Paths(Generic[T]):
     """The paths of one host, for one kind of request."""
 
     __slots__ = ("exact", "prefixes", "regexes")
 
-    def __init__(self, entries: list[Entry[T]], *, upgrade: bool) -> None:
-        ordered = sorted(entries, key=lambda entry: route_order(entry.route, upgrade=upgrade))
-        self.exact: dict[str, list[tuple[Conditions, T]]] = {}
-        self.prefixes: dict[str, list[tuple[Conditions, T]]] = {}
-        patterns: dict[str, list[tuple[Conditions, T]]] = {}
+    def __init__(self, ordered: Sequence[Entry[T]]) -> None:
+        paths: dict[str, dict[str, list[tuple[Conditions, T]]]] = {"exact": {}, "prefix": {}, "regex": {}}
         for route, payload in ordered:
-            where = {"exact": self.exact, "prefix": self.prefixes, "regex": patterns}[route.path.kind]
-            where.setdefault(_key(route.path), []).append((route.conditions, payload))
-        self.regexes = [
-            (compile_pattern(pattern), found)
-            for pattern, found in sorted(patterns.items(), key=lambda item: (-len(item[0]), item[0]))
-        ]
+            paths[route.path.kind].setdefault(_key(route.path), []).append((route.conditions, payload))
+        self.exact: dict[str, Found[T]] = _fixed(paths["exact"])
+        self.prefixes: dict[str, Found[T]] = _fixed(paths["prefix"])
+        self.regexes: tuple[tuple[Pattern, Found[T]], ...] = tuple(
+            [
+                (compile_pattern(pattern), tuple(found))
+                for pattern, found in sorted(paths["regex"].items(), key=lambda item: (-len(item[0]), item[0]))
+            ]
+        )
 
     def find(self, path: str, subject: Subject) -> T | None:
         """Find the first entry whose path and conditions hold: Exact, then the longest Prefix, then Regex by length."""
@@ -110,11 +114,19 @@ class _Paths(Generic[T]):
         return None
 
 
+_NO_PATHS: dict[str, Any] = {}
+
+
+def _fixed(paths: Mapping[str, list[tuple[Conditions, T]]]) -> dict[str, Found[T]]:
+    """Return paths as they are looked up. Nearly all hosts have no exact path, so that those share one that is empty."""
+    return {path: tuple(found) for path, found in paths.items()} if paths else _NO_PATHS
+
+
 def _key(path: Path) -> str:
     return path.value.rstrip("/") if path.kind == "prefix" else path.value
 
 
-def _first(found: list[tuple[Conditions, T]], subject: Subject) -> T | None:
+def _first(found: Found[T], subject: Subject) -> T | None:
     for conditions, payload in found:
         if conditions is _NONE or not conditions.count or _hold(conditions, subject):
             return payload
@@ -142,8 +154,17 @@ class _Host(Generic[T]):
 
     def __init__(self, entries: list[Entry[T]]) -> None:
         self.routes = tuple(entries)
-        self.http = _Paths([e for e in entries if e.route.http is not None or e.route.fault], upgrade=False)
-        self.upgrades = _Paths([e for e in entries if e.route.websocket is not None or e.route.fault], upgrade=True)
+        http = [e for e in entries if e.route.http is not None or e.route.fault]
+        http.sort(key=lambda entry: route_order(entry.route, upgrade=False))
+        upgrades = [e for e in entries if e.route.websocket is not None or e.route.fault]
+        upgrades.sort(key=lambda entry: route_order(entry.route, upgrade=True))
+        self.http = _Paths(http)
+        # Where all routes serve both, and in the same order, one look-up serves both too.
+        self.upgrades = self.http if _same(http, upgrades) else _Paths(upgrades)
+
+
+def _same(one: Sequence[Entry[T]], other: Sequence[Entry[T]]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
 class Table(Generic[T]):
@@ -181,6 +202,11 @@ class Table(Generic[T]):
         fallback = self._fallback
         payload = (fallback.upgrades if upgrade else fallback.http).find(path, subject)
         return NoMatch.NOT_FOUND if payload is None else payload
+
+    def routes(self, host: str) -> Sequence[Entry[T]]:
+        """Return everything that stands under a host; the key ``"*"`` stands for the fallbacks."""
+        found = self._fallback if host == FALLBACK else self._hosts.get(host)
+        return found.routes if found is not None else ()
 
     def with_changes(self, touched: Iterable[str], entries: Mapping[str, list[Entry[T]]]) -> "Table[T]":
         """Return a table in which the hosts `touched` have what `entries` says; all others are shared.

@@ -70,8 +70,19 @@ def test_rights_for_some_namespaces_stay_in_them() -> None:
         ("ClusterRole", ""): CLASSES,
         ("Role", "shop"): READ | STATUS | EVENTS,
         ("Role", "blog"): READ | STATUS | EVENTS,
-        ("Role", "sluice-system"): LEASE,
+        ("Role", "sluice-system"): LEASE | {("", "services sluice", verb) for verb in ("get", "list", "watch")},
     }
+
+
+def test_service_elsewhere_may_be_read_by_its_name_alone() -> None:
+    values = {"watchNamespaces": ["shop"], "status": {"publishService": "edge/balancer"}}
+
+    assert bound(objects(values))[("Role", "edge")] == {("", "services balancer", verb) for verb in ("get", "list", "watch")}
+    assert set(bound(objects({**values, "watchNamespaces": ["shop", "edge"]}))) == {
+        *(("ClusterRole", ""), ("Role", "shop"), ("Role", "edge"), ("Role", "sluice-system")),
+    }
+    addresses = {"watchNamespaces": ["shop"], "status": {"publishAddresses": ["192.0.2.1"]}}
+    assert bound(objects(addresses))[("Role", "sluice-system")] == LEASE
 
 
 def test_rights_without_status_are_reading_alone() -> None:

@@ -236,7 +236,6 @@ REFUSED = [
         ["metrics.serviceMonitor.enabled", "needs the Service"],
     ),
     ({"status": {"publishService": "a/b", "publishAddresses": ["192.0.2.1"]}}, ["status.publishAddresses"]),
-    ({"status": {"publishService": "a/b"}, "watchNamespaces": ["shop"]}, ['status.publishService: "a/b" was found', "(shop)"]),
     (
         {"controller": {"defaultCertificate": "a/b"}, "watchNamespaces": ["shop"]},
         ['controller.defaultCertificate: "a/b" was found', "(shop)"],

@@ -156,6 +156,7 @@ _PLURALS = {
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices", True),
     "Ingress": ("apis/networking.k8s.io/v1", "ingresses", True),
     "IngressClass": ("apis/networking.k8s.io/v1", "ingressclasses", False),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases", True),
     "WsRoute": ("apis/sluice.dev/v1alpha1", "wsroutes", True),
 }
 

@@ -188,7 +188,9 @@ def test_rolling_update_of_backends_and_scaling_lose_no_request(shop: Shop) -> N
             shop.wait(f"jsonpath={{.status.replicas}}={replicas}", "deployment/echo")
         seen = load.end()
 
-    assert failures(seen) == ([], [], set())
+    # Sockets of pods that end are told so, and are open again elsewhere.
+    assert failures(seen) == ([], [], {"1012"})
+    assert seen.open == 20
     assert seen.requests > 1000
     assert len(seen.pods) >= 6
     assert seen.closes["1001"] > 0
@@ -326,9 +328,11 @@ def test_controller_that_runs_out_of_memory_leaves_the_proxy_serving_and_recover
 
 
 def killed_for_memory(release: Release, pod: str) -> bool:
-    """Tell whether the controller of a pod ended for lack of memory."""
+    """Tell whether a controller ended for lack of memory: the kernel took it, or its container where it takes whole ones."""
     status = next(one for one in release.statuses(pod) if one["name"] == "controller")
-    return any(one.get("terminated", {}).get("reason") == "OOMKilled" for one in (status["state"], status["lastState"]))
+    if any(one.get("terminated", {}).get("reason") == "OOMKilled" for one in (status["state"], status["lastState"])):
+        return True
+    return "the controller ended by signal 9" in release.kubectl("logs", pod, "--container=controller")
 
 
 def test_drained_node_loses_one_pod_at_a_time_and_no_request(shop: Shop) -> None:

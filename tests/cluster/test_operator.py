@@ -230,6 +230,53 @@ async def test_namespaced_installation_reads_and_serves_its_namespaces_only(plan
             assert reads == {"", "team-a", "team-b"}  # without a namespace: IngressClasses
 
 
+async def test_publish_service_outside_of_the_watched_namespaces_is_followed_and_no_other_is_read(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    for name in ("inside", "publisher"):
+        plane.kubectl("create", "namespace", name)
+    values = {"watchNamespaces": "{inside}", "status__publishService": "publisher/lb"}
+    with installed(plane, "outside", tmp_path, **values) as sluice:
+        arguments = ("--watch-namespaces", "inside", "--publish-service", "publisher/lb")
+        async with sluice.pod(*arguments) as pod, plane.client() as api:
+            balancer = service("publisher", "lb")
+            balancer["spec"]["type"] = "LoadBalancer"
+            shop = ingress("inside", "shop", "shop.example.com")
+            shop["spec"]["ingressClassName"] = "outside"
+            await api.create(balancer, service("publisher"), service("inside"), shop)
+            for address in ("192.0.2.5", "192.0.2.6"):
+                change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
+                await api.patch("Service", "publisher", "lb", change, status=True)
+                await until(
+                    lambda: api.get("Ingress", "inside", "shop"),
+                    lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
+                )
+            assert await pod.problems() == []
+            there = [event for event in plane.audit(sluice.user) if event["objectRef"].get("namespace") == "publisher"]
+            assert {(event["verb"], event["objectRef"].get("name")) for event in there} == {("list", "lb"), ("watch", "lb")}
+            assert {event["responseStatus"]["code"] for event in there} == {200}
+
+
+async def test_publish_service_that_may_not_be_read_keeps_nothing_from_being_served(plane: ControlPlane, tmp_path: Path) -> None:
+    for name in ("kept", "closed"):
+        plane.kubectl("create", "namespace", name)
+    with installed(plane, "refused", tmp_path, watchNamespaces="{kept}") as sluice:
+        arguments = ("--watch-namespaces", "kept", "--publish-service", "closed/lb")
+        async with sluice.pod(*arguments) as pod, plane.client() as api:
+            route = ws_route("kept", "chat", "chat.example.com")
+            route["spec"]["ingressClassName"] = "refused"
+            await api.create(service("kept"), route)
+            await pod.answers("chat.example.com")
+            await pod.kill_controller()
+            await pod.start_controller(*sluice.arguments, *arguments)
+            other = ws_route("kept", "more", "more.example.com")
+            other["spec"]["ingressClassName"] = "refused"
+            await api.create(other)
+            await pod.answers("more.example.com")
+            found = await until(pod.problems, lambda problems: problems)
+            assert [(one["reason"], one["message"].split(":")[0]) for one in found] == [("KindForbidden", "services in closed")]
+
+
 async def test_every_request_is_allowed_and_every_right_is_used(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "rights", tmp_path) as sluice:
         async with sluice.pod("--publish-address", "192.0.2.1"), plane.client() as api:

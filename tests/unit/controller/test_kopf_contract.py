@@ -242,6 +242,21 @@ async def test_refused_login_is_tried_once_more_with_a_new_one_and_then_raised(m
     assert (len(asked), raised.value.status) == (2, 401)
 
 
+async def test_session_that_is_closed_while_a_request_waits_for_its_next_try_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def close(asked: list[float]) -> None:
+        while not asked:
+            await asyncio.sleep(0.01)
+        await auth.vault_var.get()._context.session.close()  # type: ignore[attr-defined]
+
+    async with answering([refusal(503), good], monkeypatch) as asked:
+        closing = asyncio.create_task(close(asked))
+        async with await request((0.5,)) as response:
+            found = await response.json()
+        await closing
+
+    assert (len(asked), found["metadata"]["resourceVersion"]) == (2, "7")
+
+
 async def test_server_that_says_nothing_is_given_up_after_the_timeout_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     released = asyncio.Event()
 

@@ -181,3 +181,11 @@ def test_delta_survives_the_line_to_the_supervisor() -> None:
     delta = stats.delta()
 
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(delta), type=StatsDelta) == delta
+
+
+def test_round_trips_of_pings_are_told_once() -> None:
+    stats = WorkerStats()
+    stats.route(ROUTE).ws_ping(0.03)
+
+    assert stats.delta() == StatsDelta(routes={ROUTE: RouteDelta(ping_rtt=at(0.03))})
+    assert stats.delta() == StatsDelta()

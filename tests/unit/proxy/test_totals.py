@@ -32,6 +32,7 @@ PROMISED = {
     ("sluice_ws_bytes_total", "counter", "route direction"),
     ("sluice_ws_closes_total", "counter", "route code by"),
     ("sluice_ws_unanswered_closes_total", "counter", "route"),
+    ("sluice_ws_ping_rtt_seconds", "histogram", "route"),
     ("sluice_connections", "gauge", "listener"),
     ("sluice_connections_total", "counter", "listener"),
     ("sluice_tls_handshakes_total", "counter", "result"),
@@ -66,6 +67,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
         route.ws_opened(service_key)
     route.ws_closed(service_key, 1000, "client", 70.0)
     route.ws_unanswered()
+    route.ws_ping(0.03)
     route.ws_messages_in += 3
     route.ws_bytes_in += 30
     route.ws_messages_out += 4
@@ -157,6 +159,8 @@ def test_text_values_are_what_the_workers_counted() -> None:
         f"sluice_ws_handshakes_total{{code=101,route={ROUTE}}}": 2,
         f"sluice_ws_connection_duration_seconds_bucket{{le=60.0,route={ROUTE}}}": 0,
         f"sluice_ws_connection_duration_seconds_bucket{{le=300.0,route={ROUTE}}}": 2,
+        f"sluice_ws_ping_rtt_seconds_bucket{{le=0.025,route={ROUTE}}}": 0,
+        f"sluice_ws_ping_rtt_seconds_bucket{{le=0.05,route={ROUTE}}}": 2,
         f"sluice_ws_messages_total{{direction=in,route={ROUTE}}}": 6,
         f"sluice_ws_messages_total{{direction=out,route={ROUTE}}}": 8,
         f"sluice_ws_bytes_total{{direction=in,route={ROUTE}}}": 60,
@@ -235,7 +239,7 @@ def test_series_go_with_their_route() -> None:
     totals = full()
     totals.add(1, busy_worker("ingress/shop/web/0").delta())
     totals.add(1, busy_worker("-").delta())
-    totals.keep(["ingress/shop/web/0"], [SERVICE])
+    totals.keep({"r/ingress/shop/web/0", f"u/{SERVICE}"})
     found = samples(totals)
 
     assert not [key for key in found if f"route={ROUTE}" in key]
@@ -247,11 +251,11 @@ def test_series_go_with_their_service_but_open_sockets_stay() -> None:
     totals = Totals()
     stats = busy_worker()
     totals.add(1, stats.delta())
-    totals.keep([ROUTE], [])
+    totals.keep({f"r/{ROUTE}"})
     left = [key for key in samples(totals) if f"service={SERVICE}" in key]
     stats.route(ROUTE).ws_closed(SERVICE, 1000, "client", 1.0)
     totals.add(1, stats.delta())
-    totals.keep([ROUTE], [])
+    totals.keep({f"r/{ROUTE}"})
 
     assert left == [f"sluice_ws_connections{{route={ROUTE},service={SERVICE}}}"]
     assert totals.open_sockets() == {ROUTE: 0}
