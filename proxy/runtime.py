@@ -368,9 +368,9 @@ class Runtime:
         filters: tuple[Filter, ...] = ()
         try:
             filters = compile_filters(route.policies, self._filter_settings, route.id)
-        except ValueError as wrong:
+        except ValueError as unfit:
             # A guard that cannot be carried out is not left out: its route answers 500.
-            self.rejected[route.id] = f"policies: {wrong}"
+            self.rejected[route.id] = f"policies: {unfit}"
             route = msgspec.structs.replace(route, fault="a policy of the route does not compile")
         return ActiveRoute(
             route,
