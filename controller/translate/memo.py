@@ -67,6 +67,8 @@ class _State:
         self.routes: dict[str, Route] = {}
         self.verdicts: dict[ObjectRef, Verdict] = {}
         self.certificates: dict[str, tuple[object, Certificate]] = {}
+        self.classless: set[str] = set()
+        """Objects whose class does not exist, as ids of their routes begin."""
 
 
 class Memo:
@@ -164,18 +166,17 @@ class _Change:
 
     def find_classless(self, before: tuple[str, ...]) -> tuple[str, ...]:
         """Return the objects whose class does not exist; `before` where nothing of that changed."""
-        old, new = self.old, self.new
-        if old.ingress_classes is new.ingress_classes and old.ws_routes is new.ws_routes and old.ingresses is new.ingresses:
-            return before
+        new, found = self.new, self.state.classless
         known = {ref.name for ref in new.ingress_classes} | self._classes.names
-        objects: list[Ingress | WsRoute] = [*new.ws_routes.values(), *new.ingresses.values()]
-        return tuple(
-            sorted(
-                f"{item.ref.kind.lower()}/{item.ref.path}"
-                for item in objects
-                if item.class_name is not None and item.class_name not in known
-            )
-        )
+        whole = self.old.ingress_classes is not new.ingress_classes
+        for ref in (*self.touched, *new.ws_routes, *new.ingresses) if whole else self.touched:
+            item = new.ws_routes.get(ref) if ref.kind == "WsRoute" else new.ingresses.get(ref)
+            if item is not None and item.class_name is not None and item.class_name not in known:
+                found.add(f"{ref.kind.lower()}/{ref.path}")
+            else:
+                found.discard(f"{ref.kind.lower()}/{ref.path}")
+        after = tuple(sorted(found))
+        return before if after == before else after
 
     def _note_secrets(self) -> None:
         old, new, state = self.old, self.new, self.state

@@ -52,6 +52,7 @@ class FrameScanner:
         "pong_seen",
         "remaining",
         "rest",
+        "watched",
     )
 
     def __init__(self, *, masked: bool, extensions: bool) -> None:
@@ -82,8 +83,9 @@ class FrameScanner:
         self.insert = b""
         """A frame of ours that goes in where the frame under way ends; empty again once it is in."""
         self.nonce = b""
-        """What pongs that answer our pings begin with; empty: we do not ping. Then application's pings and pongs get no attention
-        either."""
+        """What pongs that answer our pings begin with; empty: we do not ping this side."""
+        self.watched = False
+        """The application's pings and pongs get attention."""
         self.answer = 0
         """Number of the last of our pings that was answered; 0: none since this was read."""
         self.ping_seen = False
@@ -330,7 +332,7 @@ class FrameScanner:
             self._attend()
             if len(self._close_bytes) == 2:
                 self.close_code = (self._close_bytes[0] ^ self._mask[0]) << 8 | self._close_bytes[1] ^ self._mask[1]
-        elif self.nonce and self._opcode <= PONG:
+        elif self.watched and self._opcode <= PONG:
             self._attend()
             if self._opcode == PING:
                 self.ping_seen = True

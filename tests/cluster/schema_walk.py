@@ -26,6 +26,7 @@ NAMESPACE = "crd"
 NO_RULES = {
     "description",
     "default",
+    "nullable",  # allows more
     "format",  # of date-time it is a rule, see below; int64 is what an integer is
     "properties",
     "items",

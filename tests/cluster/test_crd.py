@@ -170,9 +170,27 @@ def test_unheard_of_member_of_a_guard_is_never_pruned(judge: Judge, case: Case) 
     assert any(names((case.field, case.says), problem.field) for problem in found.problems), found.problems
 
 
-@pytest.mark.parametrize("case", NULL, ids=str)
+def guards() -> list[Case]:
+    """Return what a rule asks to be protected by: a field that is not written must be one that nobody wrote."""
+    guard = re.compile(r"spec\.rules\[0\]\.(auth|origins|allowCIDRs|denyCIDRs|limits(\.\w+)?)")
+    return [case for case in NULL if guard.fullmatch(case.field)]
+
+
+@pytest.mark.parametrize("case", guards(), ids=str)
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "plain"])
+def test_null_guard_is_kept_and_not_served(judge: Judge, case: Case, strict: bool) -> None:
+    """Its value may be what a template made of nothing; the API server drops a null of other fields."""
+    answer = judge.ask(case.content, strict=strict)
+
+    assert answer.accepted, answer.body
+    found = parsed(answer.body)
+    assert isinstance(found, Malformed)
+    assert [problem.field for problem in found.problems] == [case.field]
+
+
+@pytest.mark.parametrize("case", [case for case in NULL if case not in guards()], ids=str)
 def test_null_is_nothing_to_the_api_server_and_refused_in_a_file(judge: Judge, case: Case) -> None:
-    """The API server drops nulls before anything looks at them; in a file, a value was forgotten."""
+    """The API server drops it before anything looks at it; in a file, a value was forgotten."""
     answer = judge.ask(case.content, strict=True)
 
     assert not answer.accepted or with_defaults(_without_nulls(case.content)["spec"]) == answer.body["spec"]

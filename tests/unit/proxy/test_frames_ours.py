@@ -69,6 +69,7 @@ BOTH = st.booleans().flatmap(lambda masked: st.tuples(st.just(masked), traffic(m
 def pinging(*, masked: bool) -> FrameScanner:
     scanner = FrameScanner(masked=masked, extensions=False)
     scanner.nonce = NONCE
+    scanner.watched = True
     return scanner
 
 
