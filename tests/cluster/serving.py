@@ -1,6 +1,7 @@
 """Sluice installed by helm on the node, a shop with real backends behind it, and a load on both."""
 
 import contextlib
+import itertools
 import json
 import ssl
 import subprocess
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 import trustme
 from cluster.backend_image import BACKENDS
-from cluster.load import Plan, Seen
+from cluster.load import PORTS, Plan, Seen
 from cluster.nodes import Namespace
 from cluster_binaries import build
 
@@ -158,6 +159,8 @@ class Shop(Namespace):
     def __init__(self, release: Release, name: str) -> None:
         super().__init__(release.node, name)
         self.release = release
+        # Above those of the kubelet and kube-proxy, below NodePorts.
+        self._first_ports = itertools.cycle(range(12_000, 29_000, PORTS))
         self.authority = trustme.CA()
         self.trusted = release.node.state / f"{name}.pem"
         self.authority.cert_pem.write_to_path(self.trusted)
@@ -204,7 +207,7 @@ class Shop(Namespace):
         """Load the shop, by default through the NodePorts, from a process in the node's network; every client was answered once."""
         ports = self.release.ports()
         where = address or self.node.address, http or ports["http"], https or ports["https"]
-        plan = Plan(*where, PLAIN, SECURE, str(self.trusted))
+        plan = Plan(*where, PLAIN, SECURE, str(self.trusted), first_port=next(self._first_ports))
         command = [sys.executable, "-P", str(Path(__file__).with_name("load.py")), json.dumps(asdict(plan))]
         with (
             tempfile.TemporaryFile("w+") as errors,
