@@ -7,7 +7,6 @@ back, `report` tells what became of the sockets. Either ends when standard input
 
 import asyncio
 import base64
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,8 @@ import resource
 import sys
 import time
 from typing import Any
+
+from proxy.websocket.handshake import accept_for
 
 AT_ONCE = 200
 """Handshakes under way in a process: the listening queue holds them all."""
@@ -90,11 +91,12 @@ class Backend(End):
         """Switch protocols (RFC 6455, 4.2.2)."""
         found = KEY.search(head)
         assert found is not None
-        accept = base64.b64encode(hashlib.sha1(found[1].strip() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-        self.transport.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        accept = accept_for(found[1].strip().decode())
+        answer = (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
         )
+        self.transport.write(answer.encode())
 
     def got(self, first: int, payload: bytes) -> None:
         """Echo it."""
@@ -137,13 +139,14 @@ async def opened(port: int, count: int, host: str) -> list[Client]:
 
 async def echoes(clients: list[Client]) -> int:
     """Send a message over each socket that is open, and tell how many came back in time."""
-    for client in clients:
+    there = [client for client in clients if not client.lost]
+    for client in there:
         client.echoes = 0
         client.transport.write(frame(0x1, HELLO, masked=True))
     deadline = time.monotonic() + SECONDS / 2
-    while sum(client.echoes for client in clients) < len(clients) and time.monotonic() < deadline:
+    while sum(client.echoes for client in there) < len(there) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
-    return sum(client.echoes == 1 for client in clients)
+    return sum(client.echoes == 1 for client in there)
 
 
 def report(clients: list[Client]) -> dict[str, Any]:
