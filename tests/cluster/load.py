@@ -2,11 +2,15 @@
 
 Usage: load.py JSON (`Plan`). Prints a line when every client was answered once, and what it saw (`Seen`) when its input ends.
 A request fails unless its whole answer, a 200, is there within ten seconds; one that found its kept connection closed fails too.
+
+New connections have source ports of their own, none twice in a minute. What a client of the node itself sends while no pod is ready
+stays in the kernel's table for two minutes, without a pod's address, and the next connection from that port is refused too.
 """
 
 import asyncio
 import collections
 import contextlib
+import itertools
 import json
 import ssl
 import sys
@@ -16,6 +20,7 @@ import websockets.asyncio.client
 import websockets.exceptions
 
 TIMEOUT = 10.0
+PORTS = 2_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,10 @@ class Plan:
     sockets: int = 20
     pause: float = 0.03
     """Seconds between two requests or messages of a client."""
+    fresh_pause: float = 0.1
+    """The same for clients that make a connection for each request."""
+    first_port: int = 12_000
+    """Of `PORTS` source ports for those."""
 
 
 @dataclass
@@ -67,6 +76,7 @@ class Load:
         self._plan = plan
         self._trust = ssl.create_default_context(cafile=plan.authority)
         self._began = 0.0
+        self._ports = itertools.cycle(range(plan.first_port, plan.first_port + PORTS))
         self._unanswered = set(range(plan.kept + plan.fresh + plan.sockets))
 
     async def run(self) -> None:
@@ -102,7 +112,7 @@ class Load:
             try:
                 async with asyncio.timeout(TIMEOUT):
                     if connection is None:
-                        connection, used = await self._connect(secure=secure), 0
+                        connection, used = await self._connect(keep=keep, secure=secure), 0
                     status, pod, kept = await self._ask(*connection, keep=keep, secure=secure)
                 used += 1
                 if status == 200:
@@ -115,26 +125,29 @@ class Load:
                 self._fail(repr(error), keep, secure, used)
                 kept = False
             if connection is not None and not kept:
-                connection[1].close()
+                # At once: what TLS says at the end would have the other end close first.
+                connection[1].transport.abort()
                 connection = None
-            await asyncio.sleep(self._plan.pause)
+            await asyncio.sleep(self._plan.pause if keep else self._plan.fresh_pause)
 
     def _fail(self, how: str, keep: bool, secure: bool, used: int) -> None:
         kind = f"{'kept' if keep else 'fresh'} {'https' if secure else 'http'}"
         self.seen.failures.append(f"{self._when()}, {kind}, after {used} answers: {how}")
 
-    async def _connect(self, *, secure: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, *, keep: bool, secure: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         plan = self._plan
+        source = None if keep else ("0.0.0.0", next(self._ports))
         if secure:
-            return await asyncio.open_connection(plan.address, plan.https, ssl=self._trust, server_hostname=plan.secure_host)
-        return await asyncio.open_connection(plan.address, plan.http)
+            return await asyncio.open_connection(
+                plan.address, plan.https, local_addr=source, ssl=self._trust, server_hostname=plan.secure_host
+            )
+        return await asyncio.open_connection(plan.address, plan.http, local_addr=source)
 
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, keep: bool, secure: bool
     ) -> tuple[int, str, bool]:
         host = self._plan.secure_host if secure else self._plan.plain_host
-        close = "" if keep else "Connection: close\r\n"
-        writer.write(f"GET /load HTTP/1.1\r\nHost: {host}\r\n{close}\r\n".encode())
+        writer.write(f"GET /load HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         lines = head.split("\r\n")
         length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
