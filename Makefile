@@ -7,7 +7,7 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo demo-check test fuzz soak bench cluster image docs manifests wheel lint format lock clean
+.PHONY: help demo demo-check test fuzz soak bench bench-cluster cluster image docs manifests wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,11 @@ bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="
 	tools/install-bench-packages
 	$(BIN)/python tools/build_native.py
 	$(BIN)/python benchmarks $(BENCH_ARGS)
+
+bench-cluster: $(VENV)/.dev ## the operator on a real API server: changes to answers, cold start, CPU per event (root); BENCH_ARGS="--only apply,cold"
+	tools/install-cluster-packages
+	$(BIN)/python tools/cluster_binaries.py etcd kube-apiserver kubectl helm >/dev/null
+	$(BIN)/python benchmarks/on_cluster.py $(BENCH_ARGS)
 
 docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the code and the CRD
 	$(BIN)/python tools/metrics_page.py

@@ -138,6 +138,8 @@ def many_routes(arguments: argparse.Namespace, folder: Path, port: int, say: Cal
         say(f"| {name} | {' | '.join(values)} | {wanted} |")
 
 
+CLUSTER = "<!-- cluster -->\n"
+"""What follows in RESULTS.md is of `make bench-cluster`."""
 UNFAIR = """
 Not fair, and in which direction:
 - Ours counts requests, bytes, latencies, messages and close codes, and follows every frame; the peers' logs and metrics are off.
@@ -183,7 +185,9 @@ def main() -> None:
             "processes per operation; memory: PSS.\n"
             "`sluice` is plain Python, `compiled` has the hot modules compiled (`make wheel`).\n\n"
         )
-        (ROOT / "benchmarks" / "RESULTS.md").write_text(head + "\n".join(lines) + "\n" + UNFAIR)
+        results = ROOT / "benchmarks" / "RESULTS.md"
+        _, mark, cluster = results.read_text().partition(CLUSTER)
+        results.write_text(head + "\n".join(lines) + "\n" + UNFAIR + "\n" + mark + cluster)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """`sluice`: the commands of the controller."""
 
 import asyncio
+import ctypes
 import dataclasses
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +20,7 @@ import uvloop
 import yaml
 
 from controller.commands import CommandError, fetch_sockets, order_drain, table
+from controller.keeper import KEPT, become_keeper
 from controller.resources.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
 from controller.sources.folder import FolderError, FolderSource
@@ -25,6 +29,7 @@ from controller.translate import Memo, Translation, translate
 from proxy.model.sensitive import Sensitive
 from proxy.model.sockets import DrainOrder, wrong_with
 
+_PR_SET_PDEATHSIG = 1
 FOLDER = click.Path(path_type=Path)
 WATCH_SECONDS = 2.0
 
@@ -76,12 +81,23 @@ def controller_command(**values: Any) -> None:
     names = {field.name for field in dataclasses.fields(ClusterSettings)}
     settings = Settings(**{name: value for name, value in values.items() if name not in names})
     cluster = ClusterSettings(**{name: value for name, value in values.items() if name in names})
+    keeper = os.environ.get(KEPT)
+    if keeper is None:
+        become_keeper(["-m", "controller.cli", *sys.argv[1:]])
+    elif not _die_with(int(keeper)):
+        sys.exit(1)
     _log_to_stderr(settings)
     # Imported here: kopf brings the kubernetes client, and neither standalone nor lint needs 25 MB of them.
     from controller.operator import run_controller  # noqa: PLC0415
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(run_controller(settings, cluster)))
+
+
+def _die_with(parent: int) -> bool:
+    """Have the kernel end this process when its parent ends; False: it has already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
 
 
 def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:

@@ -48,7 +48,11 @@ class Controller:
         self._peers = Peers()
         self._tracker = Tracker()
         self._source = ClusterSource(
-            cluster.watch_namespaces, self._changed, self._told, publish_service=service_ref(cluster.publish_service)
+            cluster.watch_namespaces,
+            self._changed,
+            self._told,
+            publish_service=service_ref(cluster.publish_service),
+            pod_grace=cluster.pod_grace,
         )
         self._reconciler = Reconciler(
             lambda: (self._source.snapshot, self._source.problems),

@@ -41,6 +41,8 @@ class ClusterSettings:
     proxy_uid: int | None = None
     """User of the proxy's container; None: our own."""
     update_status: bool = True
+    pod_grace: bool = False
+    """Read pods that terminate: their sockets are closed over what is left of their grace period."""
     grace: float = 58.0
     """Seconds after SIGTERM until the controller ends although the proxy is still connected."""
     pod_name: str = ""
@@ -185,6 +187,14 @@ _CLUSTER_OPTIONS = (
         show_envvar=True,
         show_default=True,
         help="Write conditions, load balancer addresses and Events. Needs POD_NAME and POD_NAMESPACE.",
+    ),
+    click.option(
+        "--pod-grace/--no-pod-grace",
+        default=False,
+        envvar="SLUICE_POD_GRACE",
+        show_envvar=True,
+        show_default=True,
+        help="Close sockets of pods that terminate over what is left of their grace period. Needs the right to get pods.",
     ),
     click.option(
         "--grace",

@@ -38,6 +38,10 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     number: int
 
 
+class Retire(msgspec.Struct, frozen=True, tag="retire"):
+    """Let the next answer on each connection that is open now say that it is the last; go on accepting."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop accepting, let requests finish, close sockets, exit."""
 
@@ -99,7 +103,7 @@ class Drained(msgspec.Struct, frozen=True, tag="drained"):
     sockets: int
 
 
-ToWorker = Configure | Serve | Release | Ask | Drain | ListSockets | DrainSockets
+ToWorker = Configure | Serve | Release | Ask | Retire | Drain | ListSockets | DrainSockets
 ToSupervisor = Applied | Refused | Counted | Listed | Drained
 
 _In = TypeVar("_In")

@@ -26,6 +26,7 @@ from proxy.channel import (
     ListSockets,
     Refused,
     Release,
+    Retire,
     Serve,
     ToSupervisor,
     supervisor_end,
@@ -177,6 +178,11 @@ class Crew:
         for worker in connected:
             worker.channel.send(question(number))
         return await self._inquiries.end(number)
+
+    def retire(self) -> None:
+        """Have every worker tell the clients that are connected now to come back by another connection."""
+        for worker in self._workers.values():
+            worker.channel.send(Retire())
 
     async def drain(self, within: float) -> None:
         """Have every worker end; what is left after `within` seconds and a moment is killed."""

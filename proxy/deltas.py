@@ -46,6 +46,8 @@ class ServiceDelta(msgspec.Struct, omit_defaults=True):
     draining: int = 0
     ejected: Sequence[tuple[str, int]] = ()
     """Address and port of the ready ones that are left out for failing; `ready` is without them."""
+    imbalance: float = 0.0
+    """Open sockets of the fullest usable endpoint over their mean, of all workers; 0: there are none."""
 
 
 class StatsDelta(msgspec.Struct, omit_defaults=True):

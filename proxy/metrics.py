@@ -5,6 +5,7 @@ No labels are looked up on the hot path. The supervisor's totals and their expos
 
 from bisect import bisect_left
 
+from proxy.counts import Tally
 from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
 
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -240,6 +241,7 @@ class ServiceStats:
         "ejected",
         "key",
         "ready",
+        "tallies",
     )
 
     def __init__(self, key: str) -> None:
@@ -251,6 +253,8 @@ class ServiceStats:
         self.ready = 0
         self.draining = 0
         self.ejected: tuple[tuple[str, int], ...] = ()
+        self.tallies: list[Tally] = []
+        """What its usable endpoints have open, of all workers."""
         self._touched = False
         self._sent: tuple[int, int, int, tuple[tuple[str, int], ...]] = (0, 0, 0, ())
 
@@ -277,7 +281,15 @@ class ServiceStats:
         failures, self.connect_failures = self.connect_failures, 0
         self._touched = False
         self._sent = (self.connections, self.ready, self.draining, self.ejected)
-        return ServiceDelta(self.connect_duration.take(), failures, self.connections, self.ready, self.draining, self.ejected)
+        return ServiceDelta(
+            self.connect_duration.take(), failures, self.connections, self.ready, self.draining, self.ejected, self._imbalance()
+        )
+
+    def _imbalance(self) -> float:
+        # Only looked at when a connection came or went here: a worker in which one did elsewhere says so itself.
+        seats = [tally.seats for tally in self.tallies]
+        total = sum(seats)
+        return max(seats) * len(seats) / total if total else 0.0
 
 
 class WorkerStats:

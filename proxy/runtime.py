@@ -52,6 +52,9 @@ ENDPOINTS_FULL = Answer(503, "Every endpoint of this route has as many open WebS
 class OpenConnection(Protocol):
     """A client's connection, as far as draining is concerned."""
 
+    def retire(self) -> None:
+        """Let the next answer say that it is the last."""
+
     def drain(self) -> None:
         """End when the request under way is answered."""
 
@@ -191,7 +194,7 @@ class Runtime:
         public_https_port: int,
         counts: Counts | None = None,
         sids: SidTable | None = None,
-        phase: float = 0.5,
+        phase: float = 0.0,
     ) -> None:
         """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `Pacer`."""
         self.loop = loop
@@ -308,7 +311,8 @@ class Runtime:
         for name in gone_upstreams:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
-        self.closings.review()
+        services = {key[2:] for key in changed if key[:2] == "u/"}
+        self.closings.review(routes, services.union(gone_upstreams))
         gc.freeze()
 
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:
@@ -364,9 +368,9 @@ class Runtime:
         filters: tuple[Filter, ...] = ()
         try:
             filters = compile_filters(route.policies, self._filter_settings, route.id)
-        except ValueError as wrong:
+        except ValueError as unfit:
             # A guard that cannot be carried out is not left out: its route answers 500.
-            self.rejected[route.id] = f"policies: {wrong}"
+            self.rejected[route.id] = f"policies: {unfit}"
             route = msgspec.structs.replace(route, fault="a policy of the route does not compile")
         return ActiveRoute(
             route,

@@ -124,12 +124,14 @@ class Supervisor:
         deadline = loop.time() + self._settings.grace - GRACE_MARGIN
         if self._crew.serving and self._settings.drain_delay:
             _log.info("ending: not ready any more, accepting for %g s", self._settings.drain_delay)
-            try:
-                async with asyncio.timeout(self._settings.drain_delay):
-                    await self._hurried.wait()
-            except TimeoutError:
-                pass
-            else:
+            # Twice: some connections come while load balancers notice, and those of the first half would be cut as they idle.
+            for _ in range(2):
+                self._crew.retire()
+                try:
+                    async with asyncio.timeout(self._settings.drain_delay / 2):
+                        await self._hurried.wait()
+                except TimeoutError:
+                    continue
                 return
         _log.info("ending: requests finish, WebSockets are closed over %g s", self._settings.drain_time)
         await self._crew.drain(max(0.0, deadline - loop.time()))

@@ -107,6 +107,8 @@ class _Service:
     connections: dict[int, int] = field(default_factory=dict)
     endpoints: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     ejected: dict[int, Sequence[tuple[str, int]]] = field(default_factory=dict)
+    imbalance: float = 0.0
+    """As the worker saw it that was heard last: each sees the sockets of all."""
 
     def add(self, worker: int, delta: ServiceDelta) -> None:
         self.connect.add(delta.connect_duration)
@@ -114,6 +116,7 @@ class _Service:
         self.connections[worker] = delta.connections
         self.endpoints[worker] = (delta.ready, delta.draining, len(delta.ejected))
         self.ejected[worker] = delta.ejected
+        self.imbalance = delta.imbalance
 
 
 def _add(totals: dict[str, int], added: Mapping[str, int]) -> None:
@@ -271,13 +274,20 @@ class Totals:
         failures = CounterMetricFamily("sluice_upstream_connect_failures", "Attempts to connect that failed.", labels=["service"])
         connections = GaugeMetricFamily("sluice_upstream_connections", "Open connections to endpoints.", labels=["service"])
         endpoints = GaugeMetricFamily("sluice_endpoints", "Endpoints by state.", labels=["service", "state"])
+        imbalance = GaugeMetricFamily(
+            "sluice_ws_endpoint_imbalance_ratio",
+            "Open WebSockets of the fullest usable endpoint over the mean of them; absent: there are none.",
+            labels=["service"],
+        )
         for key, service in self._services.items():
             connect.add_metric([key], service.connect.buckets(), service.connect.total)
             failures.add_metric([key], service.failures)
             connections.add_metric([key], sum(service.connections.values()))
             for number, state in enumerate(("ready", "draining", "unhealthy")):
                 endpoints.add_metric([key, state], max((found[number] for found in service.endpoints.values()), default=0))
-        yield from (connect, failures, connections, endpoints)
+            if service.imbalance:
+                imbalance.add_metric([key], service.imbalance)
+        yield from (connect, failures, connections, endpoints, imbalance)
 
     def _process(self) -> Iterator[Metric]:
         current: dict[str, int] = {}

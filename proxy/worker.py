@@ -31,6 +31,7 @@ from proxy.channel import (
     ListSockets,
     Refused,
     Release,
+    Retire,
     Serve,
     ToWorker,
     worker_end,
@@ -110,7 +111,7 @@ class Worker:
             public_https_port=inheritance.https_port,
             counts=inheritance.counts,
             sids=inheritance.sids,
-            phase=(slot + 0.5) / len(inheritance.slots),
+            phase=slot / len(inheritance.slots),
         )
         self._channel = worker_end(self.received, self.lost)
         turns = Turns(loop)
@@ -148,6 +149,9 @@ class Worker:
             case DrainSockets(number, order):
                 drain = DrainPolicy(order.over, order.code, order.reason)
                 self._channel.send(Drained(number, self._runtime.closings.drain(order.target, drain)))
+            case Retire():
+                for connection in self._runtime.connections:
+                    connection.retire()
             case Drain(within) if self._drain is None:
                 self._drain = self._loop.create_task(self._drain_within(within))
             case Drain():

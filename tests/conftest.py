@@ -5,8 +5,13 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import uvloop
+
+# How long one example takes is the machine's business; pytest-timeout bounds the whole test.
+hypothesis.settings.register_profile("sluice", deadline=None)
+hypothesis.settings.load_profile("sluice")
 
 NATIVE = Path(__file__).parent.parent / "build" / "native"
 

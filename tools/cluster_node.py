@@ -75,18 +75,29 @@ def _sweep() -> None:
 
 
 @contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Make or remove folders of nodes one at a time: one whose lock is not taken looks like one that was left."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "node.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+def _remove(folder: Path) -> None:
+    with _turn():
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
 def _state() -> Iterator[Path]:
-    """Make a folder for everything that the node writes, with its lock held."""
+    """Make a folder for everything that the node writes, with its lock held until the folder is gone."""
     with contextlib.ExitStack() as stack:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        # One at a time: a folder whose lock is not taken yet looks like one that was left.
-        with (cache_folder() / "node.lock").open("w") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+        with _turn():
             _sweep()
             folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-            stack.callback(shutil.rmtree, folder)
             lock = stack.enter_context((folder / "lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.callback(_remove, folder)
         yield folder
 
 

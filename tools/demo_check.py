@@ -23,6 +23,10 @@ T = TypeVar("T")
 WAIT = 15.0
 """Seconds that any one step may take."""
 POLL = 0.02
+CROWD = 6
+"""Sockets of the replica that ends."""
+GRACE = 3.0
+"""Seconds over which they are closed."""
 
 BAD_OBJECT = """apiVersion: sluice.dev/v1alpha1
 kind: WsRoute
@@ -239,7 +243,71 @@ async def metrics(visitor: Visitor) -> None:
     step("the metrics show the sockets, messages, requests and the problem")
 
 
-async def drive(visitor: Visitor) -> None:
+def endpoints_while_ending(ports: dict[str, int]) -> str:
+    """Write slices in which the first replica of the chat terminates, and the other one serves its Service too."""
+    ending, ready = "ready: false, serving: true, terminating: true", "ready: true"
+    wanted = (
+        ("chat-0", ports["chat-0"], ending),
+        ("chat-0", ports["chat-1"], ready),
+        ("chat-1", ports["chat-1"], ready),
+        ("web", ports["web"], ready),
+    )
+    return "---\n".join(
+        f"""apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {service}-{number}, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: IPv4
+ports: [{{name: http, port: {port}}}]
+endpoints: [{{addresses: [127.0.0.1], conditions: {{{conditions}}}}}]
+"""
+        for number, (service, port, conditions) in enumerate(wanted)
+    )
+
+
+async def replica_that_ends(visitor: Visitor, ports: dict[str, int]) -> None:
+    """Let a replica terminate with sockets open: they are told 1012 in time, and come back to the other one."""
+    route = visitor.folder / "route.yaml"
+    write_whole(
+        route, route.read_text().replace("- name: replica-0\n", f"- name: replica-0\n    close: {{drain: {{over: {GRACE:g}s}}}}\n")
+    )
+    await until("the route's drain was not served", lambda: visitor.ask_admin("/routes"), lambda text: f'"over": {GRACE}' in text)
+    url = f"https://chat.localhost:{visitor.https}/socket.io/?EIO=4&transport=websocket&replica=0"
+
+    async def endpoints() -> list[str]:
+        found = json.loads(await visitor.ask_admin("/sockets"))
+        return [row["endpoint"] for row in found if not row.get("closing")]
+
+    async def visit(session: aiohttp.ClientSession, opened: asyncio.Event) -> tuple[int | None, float]:
+        """Hold a socket until it is closed; open another then. Return the close code, and when it came."""
+        async with session.ws_connect(url) as first:
+            message = await first.receive()
+            opened.set()
+            while message.type is aiohttp.WSMsgType.TEXT:
+                message = await first.receive()
+            told = message.data if message.type is aiohttp.WSMsgType.CLOSE else 1006
+        await held.enter_async_context(session.ws_connect(url))
+        return told, asyncio.get_running_loop().time()
+
+    async with visitor.session() as session, contextlib.AsyncExitStack() as held, asyncio.timeout(2 * WAIT):
+        opened = [asyncio.Event() for _ in range(CROWD)]
+        visits = [asyncio.create_task(visit(session, event)) for event in opened]
+        await asyncio.gather(*(event.wait() for event in opened))
+        began = asyncio.get_running_loop().time()
+        write_whole(visitor.folder / "generated" / "endpoints.yaml", endpoints_while_ending(ports))
+        told = await asyncio.gather(*visits)
+        expect(
+            {code for code, _ in told} == {1012}, f"sockets of the replica that ends saw {sorted(str(code) for code, _ in told)}"
+        )
+        late = max(at for _, at in told) - began
+        expect(late < GRACE + 1, f"the last one was told after {late:.1f} s")
+        other = f"127.0.0.1:{ports['chat-1']}"
+        await until("they did not come back to the other replica", endpoints, lambda found: found == [other] * CROWD)
+    line = f'sluice_ws_closes_total{{by="proxy:endpoint_terminating",code="1012",route="wsroute/default/chat/replica-0"}} {CROWD}.0'
+    await until("the metrics did not show why", lambda: visitor.ask_admin("/metrics"), lambda text: line in text)
+    step("a replica ended: its sockets were told 1012 within its time, and came back to the other one")
+
+
+async def drive(visitor: Visitor, ports: dict[str, int]) -> None:
     """Do what a person would, step by step."""
     await until("not ready", lambda: visitor.ask_admin("/readyz"), lambda text: "not" not in text.lower())
     step("ready")
@@ -253,6 +321,7 @@ async def drive(visitor: Visitor) -> None:
         step("messages went both ways between the two replicas")
         await edit_while_open(visitor, first, second)
         await metrics(visitor)
+    await replica_that_ends(visitor, ports)
 
 
 def main() -> int:
@@ -269,7 +338,7 @@ def main() -> int:
                 step("sluice standalone listens on " + ", ".join(f"{name} {address}" for name, address in listening.items()))
                 visitor = Visitor(listening["https"], listening["http"], listening["admin"], folder)
                 visitor.trust.load_verify_locations(cadata=chain.decode())
-                asyncio.run(drive(visitor))
+                asyncio.run(drive(visitor, ports))
         step("everything ended")
     except (CheckError, DemoError, aiohttp.ClientError, socketio.exceptions.SocketIOError, OSError, TimeoutError) as error:
         print(f"FAIL  {type(error).__name__}: {error}", flush=True)

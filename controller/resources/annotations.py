@@ -33,23 +33,21 @@ _GUARD = "is not supported yet, and the routes answer 500 because they are not s
 _NOT_NEEDED = "is not needed: answers and bodies are streamed; remove it."
 
 _KNOWN = """
-    rewrite-target use-regex affinity affinity-mode affinity-canary-behavior session-cookie-name
-    session-cookie-path session-cookie-domain session-cookie-samesite session-cookie-secure session-cookie-expires
-    session-cookie-max-age session-cookie-change-on-failure session-cookie-conditional-samesite-none
-    upstream-hash-by upstream-hash-by-subset upstream-hash-by-subset-size load-balance auth-url auth-signin
-    auth-method auth-response-headers auth-always-set-cookie auth-cache-key auth-cache-duration auth-type
-    auth-secret auth-secret-type auth-realm enable-cors cors-allow-origin cors-allow-methods cors-allow-headers
-    cors-expose-headers cors-allow-credentials cors-max-age
-    limit-rate limit-rate-after canary canary-by-header canary-by-header-value canary-by-header-pattern
-    canary-by-cookie canary-weight canary-weight-total app-root permanent-redirect permanent-redirect-code
-    temporal-redirect temporal-redirect-code from-to-www-redirect custom-http-errors default-backend
-    upstream-vhost x-forwarded-prefix connection-proxy-header custom-headers proxy-next-upstream
-    proxy-next-upstream-tries proxy-next-upstream-timeout auth-tls-secret auth-tls-verify-client
-    auth-tls-verify-depth auth-tls-pass-certificate-to-upstream auth-tls-match-cn auth-tls-error-page
-    proxy-ssl-secret proxy-ssl-verify proxy-ssl-name proxy-ssl-server-name proxy-ssl-verify-depth
-    proxy-ssl-protocols proxy-ssl-ciphers ssl-passthrough server-alias service-upstream satisfy mirror-target
-    mirror-request-body mirror-host enable-access-log enable-opentelemetry enable-modsecurity
-    enable-owasp-core-rules http2-push-preload ssl-ciphers ssl-prefer-server-ciphers
+    use-regex affinity-mode affinity-canary-behavior session-cookie-path session-cookie-domain
+    session-cookie-secure session-cookie-change-on-failure session-cookie-conditional-samesite-none
+    upstream-hash-by-subset upstream-hash-by-subset-size auth-url auth-signin auth-method auth-response-headers
+    auth-always-set-cookie auth-cache-key auth-cache-duration auth-type auth-secret auth-secret-type auth-realm
+    enable-cors cors-allow-origin cors-allow-methods cors-allow-headers cors-expose-headers
+    cors-allow-credentials cors-max-age limit-rate limit-rate-after canary canary-by-header
+    canary-by-header-value canary-by-header-pattern canary-by-cookie canary-weight canary-weight-total app-root
+    permanent-redirect permanent-redirect-code temporal-redirect temporal-redirect-code from-to-www-redirect
+    custom-http-errors default-backend upstream-vhost x-forwarded-prefix connection-proxy-header custom-headers
+    proxy-next-upstream proxy-next-upstream-tries proxy-next-upstream-timeout auth-tls-secret
+    auth-tls-verify-client auth-tls-verify-depth auth-tls-pass-certificate-to-upstream auth-tls-match-cn
+    auth-tls-error-page proxy-ssl-secret proxy-ssl-verify proxy-ssl-name proxy-ssl-server-name
+    proxy-ssl-verify-depth proxy-ssl-protocols proxy-ssl-ciphers ssl-passthrough server-alias service-upstream
+    satisfy mirror-target mirror-request-body mirror-host enable-access-log enable-opentelemetry
+    enable-modsecurity enable-owasp-core-rules http2-push-preload ssl-ciphers ssl-prefer-server-ciphers
 """
 
 INSTEAD: Mapping[str, str] = (
@@ -76,7 +74,15 @@ INSTEAD: Mapping[str, str] = (
         "proxy-connect-timeout": "is not read; write sluice.dev/timeouts-connect.",
         "backend-protocol": "is not read; set appProtocol of the Service's port to https or kubernetes.io/wss.",
         "proxy-body-size": "is not needed: bodies are streamed and not limited; remove it.",
+        "load-balance": "is not read; write sluice.dev/load-balancing-policy.",
+        "upstream-hash-by": "is not read; write sluice.dev/load-balancing-policy: Hash, and load-balancing-hash-on-* beside it.",
+        "rewrite-target": "is not read; where it puts one prefix in place of another write sluice.dev/rewrite-prefix.",
+        "session-cookie-samesite": "is not read; write sluice.dev/affinity-cookie-same-site.",
     }
+    | dict.fromkeys(("affinity", "session-cookie-name"), "is not read; write sluice.dev/affinity-cookie-name.")
+    | dict.fromkeys(
+        ("session-cookie-max-age", "session-cookie-expires"), "is not read; write sluice.dev/affinity-cookie-max-age, a duration."
+    )
     | dict.fromkeys(_KNOWN.split(), _LATER)
 )
 """Keys of ingress-nginx that are not read, each with the rest of a sentence about it that begins with the key."""

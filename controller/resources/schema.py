@@ -3,7 +3,6 @@
 The CRD itself is wsroute-crd.yaml beside this file, the same as in manifests/crds (a test holds them equal).
 """
 
-import copy
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -102,16 +101,23 @@ def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
 
 def with_defaults(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return a valid spec with the schema's defaults filled in, as the API server stores it."""
-    filled = copy.deepcopy(dict(spec))
+    filled: dict[str, Any] = _unshared(spec)
     _fill(wsroute_schema(), filled)
     return filled
+
+
+def _unshared(value: Any) -> Any:
+    """Copy a value so that nothing stands in two places, as a YAML alias does: a default is for one of them."""
+    if isinstance(value, Mapping):
+        return {name: _unshared(part) for name, part in value.items()}
+    return [_unshared(part) for part in value] if isinstance(value, list) else value
 
 
 def _fill(schema: Mapping[str, Any], value: object) -> None:
     if isinstance(value, dict):
         for name, part in schema.get("properties", {}).items():
             if name not in value and "default" in part:
-                value[name] = copy.deepcopy(part["default"])
+                value[name] = _unshared(part["default"])
             if name in value:
                 _fill(part, value[name])
     elif isinstance(value, list) and "items" in schema:

@@ -41,6 +41,8 @@ class SliceEndpoint:
     terminating: bool
     pod: str = ""
     """Name of the pod; empty: it is none."""
+    deadline: float = 0.0
+    """Unix time when the pod, which terminates, is killed; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -25,7 +25,9 @@ from controller.resources.fields import metadata_ref
 from controller.resources.observed import Addresses, Observed, observe, service_addresses
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
+from controller.resources.service import EndpointSlice
 from controller.sources.access import Access, AccessError
+from controller.sources.pods import PodGraces
 from controller.sources.snapshot import SourceSnapshot, Store
 
 _log = logging.getLogger("sluice.cluster")
@@ -70,15 +72,17 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
+_SERVICES = Kind("Service", "", "v1", "services")
 KINDS = (
     Kind("IngressClass", "networking.k8s.io", "v1", "ingressclasses", namespaced=False),
     Kind("Ingress", "networking.k8s.io", "v1", "ingresses"),
     Kind("WsRoute", "sluice.dev", "v1alpha1", "wsroutes"),
-    Kind("Service", "", "v1", "services"),
+    _SERVICES,
     Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices"),
     # Not every Secret: kopf's selectors are per kind, and other types would get a stream of their own.
     Kind("Secret", "", "v1", "secrets", fields="type=kubernetes.io/tls"),
 )
+_PODS = Resource("", "v1", "pods", kind="Pod", namespaced=True)
 _STATUS = ("Ingress", "WsRoute")
 
 
@@ -313,6 +317,16 @@ def _read_event(event: Any) -> tuple[str, Mapping[str, Any]]:
     return kind, raw
 
 
+async def _read_pod(namespace: str, name: str) -> Mapping[str, Any]:
+    """Get a pod, in one try."""
+    settings = kopf.OperatorSettings()
+    settings.networking.error_backoffs = ()
+    settings.networking.request_timeout = 5.0
+    url = _PODS.get_url(namespace=NamespaceName(namespace), name=name)
+    found: Mapping[str, Any] = await api.get(url=url, settings=settings, logger=_kopf_log)
+    return found
+
+
 class ClusterSource:
     """The objects of a cluster.
 
@@ -327,7 +341,9 @@ class ClusterSource:
         told: Callable[[ObjectRef], None],
         *,
         publish_service: ObjectRef | None = None,
+        pod_grace: bool = False,
     ) -> None:
+        """`pod_grace`: read pods that terminate, for the time that they have left."""
         self.listed = asyncio.Event()
         """Set once every kind is listed, or known to be absent or forbidden."""
         self.observed: dict[ObjectRef, Observed] = {}
@@ -337,11 +353,18 @@ class ClusterSource:
         self._changed, self._told = changed, told
         self._publish_service = publish_service
         self._store = Store()
-        self._reflectors = [
+        self._served = [
             Reflector(kind, namespace, self)
             for kind in KINDS
             for namespace in (tuple(dict.fromkeys(namespaces)) or (None,) if kind.namespaced else (None,))
         ]
+        """Of what decides what is served."""
+        self._reflectors = list(self._served)
+        if publish_service is not None and namespaces and publish_service.namespace not in namespaces:
+            # The rights for it name it: a list by its name is what they allow.
+            kind = replace(_SERVICES, fields=f"metadata.name={publish_service.name}")
+            self._reflectors.append(Reflector(kind, publish_service.namespace, self))
+        self._graces = PodGraces(_read_pod, self._keep) if pod_grace else None
         self._access: Access | None = None
 
     async def run(self) -> None:
@@ -368,7 +391,7 @@ class ClusterSource:
     @property
     def forbidden(self) -> bool:
         """Whether a kind has never been seen because it may not be."""
-        return any(reflector.state is State.FORBIDDEN for reflector in self._reflectors)
+        return any(reflector.state is State.FORBIDDEN for reflector in self._served)
 
     @property
     def alive(self) -> bool:
@@ -379,8 +402,9 @@ class ClusterSource:
     def apply(self, ref: ObjectRef, raw: Mapping[str, Any], kind: Kind) -> None:
         """Take a version of an object."""
         record = parse_object(raw)
-        changed = self._store.remove(ref) if record is None else self._store.apply(record)
-        if changed:
+        if self._graces is not None and isinstance(record, EndpointSlice):
+            self._graces.take(record, wait=self.listed.is_set())
+        elif self._store.remove(ref) if record is None else self._store.apply(record):
             self._changed(kind.name)
         if kind.name in _STATUS:
             found = observe(raw, kind.name)
@@ -393,8 +417,14 @@ class ClusterSource:
                 self.published = addresses
                 self._told(ref)
 
+    def _keep(self, record: EndpointSlice) -> None:
+        if self._store.apply(record):
+            self._changed("EndpointSlice")
+
     def remove(self, ref: ObjectRef, kind: Kind) -> None:
         """Forget an object."""
+        if self._graces is not None and kind.name == "EndpointSlice":
+            self._graces.forget(ref)
         if self._store.remove(ref):
             self._changed(kind.name)
         if self.observed.pop(ref, None) is not None or ref == self._publish_service:
@@ -403,6 +433,6 @@ class ClusterSource:
 
     def reached(self, reflector: Reflector) -> None:
         """Take note of a reflector's new state or problem."""
-        if all(one.state is not State.STARTING for one in self._reflectors):
+        if all(one.state is not State.STARTING for one in self._served):
             self.listed.set()
         self._changed(reflector.kind.name)

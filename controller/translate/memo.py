@@ -67,6 +67,8 @@ class _State:
         self.routes: dict[str, Route] = {}
         self.verdicts: dict[ObjectRef, Verdict] = {}
         self.certificates: dict[str, tuple[object, Certificate]] = {}
+        self.classless: set[str] = set()
+        """Objects whose class does not exist, as ids of their routes begin."""
 
 
 class Memo:
@@ -118,8 +120,6 @@ class _Change:
         self.old, self.new = state.snapshot, snapshot
         self.touched: set[ObjectRef] = set()
         """Objects that came, went, or were translated anew."""
-        self.replaced: tuple[ObjectRef, ...] = ()
-        """Objects whose records came, went, or were replaced."""
         self.moved: set[ObjectRef] = set()
         """Objects whose claims or redirects have to be looked at again."""
         self.told: set[ObjectRef] = set()
@@ -142,8 +142,7 @@ class _Change:
             for known in (old, new):
                 touched.update(known.ws_routes, known.ingresses)
                 self.told.update(ref for ref in known.malformed if ref.kind in _ROUTING)
-        self.replaced = (*changed_refs(old.ws_routes, new.ws_routes), *changed_refs(old.ingresses, new.ingresses))
-        touched.update(self.replaced)
+        touched.update(changed_refs(old.ws_routes, new.ws_routes), changed_refs(old.ingresses, new.ingresses))
         for ref in changed_refs(old.services, new.services):
             touched.update(state.service_users.of(ref))
         for ref in changed_refs(old.endpoint_slices, new.endpoint_slices):
@@ -166,19 +165,18 @@ class _Change:
         state.upstreams.replace(ref, before.backends if before else (), after.backends if after else ())
 
     def find_classless(self, before: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the objects whose class does not exist; of objects that are as they were, what `before` says is taken over."""
-        old, new = self.old, self.new
-        same_classes = old.ingress_classes is new.ingress_classes
-        if same_classes and not self.replaced:
-            return before
+        """Return the objects whose class does not exist; `before` where nothing of that changed."""
+        new, found = self.new, self.state.classless
         known = {ref.name for ref in new.ingress_classes} | self._classes.names
-        looked_at = self.replaced if same_classes else (*new.ws_routes, *new.ingresses)
-        found = set(before).difference(map(_id_prefix, looked_at)) if same_classes else set[str]()
-        for ref in looked_at:
-            item = new.ws_routes.get(ref) or new.ingresses.get(ref)
+        whole = self.old.ingress_classes is not new.ingress_classes
+        for ref in (*self.touched, *new.ws_routes, *new.ingresses) if whole else self.touched:
+            item = new.ws_routes.get(ref) if ref.kind == "WsRoute" else new.ingresses.get(ref)
             if item is not None and item.class_name is not None and item.class_name not in known:
-                found.add(_id_prefix(ref))
-        return tuple(sorted(found))
+                found.add(f"{ref.kind.lower()}/{ref.path}")
+            else:
+                found.discard(f"{ref.kind.lower()}/{ref.path}")
+        after = tuple(sorted(found))
+        return before if after == before else after
 
     def _note_secrets(self) -> None:
         old, new, state = self.old, self.new, self.state
@@ -306,10 +304,6 @@ class _Change:
         faulty = any(route.fault for route in one.routes)
         served = bad is None and not faulty and (not one.routes or self._alive(ref))
         return make_verdict(problems, served=served, kept=bad is not None)
-
-
-def _id_prefix(ref: ObjectRef) -> str:
-    return f"{ref.kind.lower()}/{ref.path}"
 
 
 def _routes(one: Translated | None) -> tuple[Route, ...]:

@@ -114,6 +114,7 @@ def translate_upstream(
         return Upstream((Endpoint(name, port.port),), tls), ()
     found: dict[tuple[str, int], EndpointState] = {}
     pods: dict[str, str] = {}
+    deadlines: dict[str, float] = {}
     for one in slices:
         numbers = [number for name, number in one.ports if name == port.name]
         for endpoint in one.endpoints:
@@ -123,13 +124,19 @@ def translate_upstream(
                     found[address, number] = min(found.get((address, number), state), state, key=_BEST_FIRST.index)
                     if endpoint.pod:
                         pods[address] = max(endpoint.pod, pods.get(address, ""))
+                    if endpoint.deadline:
+                        deadlines[address] = max(endpoint.deadline, deadlines.get(address, 0.0))
     refused = {address for (address, _), state in found.items() if state in _USABLE and rules.refuses(address)}
     endpoints = tuple(
-        Endpoint(address, number, state, pod=pods.get(address, ""))
+        Endpoint(address, number, state, _deadline(state, deadlines.get(address, 0.0)), pods.get(address, ""))
         for (address, number), state in sorted(found.items())
         if not rules.refuses(address)
     )
     return Upstream(endpoints, tls), tuple(sorted(refused))
+
+
+def _deadline(state: EndpointState, deadline: float) -> float:
+    return deadline if state in ("draining", "stopping") else 0.0
 
 
 def _state(endpoint: SliceEndpoint) -> EndpointState:

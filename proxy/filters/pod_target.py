@@ -17,8 +17,7 @@ def compile_pod_target(after: str | None) -> Filter:
     """Make the filter: it finds the name of the pod behind the prefix `after`, or in the host where that is None."""
 
     def from_host(request: Request) -> Answer | None:
-        if request.upgrade:
-            request.pod = request.host.partition(".")[0]
+        request.pod = request.host.partition(".")[0]
         return None
 
     if after is None:

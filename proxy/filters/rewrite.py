@@ -1,7 +1,8 @@
 """The backend sees another path than the client asked for: a prefix in place of the one that the route matched.
 
 As in the Gateway API (ReplacePrefixMatch): /ws to / makes / of /ws and of /ws/, /a of /ws/a; the query stays. A path that has
-several readings is passed on only if each of them lies under the prefix, before and after: dots must not climb out of it.
+several readings comes here only if each of them lies under the matched prefix (routing/table.py); it is passed on only if each lies
+under the new one too: dots must not climb out of it.
 """
 
 from proxy.exchange import Answer, Request
@@ -22,18 +23,13 @@ def compile_rewrite(prefix: str, matched: str | None, *, pod: bool) -> Filter:
         if matched is None:
             rest = ""
         else:
-            if not _under(path, matched):
-                return AMBIGUOUS
             rest = path[len(matched) :]
             if pod and request.upgrade:
                 _, slash, behind = rest[1:].partition("/")
                 rest = slash + behind
         sent = prefix + rest or "/"
-        if not is_plain(path) and matched is not None:
-            if not all(_under(reading, matched) for reading in readings(path) or ()):
-                return AMBIGUOUS
-            if not all(_under(reading, prefix) for reading in readings(sent) or ()):
-                return AMBIGUOUS
+        if matched is not None and not is_plain(path) and not all(_under(one, prefix) for one in readings(sent) or ()):
+            return AMBIGUOUS
         request.sent_target = sent + request.target[len(path) :]
         return None
 

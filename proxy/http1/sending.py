@@ -238,6 +238,11 @@ class Sending:
             self._body_ended()
         return encoded
 
+    @property
+    def answering(self) -> bool:
+        """The head of the final answer is out."""
+        return self._answer
+
     def _body_ended(self) -> None:
         self.wants_body = False
         if not self._answer:

@@ -26,6 +26,10 @@ BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class ServerConnection:
     """One client's connection."""
 
@@ -383,6 +387,11 @@ class ServerConnection:
         else:
             self._end()
 
+    def retire(self) -> None:
+        """Let the next answer say that it is the last: a client that knows loses no request to a closed connection."""
+        if self.forwarding is None or not self.forwarding.answering:
+            self.closing = True
+
     def drain(self) -> None:
         """End when the request under way is answered; at once if there is none."""
         self.closing = True
@@ -403,18 +412,23 @@ class ServerConnection:
 
     def release(self) -> None:
         """Let go of the connection: a tunnel has taken it."""
-        self.runtime.wheel.drop(self.deadline)
+        self._end_deadline()
         self.forwarding = None
         self.hold = None
         self.lost = True
         self.transport, self.write = NOWHERE, NOWHERE.write
         self.runtime.connections.discard(self)
 
+    def _end_deadline(self) -> None:
+        """Let the deadline call nothing any more: it and the connection would keep each other, for ever once they are frozen."""
+        self.runtime.wheel.drop(self.deadline)
+        self.deadline.expire = _nothing
+
     def gone(self, exc: Exception | None) -> None:
         """Take note that the client is gone."""
         del exc
         self.lost = True
-        self.runtime.wheel.drop(self.deadline)
+        self._end_deadline()
         self.runtime.connections.discard(self)
         self.runtime.stats.connection_closed(self.client.listener)
         if self._filtering is not None:

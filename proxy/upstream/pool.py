@@ -264,6 +264,7 @@ class LiveUpstream:
         self.usable = [pool for pool in self.ready if not pool.health.ejected]
         ejected = tuple([(pool.address, pool.port) for pool in self.ready if pool.health.ejected])
         self.stats.set_endpoints(len(self.usable), len(self.draining), ejected)
+        self.stats.tallies = [pool.tally for pool in self.usable]
 
     def update(self, upstream: Upstream, tls: ssl.SSLContext) -> None:
         """Take the endpoints of a new configuration; pools of endpoints that stay are kept."""

@@ -6,7 +6,7 @@ Whether a socket may stay is standing.py's, when exactly it goes is the pacer's,
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from proxy.deadlines import Deadline, Wheel
@@ -63,13 +63,17 @@ class LiveUpstream(Protocol):
 class Lease:
     """What one socket was opened with, and when it has to go; ended with it."""
 
-    __slots__ = ("active", "age", "guards", "opened", "slot", "socket")
+    __slots__ = ("active", "age", "guards", "opened", "route_id", "service", "slot", "socket", "sound")
 
     def __init__(self, socket: Socket, active: ActiveRoute) -> None:
         self.socket: Socket | None = socket
         self.opened = socket.opened
         self.active = active
         """The socket's rule as it was known last."""
+        self.route_id = active.route.id
+        self.service = socket.account.facts.service
+        self.sound = False
+        """Nothing was wrong when it was judged last, nor kept although it was: only a change of its own concerns it."""
         self.guards = standing.guards_of(active.route)
         self.slot: Slot | None = None
         self.age: Deadline | None = None
@@ -127,14 +131,20 @@ class Closings:
         if self._until:
             self._pacer.spread([lease], self._until, SIGTERM)
         else:
-            self._review([socket])
+            self._review([lease])
 
-    def review(self) -> None:
-        """Look at every socket again: the configuration is another one."""
+    def review(self, routes: Collection[str], services: Collection[str]) -> None:
+        """Look again at whom a change of these routes and upstreams may concern."""
         now = self._clock()
         self._waves = {key: until for key, until in self._waves.items() if until >= now}
-        if not self._until:
-            self._review(self._sockets)
+        if not self._until and (routes or services):
+            self._review(
+                [
+                    lease
+                    for lease in self._leases(self._sockets)
+                    if not lease.sound or lease.route_id in routes or lease.service in services
+                ]
+            )
 
     def end(self, over: float) -> int:
         """Close everything over some seconds, and whatever is opened meanwhile; returns how many are open."""
@@ -156,18 +166,19 @@ class Closings:
         drain = standing.close_of(lease.active.route).drain
         lease.close(Farewell("max_age", drain.code, drain.reason.encode()))
 
-    def _review(self, sockets: Iterable[Socket]) -> None:
+    def _review(self, leases: Iterable[Lease]) -> None:
         present = _Present(self._routes)
         faulty: dict[tuple[Fault, str], list[Paced]] = {}
-        for lease in self._leases(sockets):
+        for lease in leases:
             fault = self._judge(lease, present)
+            lease.sound = fault is None and self._routes.get(lease.route_id) is lease.active
             if fault is None or fault.mode == "keep":
                 if lease.slot is not None and lease.slot.farewell.cause in _CONFIGURED:
                     lease.slot.leave()
             else:
                 faulty.setdefault((fault, lease.active.route.id), []).append(lease)
-        for key, leases in faulty.items():
-            self._carry_out(key, leases)
+        for key, group in faulty.items():
+            self._carry_out(key, group)
 
     def _carry_out(self, key: tuple[Fault, str], leases: list[Paced]) -> None:
         fault, route_id = key
@@ -233,7 +244,7 @@ class Closings:
                 lease.guards = standing.guards_of(rule)
             else:
                 return Fault(standing.POLICY_CHANGED, rule.id, close.on_policy_changed, close.drain)
-        lease.active = active
+        lease.active, lease.route_id = active, rule.id
         return None
 
     def _count_on(self, lease: Lease, stats: RouteStats) -> None:

@@ -25,6 +25,7 @@ class FrameScanner:
 
     __slots__ = (
         "_close_bytes",
+        "_counting",
         "_fin",
         "_held",
         "_largest",
@@ -51,6 +52,7 @@ class FrameScanner:
         "pong_seen",
         "remaining",
         "rest",
+        "watched",
     )
 
     def __init__(self, *, masked: bool, extensions: bool) -> None:
@@ -81,8 +83,9 @@ class FrameScanner:
         self.insert = b""
         """A frame of ours that goes in where the frame under way ends; empty again once it is in."""
         self.nonce = b""
-        """What pongs that answer our pings begin with; empty: we do not ping. Then application's pings and pongs get no attention
-        either."""
+        """What pongs that answer our pings begin with; empty: we do not ping this side."""
+        self.watched = False
+        """The application's pings and pongs get attention."""
         self.answer = 0
         """Number of the last of our pings that was answered; 0: none since this was read."""
         self.ping_seen = False
@@ -92,6 +95,8 @@ class FrameScanner:
         """Something was seen: look at the fields above."""
         self.rest = b""
         """What `scan_to_boundary` left for later."""
+        self._counting = True
+        """What passes is forwarded."""
         self._largest = UNLIMITED
         """Payload bytes that a message may have."""
         self._size = 0
@@ -107,10 +112,12 @@ class FrameScanner:
         self.noticed()
 
     def lift(self) -> None:
-        """Allow any message: nothing is forwarded any more. What waits in `rest` may be scanned."""
+        """Allow any message and count none: nothing is forwarded any more. What waits in `rest` may be scanned."""
         self._largest = UNLIMITED
         self._rate = None
+        self._counting = False
         self.over = 0
+        self._attend()
 
     def noticed(self) -> None:
         """Take note that attention was paid."""
@@ -235,7 +242,8 @@ class FrameScanner:
 
     def _payload(self, data: bytes, position: int, take: int) -> None:
         if self._opcode < CLOSE:
-            self.payload_bytes += take
+            if self._counting:
+                self.payload_bytes += take
         elif self._opcode == CLOSE and len(self._close_bytes) < 2:
             self._close_bytes += data[position : position + min(take, 2 - len(self._close_bytes))]
 
@@ -317,14 +325,14 @@ class FrameScanner:
 
     def _frame_ended(self) -> None:
         if self._opcode < CLOSE:
-            if self._fin:
+            if self._fin and self._counting:
                 self.messages += 1
         elif self._opcode == CLOSE:
             self.close_seen = True
             self._attend()
             if len(self._close_bytes) == 2:
                 self.close_code = (self._close_bytes[0] ^ self._mask[0]) << 8 | self._close_bytes[1] ^ self._mask[1]
-        elif self.nonce and self._opcode <= PONG:
+        elif self.watched and self._opcode <= PONG:
             self._attend()
             if self._opcode == PING:
                 self.ping_seen = True

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+SHIFT = 1.0
+"""Seconds by which the first closes of workers may be apart: a few sockets must not wait for a share of a long time."""
 GRAIN = 0.005
 """Seconds: what is due within this time is closed in one turn."""
 
@@ -82,8 +84,8 @@ class Pacer:
 
     __slots__ = ("_armed", "_clock", "_handle", "_heap", "_number", "_phase")
 
-    def __init__(self, clock: Clock, phase: float = 0.5) -> None:
-        """`phase`: where in its share of the time a socket is closed, from 0 to 1; another one in each worker."""
+    def __init__(self, clock: Clock, phase: float = 0.0) -> None:
+        """`phase`: where in its share of the time a socket is closed, from 0 up to 1; another one in each worker."""
         self._clock = clock
         self._phase = phase
         self._heap: list[tuple[float, int, Slot]] = []
@@ -92,7 +94,7 @@ class Pacer:
         self._armed = 0.0
 
     def spread(self, sockets: Iterable[Paced], until: float, farewell: Farewell) -> int:
-        """Close `sockets` evenly from now `until` a loop time; returns how many of them got a slot for it.
+        """Close `sockets` evenly from now `until` a loop time, the oldest at once; returns how many of them got a slot for it.
 
         Those that are closed before that anyway keep their slots.
         """
@@ -101,10 +103,11 @@ class Pacer:
         waiting = [one for one in sockets if one.slot is None or one.slot.at > until]
         waiting.sort(key=lambda one: one.opened)
         step = (until - now) / len(waiting) if waiting else 0.0
+        first = now + min(step, SHIFT) * self._phase
         for number, one in enumerate(waiting):
             if one.slot is not None:
                 one.slot.leave()
-            slot = one.slot = Slot(now + step * (number + self._phase), farewell, one)
+            slot = one.slot = Slot(first + step * number, farewell, one)
             heapq.heappush(self._heap, (slot.at, next(self._number), slot))
         self._arm()
         return len(waiting)

@@ -284,6 +284,7 @@ class Tunnel:
         """Ping; before `start`."""
         # Not the loop's clock: uvloop's counts milliseconds, and stands still within a turn.
         for leg in (self.client, self.backend):
+            leg.scanner.watched = True
             if policy.to in (leg.name, "both"):
                 leg.pinger = Pinger(
                     leg,

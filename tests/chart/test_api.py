@@ -152,13 +152,13 @@ MAY = [
     *(("list", kind) for kind in ("secrets", "services", "ingresses", "ingressclasses", "endpointslices", "wsroutes")),
     *(("watch", kind) for kind in ("secrets", "services", "ingresses", "ingressclasses", "endpointslices", "wsroutes")),
     *(("patch", "ingresses/status"), ("patch", "wsroutes/status"), ("create", "events"), ("patch", "events")),
-    *(("create", "leases"), ("get", "leases/sluice-leader"), ("update", "leases/sluice-leader")),
+    *(("create", "leases"), ("get", "leases/sluice-leader"), ("update", "leases/sluice-leader"), ("get", "pods")),
 ]
 MAY_NOT = [
     *((verb, "secrets") for verb in ("create", "update", "patch", "delete")),
     *((verb, kind) for verb in ("update", "patch", "delete") for kind in ("ingresses", "wsroutes", "services")),
     *(("update", "ingresses/status"), ("update", "wsroutes/status"), ("list", "leases"), ("delete", "leases/sluice-leader")),
-    *(("update", "leases/other"), ("get", "pods"), ("create", "pods"), ("list", "namespaces"), ("get", "configmaps")),
+    *(("update", "leases/other"), ("list", "pods"), ("create", "pods"), ("list", "namespaces"), ("get", "configmaps")),
 ]
 
 

@@ -310,12 +310,3 @@ def test_notes_name_the_release_the_class_and_a_first_route() -> None:
     assert 'whose class is "edge", and those that name none.' in text
     assert "helm test sluice --namespace sluice-system" in text
     assert "ingressClassName: edge" in text
-    assert "shows no address" not in text
-
-
-def test_notes_warn_where_the_published_service_cannot_be_read() -> None:
-    values = {"watchNamespaces": ["shop"]}
-    controller = containers(objects(values))["controller"]
-
-    assert "--publish-service" not in dict(arguments(controller))
-    assert "The status of Ingresses shows no address" in notes(values)

@@ -7,6 +7,7 @@ from chart.rendering import BUILD_SECONDS, objects, one
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 Rights = set[tuple[str, str, str]]
+PODS = {("", "pods", "get")}
 READ = {
     (group, resource, verb)
     for group, resource in (
@@ -60,25 +61,37 @@ LEASE = {
 
 def test_rights_for_all_namespaces_are_reading_six_kinds_status_events_and_one_lease() -> None:
     assert bound(objects()) == {
-        ("ClusterRole", ""): READ | CLASSES | STATUS | EVENTS,
+        ("ClusterRole", ""): READ | PODS | CLASSES | STATUS | EVENTS,
         ("Role", "sluice-system"): LEASE,
     }
+    assert bound(objects({"controller": {"podGrace": False}}))[("ClusterRole", "")] == READ | CLASSES | STATUS | EVENTS
 
 
 def test_rights_for_some_namespaces_stay_in_them() -> None:
     assert bound(objects({"watchNamespaces": ["shop", "blog"]})) == {
         ("ClusterRole", ""): CLASSES,
-        ("Role", "shop"): READ | STATUS | EVENTS,
-        ("Role", "blog"): READ | STATUS | EVENTS,
-        ("Role", "sluice-system"): LEASE,
+        ("Role", "shop"): READ | PODS | STATUS | EVENTS,
+        ("Role", "blog"): READ | PODS | STATUS | EVENTS,
+        ("Role", "sluice-system"): LEASE | {("", "services sluice", verb) for verb in ("get", "list", "watch")},
     }
 
 
+def test_service_elsewhere_may_be_read_by_its_name_alone() -> None:
+    values = {"watchNamespaces": ["shop"], "status": {"publishService": "edge/balancer"}}
+
+    assert bound(objects(values))[("Role", "edge")] == {("", "services balancer", verb) for verb in ("get", "list", "watch")}
+    assert set(bound(objects({**values, "watchNamespaces": ["shop", "edge"]}))) == {
+        *(("ClusterRole", ""), ("Role", "shop"), ("Role", "edge"), ("Role", "sluice-system")),
+    }
+    addresses = {"watchNamespaces": ["shop"], "status": {"publishAddresses": ["192.0.2.1"]}}
+    assert bound(objects(addresses))[("Role", "sluice-system")] == LEASE
+
+
 def test_rights_without_status_are_reading_alone() -> None:
-    assert bound(objects({"status": {"update": False}})) == {("ClusterRole", ""): READ | CLASSES}
+    assert bound(objects({"status": {"update": False}})) == {("ClusterRole", ""): READ | PODS | CLASSES}
     assert bound(objects({"status": {"update": False}, "watchNamespaces": ["shop"]})) == {
         ("ClusterRole", ""): CLASSES,
-        ("Role", "shop"): READ,
+        ("Role", "shop"): READ | PODS,
     }
 
 

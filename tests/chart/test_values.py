@@ -64,6 +64,7 @@ OTHER: Mapping[str, object] = {
     "controller.defaultCertificate": "edge/wildcard",
     "controller.hostOwnership": "namespace",
     "controller.allowExternalName": True,
+    "controller.podGrace": False,
     "controller.runAsUser": 20001,
     "controller.resources": {"requests": {"cpu": "2"}},
     "controller.extraArgs": ["--log-level=debug"],
@@ -236,7 +237,6 @@ REFUSED = [
         ["metrics.serviceMonitor.enabled", "needs the Service"],
     ),
     ({"status": {"publishService": "a/b", "publishAddresses": ["192.0.2.1"]}}, ["status.publishAddresses"]),
-    ({"status": {"publishService": "a/b"}, "watchNamespaces": ["shop"]}, ['status.publishService: "a/b" was found', "(shop)"]),
     (
         {"controller": {"defaultCertificate": "a/b"}, "watchNamespaces": ["shop"]},
         ['controller.defaultCertificate: "a/b" was found', "(shop)"],

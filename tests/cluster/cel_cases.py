@@ -9,6 +9,9 @@ from typing import Any
 
 BACKENDS = {"backends": [{"service": "chat", "port": 80}]}
 RULE = {"http": BACKENDS}
+POD = {"websocket": {**BACKENDS, "target": "Pod"}}
+HASHED = {"policy": "Hash", "hashOn": {"header": "X-User"}}
+REBALANCE = {"above": "1.3", "rate": "5/s"}
 _ODD_PATHS = (
     *("//", "/a//b", "/.", "/a/./b", "/..", "/a/../b", "/a\\b"),
     *("/a%2fb", "/a%2Fb", "/%00", "/%", "/%4", "/%4x", "/%x4"),
@@ -29,6 +32,17 @@ def _refused(guard: str, *values: object) -> CelCase:
 
 
 CEL_CASES: Mapping[str, CelCase] = {
+    "target Pod needs a path of type Prefix, or only wildcard hosts": CelCase(
+        [
+            {"rules": [RULE]},
+            {"rules": [POD, {**RULE, "name": "a", "path": {"type": "Exact", "value": "/a"}}]},
+            {"hosts": ["*.example.com"], "rules": [{**POD, "path": {"type": "Regex", "value": "/.*"}}]},
+        ],
+        [
+            {"rules": [{**POD, "path": {"type": "Exact", "value": "/a"}}]},
+            {"hosts": ["*.example.com", "a.example.com"], "rules": [RULE, {**POD, "path": {"type": "Regex", "value": "/.*"}}]},
+        ],
+    ),
     "each rule needs a name of its own": CelCase(
         [[RULE], [{**RULE, "name": "a"}, {**RULE, "name": "b"}, RULE, RULE]],
         [[{**RULE, "name": "a"}, {**RULE, "name": "b"}, {**RULE, "name": "a"}]],
@@ -42,10 +56,14 @@ CEL_CASES: Mapping[str, CelCase] = {
         [{}, {"name": "a", "path": {"type": "Exact", "value": "/a"}}],
     ),
     "auth is not supported yet": _refused("auth", {}, {"jwt": {"issuer": "https://id.example.com"}}, {"unheardOf": 1}),
-    "limits is not supported yet": _refused("limits", {}, {"connections": 1}, {"unheardOf": 1}),
-    "origins is not supported yet": _refused("origins", [], ["https://app.example.com"]),
-    "allowCIDRs is not supported yet": _refused("allowCIDRs", [], ["192.0.2.0/24"]),
-    "denyCIDRs is not supported yet": _refused("denyCIDRs", [], ["192.0.2.0/24"]),
+    "rewrite needs a path of type Prefix or Exact": CelCase(
+        [
+            RULE,
+            {**RULE, "rewrite": {"prefix": "/"}},
+            {**RULE, "path": {"type": "Exact", "value": "/a"}, "rewrite": {"prefix": "/b"}},
+        ],
+        [{**RULE, "path": {"type": "Regex", "value": "/a"}, "rewrite": {"prefix": "/b"}}],
+    ),
     "value must begin with /": CelCase(
         [{}, {"type": "Prefix", "value": "/a"}, {"type": "Exact", "value": "/a"}, {"type": "Regex", "value": "[ab]/c"}],
         [{"value": "a"}, {"type": "Prefix", "value": "*"}, {"type": "Exact", "value": "a/"}],
@@ -57,5 +75,35 @@ CEL_CASES: Mapping[str, CelCase] = {
     "a duration above zero and of at most 87600h is needed": CelCase(
         ["1s", "0.5ms", "87600h", "1h30m", "87599h59m60s"],
         ["0s", "0h0m", "0.0000001ms", "87601h", "87600h1ms", "9999999999999999h"],
+    ),
+    "a duration of at most 87600h is needed": CelCase(["0s", "87600h"], ["87601h", "87600h1ms", "9999999999999999h"]),
+    "prefix must have no empty or dot segments, encoded slashes or broken escapes": CelCase(["/", "/a/", "/a.b"], _ODD_PATHS),
+    "hashOn is needed with policy Hash and with no other": CelCase(
+        [HASHED, {}, {"policy": "Random2"}],
+        [{"policy": "Hash"}, {"hashOn": {"clientIP": True}}, {**HASHED, "policy": "RoundRobin"}],
+    ),
+    "exactly one of clientIP, header, cookie and query is needed": CelCase(
+        [{"header": "X-User"}, {"clientIP": True}, {"cookie": "user"}, {"query": "user"}],
+        [{}, {"header": "X-User", "cookie": "user"}, {"clientIP": True, "query": "user"}],
+    ),
+    "clientIP can only be true": CelCase([{"clientIP": True}], [{"clientIP": False}]),
+    "at least one of cookie and engineIO is needed": CelCase(
+        [{"cookie": {}}, {"engineIO": {}}, {"cookie": {"name": "A", "maxAge": "1h"}, "engineIO": {}}], [{}]
+    ),
+    "a close code from 1000 to 1014 other than 1004, 1005 and 1006, or from 3000 to 4999, is needed": CelCase(
+        [1012, 1000, 1003, 1007, 1014, 3000, 4999], [1004, 1005, 1006, 1015, 2999]
+    ),
+    "at most 123 bytes of UTF-8 are needed": CelCase(["service restart", "", "a" * 123, "ä" * 61], ["ä" * 62, "\u20ac" * 123]),
+    "a duration from 1s to 24h is needed": CelCase(["30s", "1s", "24h", "1440m"], ["0s", "999ms", "24h1ms", "9999999999999999h"]),
+    "a number above 1 and of at most 100 is needed": CelCase(
+        ["1.3", "1.0001", "100", "100.0000"], ["1", "0.9999", "1.0000", "100.0001", "101"]
+    ),
+    "rebalance moves nothing with policy Hash, affinity.cookie or target Pod": CelCase(
+        [RULE, {**RULE, "rebalance": REBALANCE}, {**RULE, "rebalance": REBALANCE, "affinity": {"engineIO": {}}}],
+        [
+            {**RULE, "rebalance": REBALANCE, "loadBalancing": HASHED},
+            {**RULE, "rebalance": REBALANCE, "affinity": {"cookie": {}}},
+            {**POD, "rebalance": REBALANCE},
+        ],
     ),
 }

@@ -117,7 +117,8 @@ class ControlPlane:
         """Return every request of a user so far."""
         lines = (self.folder / "audit.log").read_text().splitlines()
         events = (json.loads(line) for line in lines if line.endswith("}"))
-        return [event for event in events if event["user"]["username"] == user]
+        # Who was refused at the door has no name.
+        return [event for event in events if event["user"].get("username") == user]
 
     def stop(self) -> None:
         """End every program; what is stored stays in the folder."""
@@ -155,6 +156,7 @@ _PLURALS = {
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices", True),
     "Ingress": ("apis/networking.k8s.io/v1", "ingresses", True),
     "IngressClass": ("apis/networking.k8s.io/v1", "ingressclasses", False),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases", True),
     "WsRoute": ("apis/sluice.dev/v1alpha1", "wsroutes", True),
 }
 

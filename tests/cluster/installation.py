@@ -89,9 +89,10 @@ class Installation:
 
 @contextlib.contextmanager
 def installed(plane: ControlPlane, name: str, folder: Path, **values: str) -> Iterator[Installation]:
-    """Install what `helm install` does, but for the pods. The namespace is the name; the class is of that name too."""
-    controller_name = f"sluice.dev/{name}"
-    objects = rendered("sluice", name, ingressClass__name=name, ingressClass__controllerName=controller_name, **values)
+    """Install what `helm install` does, but for the pods. Namespace and, unless values say so, class are of that name."""
+    values = {"ingressClass__name": name, "ingressClass__controllerName": f"sluice.dev/{name}", **values}
+    controller_name = values["ingressClass__controllerName"]
+    objects = rendered("sluice", name, **values)
     plane.kubectl("create", "namespace", name, check=False)
     plane.apply(*(json.dumps(one) + "\n" for one in objects if one["kind"] in _INSTALLED))
     yield Installation(plane, name, folder, ("--controller-name", controller_name), objects)
@@ -151,6 +152,14 @@ class Pod:
                     await self._line.wait()
         except TimeoutError:
             raise AssertionError(f"{text!r} was never said:\n" + "\n".join(self.log[-30:])) from None
+
+    @property
+    def controller_pid(self) -> int:
+        """Process of the controller itself, whose keeper is its parent; 0: it is down."""
+        assert self.controller is not None
+        pid = self.controller.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else 0
 
     async def start_proxy(self) -> None:
         self.proxy = await asyncio.create_subprocess_exec(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.control_plane import ControlPlane, now
+from cluster.control_plane import Client, ControlPlane, now
 from cluster.installation import Installation, conditions, installed, service, until, ws_route
 
 pytestmark = pytest.mark.timeout(180)
@@ -49,25 +49,25 @@ def step(file: Path, seconds: int) -> None:
     fresh.rename(file)
 
 
-def lease(plane: ControlPlane, namespace: str) -> dict[str, Any]:
+async def lease(api: Client, namespace: str) -> dict[str, Any]:
     """Return the spec of the Lease."""
-    found: dict[str, Any] = plane.get("lease", "sluice-leader", "-n", namespace)["spec"]
+    found: dict[str, Any] = (await api.get("Lease", namespace, "sluice-leader"))["spec"]
     return found
 
 
-async def renewed(plane: ControlPlane, namespace: str, times: int) -> list[str]:
+async def renewed(api: Client, namespace: str, times: int) -> list[str]:
     """Wait until a Lease was renewed so often; return everybody who held it meanwhile."""
-    holders, last = [], lease(plane, namespace)
+    holders, last = [], await lease(api, namespace)
     for _ in range(times):
         seen = last["renewTime"]
-        last = await until(lambda: lease(plane, namespace), lambda found, seen=seen: found["renewTime"] != seen)
+        last = await until(lambda: lease(api, namespace), lambda found, seen=seen: found["renewTime"] != seen)
         holders.append(last["holderIdentity"])
     return sorted(set(holders))
 
 
-def hours_ahead(plane: ControlPlane, namespace: str) -> int:
+async def hours_ahead(api: Client, namespace: str) -> int:
     """Return by how many hours the clock of who renews a Lease is ahead of this machine's."""
-    renewed_at = dt.datetime.fromisoformat(lease(plane, namespace)["renewTime"])
+    renewed_at = dt.datetime.fromisoformat((await lease(api, namespace))["renewTime"])
     return round((renewed_at - dt.datetime.now(dt.UTC)).total_seconds() / HOUR)
 
 
@@ -78,7 +78,7 @@ async def lives(plane: ControlPlane, folder: Path, name: str, seconds: int) -> N
         shifted(sluice, seconds)
         async with sluice.pod(name="wrong") as pod, plane.client() as api:
             await pod.logged("leading=true")
-            assert hours_ahead(plane, name) * HOUR == seconds
+            assert await hours_ahead(api, name) * HOUR == seconds
             await api.create(service(name), ws_route(name, "z-older", "a.example.com"))
             found = await until(lambda: api.get("WsRoute", name, "z-older"), lambda raw: conditions(raw) == GOOD)
             await until(now, lambda second: second > found["metadata"]["creationTimestamp"])
@@ -88,10 +88,10 @@ async def lives(plane: ControlPlane, folder: Path, name: str, seconds: int) -> N
             sluice.environment = {}
             async with sluice.pod(name="right") as other:
                 # The Lease stays where it is while it is renewed, whatever its times say to who reads them.
-                assert await renewed(plane, name, RENEWALS) == ["wrong"]
+                assert await renewed(api, name, RENEWALS) == ["wrong"]
                 assert not any("leading=true" in line for line in other.log)
                 await pod.kill_controller()
-                await until(lambda: lease(plane, name), lambda found: found["holderIdentity"] == "right", 40)
+                await until(lambda: lease(api, name), lambda found: found["holderIdentity"] == "right", 40)
                 assert conditions(await api.get("WsRoute", name, "z-older")) == GOOD
                 await api.delete("WsRoute", name, "z-older")
                 await until(lambda: api.get("WsRoute", name, "a-younger"), lambda raw: conditions(raw) == GOOD)
@@ -118,7 +118,7 @@ async def test_i15_clock_that_steps_back_and_forth_costs_neither_the_lease_nor_a
                 await api.create(ws_route("steps", f"r{number}", f"h{number}.example.com"))
                 await pod.answers(f"h{number}.example.com")
                 await until(lambda number=number: api.get("WsRoute", "steps", f"r{number}"), lambda raw: conditions(raw) == GOOD)
-                assert await renewed(plane, "steps", 2) == ["steps-0"]
-                assert hours_ahead(plane, "steps") * HOUR == seconds
+                assert await renewed(api, "steps", 2) == ["steps-0"]
+                assert await hours_ahead(api, "steps") * HOUR == seconds
                 assert await pod.healthy() == 200
             assert not any("leading no more" in line or "leading=false" in line for line in pod.log)

@@ -1,5 +1,6 @@
 """The node that the tests run on is a real one, and leaves nothing behind."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import cluster_node
 import pytest
 from cluster.nodes import BUSYBOX, CONFINED, Namespace, refuse
 from cluster_node import MissingError, NodeError, require, start
@@ -259,6 +261,22 @@ def test_owner_that_is_killed_takes_the_node_with_it_and_the_next_one_tidies_up(
     assert len(before) > 2
     assert ended
     assert after == []
+
+
+def test_nodes_that_start_while_others_end_take_no_folder_from_under_them() -> None:
+    try:
+        require()
+    except MissingError as missing:
+        refuse(missing)
+
+    def begin_and_end(_: int) -> bool:
+        with cluster_node._state() as folder:
+            return folder.exists()
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(begin_and_end, range(200)))
+
+    assert found == [True] * 200
 
 
 def test_machine_that_cannot_run_a_node_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

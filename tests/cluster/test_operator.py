@@ -1,7 +1,10 @@
 """The operator on a real API server, with the rights that the chart gives it."""
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -227,6 +230,53 @@ async def test_namespaced_installation_reads_and_serves_its_namespaces_only(plan
             assert reads == {"", "team-a", "team-b"}  # without a namespace: IngressClasses
 
 
+async def test_publish_service_outside_of_the_watched_namespaces_is_followed_and_no_other_is_read(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    for name in ("inside", "publisher"):
+        plane.kubectl("create", "namespace", name)
+    values = {"watchNamespaces": "{inside}", "status__publishService": "publisher/lb"}
+    with installed(plane, "outside", tmp_path, **values) as sluice:
+        arguments = ("--watch-namespaces", "inside", "--publish-service", "publisher/lb")
+        async with sluice.pod(*arguments) as pod, plane.client() as api:
+            balancer = service("publisher", "lb")
+            balancer["spec"]["type"] = "LoadBalancer"
+            shop = ingress("inside", "shop", "shop.example.com")
+            shop["spec"]["ingressClassName"] = "outside"
+            await api.create(balancer, service("publisher"), service("inside"), shop)
+            for address in ("192.0.2.5", "192.0.2.6"):
+                change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
+                await api.patch("Service", "publisher", "lb", change, status=True)
+                await until(
+                    lambda: api.get("Ingress", "inside", "shop"),
+                    lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
+                )
+            assert await pod.problems() == []
+            there = [event for event in plane.audit(sluice.user) if event["objectRef"].get("namespace") == "publisher"]
+            assert {(event["verb"], event["objectRef"].get("name")) for event in there} == {("list", "lb"), ("watch", "lb")}
+            assert {event["responseStatus"]["code"] for event in there} == {200}
+
+
+async def test_publish_service_that_may_not_be_read_keeps_nothing_from_being_served(plane: ControlPlane, tmp_path: Path) -> None:
+    for name in ("kept", "closed"):
+        plane.kubectl("create", "namespace", name)
+    with installed(plane, "refused", tmp_path, watchNamespaces="{kept}") as sluice:
+        arguments = ("--watch-namespaces", "kept", "--publish-service", "closed/lb")
+        async with sluice.pod(*arguments) as pod, plane.client() as api:
+            route = ws_route("kept", "chat", "chat.example.com")
+            route["spec"]["ingressClassName"] = "refused"
+            await api.create(service("kept"), route)
+            await pod.answers("chat.example.com")
+            await pod.kill_controller()
+            await pod.start_controller(*sluice.arguments, *arguments)
+            other = ws_route("kept", "more", "more.example.com")
+            other["spec"]["ingressClassName"] = "refused"
+            await api.create(other)
+            await pod.answers("more.example.com")
+            found = await until(pod.problems, lambda problems: problems)
+            assert [(one["reason"], one["message"].split(":")[0]) for one in found] == [("KindForbidden", "services in closed")]
+
+
 async def test_every_request_is_allowed_and_every_right_is_used(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "rights", tmp_path) as sluice:
         async with sluice.pod("--publish-address", "192.0.2.1"), plane.client() as api:
@@ -265,3 +315,33 @@ def _used(plane: ControlPlane, user: str) -> set[tuple[str, str, str]]:
             resource = ref["resource"] + (f"/{ref['subresource']}" if ref.get("subresource") else "")
             found.add((event["verb"], ref.get("apiGroup", ""), resource))
     return found
+
+
+async def test_controller_that_dies_is_started_again_by_its_keeper_and_the_container_stays_up(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    with installed(plane, "kept", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            await api.create(service("kept"), ws_route("kept", "a", "a.example.com"))
+            await pod.answers("a.example.com")
+            for number in range(2):
+                dead, said = pod.controller_pid, len(pod.log)
+                os.kill(dead, signal.SIGKILL)
+                await pod.logged("the controller ended by signal 9", after=said)
+                await api.create(ws_route("kept", f"n{number}", f"n{number}.example.com"))
+                await pod.answers(f"n{number}.example.com")
+                assert pod.controller_pid not in (0, dead)
+            assert pod.controller is not None
+            assert pod.controller.returncode is None
+            kept = pod.controller_pid
+            await pod.kill_controller(signal.SIGKILL)  # the keeper: what it kept ends with it
+            await until(lambda: Path(f"/proc/{kept}").exists(), lambda there: not there)
+
+
+def test_settings_that_make_no_sense_end_the_container_and_say_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "controller.cli", "controller", "--control-socket", str(tmp_path / "s.sock"), "--health", ":0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")} | {"HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 2
+    assert "No API server is configured" in done.stderr
+    assert "started again" not in done.stderr

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
-from e2e.harness import HOST, Hub, config, proxy, until
+from e2e.harness import HOST, Hub, Proxy, config, proxy, until
 
 from proxy.model.config import ProxyConfig, Target
 from proxy.model.policy import CookieAffinity, Policy, Rebalance
@@ -125,3 +126,30 @@ async def test_cookie_that_one_worker_set_counts_at_the_other(hub: Hub) -> None:
                         found["same" if await answer.text() == first else "another"] += 1
 
     assert found == {"same": 96}
+
+
+async def test_imbalance_that_is_told_is_that_of_all_workers(hub: Hub) -> None:
+    async def told(one: Proxy) -> str:
+        _, text = await one.ask("/metrics")
+        (found,) = re.findall(r'^sluice_ws_endpoint_imbalance_ratio\{service="default/shop:80"\} (\S+)$', text, re.MULTILINE)
+        return str(found)
+
+    async with chats(2) as two, proxy(hub, "--workers", "2") as running:
+        hub.publish(serving([two[0].port]))
+        await running.ready()
+        clients = [asyncio.create_task(visit(running.http, Counter())) for _ in range(20)]
+        try:
+            await until(lambda: two[0].open == 20)
+            alone = await told(running)
+            hub.publish(serving([chat.port for chat in two]))
+            await hub.acknowledged()
+            added = await told(running)
+            clients += [asyncio.create_task(visit(running.http, Counter())) for _ in range(20)]
+            await until(lambda: two[1].open == 20)
+            even = await told(running)
+        finally:
+            for client in clients:
+                client.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+
+    assert (alone, added, even) == ("1.0", "2.0", "1.0")

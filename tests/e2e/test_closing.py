@@ -90,6 +90,13 @@ async def clients(one: Proxy) -> AsyncIterator[Clients]:
             made.stop()
 
 
+async def none_left(path: Path) -> None:
+    """Wait until the backends have answered too."""
+    async with asyncio.timeout(10):
+        while await fetch_sockets(str(path)):
+            await asyncio.sleep(0.02)
+
+
 def with_close(found: ProxyConfig, close: Close) -> ProxyConfig:
     route = msgspec.structs.replace(found.routes[ROUTE], policies=(close,))
     return msgspec.structs.replace(found, routes={ROUTE: route})
@@ -135,7 +142,11 @@ async def test_endpoint_that_terminates_is_left_and_the_others_keep_their_socket
 
 async def test_sockets_of_both_workers_are_listed_and_drained_by_command(hub: Hub) -> None:
     path = hub.path.with_name("admin.sock")
-    async with backend() as port, proxy(hub, "--workers", "2", "--admin-socket", str(path)) as one, clients(one) as found:
+    async with (
+        backend() as port,
+        proxy(hub, "--workers", "2", "--admin-socket", str(path), "--drain-time", "1s") as one,
+        clients(one) as found,
+    ):
         hub.publish(config(port))
         await one.ready()
         await found.open(30)
@@ -148,6 +159,7 @@ async def test_sockets_of_both_workers_are_listed_and_drained_by_command(hub: Hu
             await order_drain(str(path), DrainOrder(ROUTE, 1.0, 1006))
         closing = await fetch_sockets(str(path))
         await found.all_ended(10)
+        await none_left(path)
         await found.open(1)
         (left,) = await fetch_sockets(str(path))
         mode = path.stat().st_mode & 0o777
@@ -242,3 +254,42 @@ async def test_commands_of_another_user_are_refused_whatever_the_files_mode(hub:
 
     assert out.decode().strip() == "HTTP/1.1 403 Forbidden"
     assert own == []
+
+
+async def test_sigterm_closes_two_hundred_sockets_evenly_with_1001_over_all_workers(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "2", "--drain-time", "4s") as one, clients(one) as found:
+        hub.publish(with_close(config(port), Close(drain=Drain(1.0, 4012, "gone"))))
+        await one.ready()
+        await found.open(200)
+        start = asyncio.get_running_loop().time()
+        one.process.send_signal(signal.SIGTERM)
+        await found.all_ended(15)
+        async with asyncio.timeout(15):
+            status = await one.process.wait()
+
+    assert [(code, reason) for _, _, code, reason in found.ended] == [(1001, "")] * 200
+    assert all(10 <= count <= 30 for count in found.tenths(4.0, start))
+    assert status == 0
+
+
+async def test_second_cause_neither_restarts_nor_doubles_a_drain_that_is_under_way(hub: Hub) -> None:
+    close = Close(drain=Drain(4.0, 4012, "gone"))
+    async with backend() as port, proxy(hub, "--workers", "2") as one, clients(one) as found:
+        whole = with_close(config(port), close)
+        hub.publish(whole)
+        await one.ready()
+        await found.open(100)
+        start = asyncio.get_running_loop().time()
+        ending = Upstream((Endpoint("127.0.0.1", port, "draining"),))
+        hub.publish(msgspec.structs.replace(whole, upstreams={SERVICE: ending}))
+        await until(lambda: len(found.ended) >= 40)
+        hub.publish(msgspec.structs.replace(whole, routes={}, upstreams={}))
+        await found.all_ended(15)
+        _, metrics = await one.ask("/metrics")
+        tenths = found.tenths(4.0, start)
+
+    assert [(code, reason) for _, _, code, reason in found.ended] == [(4012, "gone")] * 100
+    assert found.ended[-1][1] - start < 4.5
+    assert all(5 <= count <= 15 for count in tenths), tenths
+    assert "proxy:endpoint_terminating" in metrics
+    assert 'by="proxy:route_deleted"' not in metrics

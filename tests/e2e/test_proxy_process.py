@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import resource
 import signal
 import socket
@@ -443,6 +444,34 @@ async def test_j1_sigterm_closes_sockets_oldest_first_and_spread_over_the_drain_
 
     assert [number for number, _ in ended] == list(range(8))
     assert ended[-1][1] - ended[0][1] > 0.6
+
+
+async def test_j1_sigterm_tells_kept_connections_to_come_back_while_it_still_accepts(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "2", "--drain-delay", "2s") as one:
+        hub.publish(config(port))
+        await one.ready()
+        kept = await asyncio.open_connection("127.0.0.1", one.http)
+        before = await ask(*kept)
+        one.process.send_signal(signal.SIGTERM)
+        await one.ready(503)
+        told = await ask(*kept)
+        ended = await kept[0].read()
+        again = await get(one.http)
+        kept[1].close()
+
+    assert [b"Connection: close" in head for head in (before, told)] == [False, True]
+    assert ended == b""
+    assert ok(again)
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Ask by a connection that is kept; return the head of the answer, whose body was read too."""
+    writer.write(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.findall(rb"(?i)content-length: (\d+)", head)[0]))
+    assert head.startswith(b"HTTP/1.1 200 ")
+    return head
 
 
 async def test_sigterm_twice_ends_at_once(hub: Hub) -> None:

@@ -131,6 +131,7 @@ def frames_of_ours(data: bytes) -> None:
     def run(pieces: list[bytes]) -> tuple[object, ...]:
         scanner = FrameScanner(masked=masked, extensions=False)
         scanner.nonce = NONCE
+        scanner.watched = True
         scanner.limit(largest, MessageRate(1.0, burst, lambda: 0.0))
         out, answers = b"", 0
         for piece in pieces:

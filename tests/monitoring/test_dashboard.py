@@ -7,7 +7,7 @@ import math
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,14 @@ async def backend() -> AsyncIterator[int]:
 class Traffic:
     """Everything that a day brings, once a round."""
 
-    def __init__(self, folder: Path, http: int, https: int, context: ssl.SSLContext) -> None:
-        self._folder = folder
-        self._http = f"http://127.0.0.1:{http}"
-        self._https = f"https://127.0.0.1:{https}"
-        self._https_port = https
+    def __init__(
+        self, change: Callable[[int], None], http: int, https: int, context: ssl.SSLContext, address: str = "127.0.0.1"
+    ) -> None:
+        self._change = change
+        """Makes the route's next version."""
+        self._http = f"http://{address}:{http}"
+        self._https = f"https://{address}:{https}"
+        self._https_at = address, https
         self._tls: dict[str, Any] = {"ssl": context, "server_hostname": HOST, "headers": {"Host": HOST}}
         self._plain: dict[str, Any] = {"headers": {"Host": HOST}}
 
@@ -148,7 +151,7 @@ class Traffic:
                     async with session.post(f"{self._https}{path}", data=b"body", **self._tls) as answer:
                         await answer.read()
                 await self._fail_handshake()
-                await asyncio.to_thread(write_whole, self._folder / "objects.yaml", objects(version))
+                await asyncio.to_thread(self._change, version)
                 await asyncio.sleep(0.2)  # so that rounds spread over scrapes
 
     async def _listen(self, opened: aiohttp.ClientWebSocketResponse) -> None:
@@ -168,16 +171,15 @@ class Traffic:
     async def _fail_handshake(self) -> None:
         """Trust nobody: the handshake ends with an alert of ours."""
         with contextlib.suppress(ssl.SSLError):
-            await asyncio.open_connection(
-                "127.0.0.1", self._https_port, ssl=ssl.create_default_context(cadata=trustme.CA().cert_pem.bytes().decode())
-            )
+            nobody = ssl.create_default_context(cadata=trustme.CA().cert_pem.bytes().decode())
+            await asyncio.open_connection(*self._https_at, ssl=nobody)
 
 
 class Prometheus:
     """Debian's, scraping each second."""
 
-    def __init__(self, port: str) -> None:
-        self._api = f"http://127.0.0.1:{port}/api/v1"
+    def __init__(self, address: str) -> None:
+        self._api = f"http://{address}/api/v1"
 
     async def values(self, query: str) -> list[float]:
         """Ask for the values of this moment that are numbers."""
@@ -207,9 +209,11 @@ class Prometheus:
 
 
 @contextlib.asynccontextmanager
-async def prometheus(folder: Path, admin: str) -> AsyncIterator[Prometheus]:
-    """Scrape as the chart's ServiceMonitor asks: the label `service` is the metrics' own."""
-    job = {"job_name": "sluice", "honor_labels": True, "static_configs": [{"targets": [admin]}]}
+async def prometheus(
+    folder: Path, found: Mapping[str, Any], *, prefix: Sequence[str] = (), address: str = "127.0.0.1"
+) -> AsyncIterator[Prometheus]:
+    """Scrape as the chart's ServiceMonitor asks: the label `service` is the metrics' own. `found`: how targets are found."""
+    job = {"job_name": "sluice", "honor_labels": True, **found}
     (folder / "prometheus.yml").write_text(
         json.dumps(
             {
@@ -220,8 +224,8 @@ async def prometheus(folder: Path, admin: str) -> AsyncIterator[Prometheus]:
         )
     )
     process = await asyncio.create_subprocess_exec(
-        *("prometheus", "--config.file", str(folder / "prometheus.yml"), "--storage.tsdb.path", str(folder / "tsdb")),
-        *("--web.listen-address", "127.0.0.1:0"),
+        *(*prefix, "prometheus", "--config.file", str(folder / "prometheus.yml"), "--storage.tsdb.path", str(folder / "tsdb")),
+        *("--web.listen-address", f"{address}:0"),
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
@@ -232,9 +236,9 @@ async def prometheus(folder: Path, admin: str) -> AsyncIterator[Prometheus]:
                 line = (await process.stderr.readline()).decode()
                 assert line, f"Prometheus ended by itself: {lines}"
                 lines += line
-        port = re.findall(r'msg="Listening on" address=127\.0\.0\.1:(\d+)', lines)[0]
+        listening = re.findall(r'msg="Listening on" address=(\S+)', lines)[0]
         reading = asyncio.create_task(process.stderr.read())
-        yield Prometheus(port)
+        yield Prometheus(listening)
         process.terminate()
         await reading
     finally:
@@ -244,7 +248,7 @@ async def prometheus(folder: Path, admin: str) -> AsyncIterator[Prometheus]:
         await process.wait()
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
@@ -282,10 +286,14 @@ async def scraped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scr
         manager = sluice(folder, FREE)
         _, listening = await asyncio.to_thread(manager.__enter__)
         stack.push_async_callback(asyncio.to_thread, manager.__exit__, None, None, None)
-        asked = await stack.enter_async_context(prometheus(private, listening["admin"]))
+        asked = await stack.enter_async_context(prometheus(private, {"static_configs": [{"targets": [listening["admin"]]}]}))
         http, https = (int(listening[name].rsplit(":", 1)[1]) for name in ("http", "https"))
-        traffic = asyncio.create_task(Traffic(folder, http, https, context).run())
-        stack.push_async_callback(_ended, traffic)
+
+        def change(version: int) -> None:
+            write_whole(folder / "objects.yaml", objects(version))
+
+        traffic = asyncio.create_task(Traffic(change, http, https, context).run())
+        stack.push_async_callback(ended, traffic)
 
         async def empty(queries: Mapping[str, str], seconds: float = DEADLINE) -> list[str]:
             left = await asked.empty(queries, seconds)

@@ -193,3 +193,10 @@ def test_objects_whose_class_is_gone_are_named() -> None:
 
     assert (before.classless, after.classless) == (("wsroute/shop/nobodys",), ("wsroute/shop/mine", "wsroute/shop/nobodys"))
     assert translate(store.snapshot(), settings, Memo()).classless == after.classless
+
+    gone = parse_object(nobodys)
+    assert gone is not None
+    store.remove(gone.ref)
+    put(store, ours)
+
+    assert translate(store.snapshot(), settings, memo).classless == ()

@@ -4,11 +4,17 @@ import asyncio
 import re
 from collections import Counter
 
+import msgspec
 import pytest
 from wire.harness import WAIT, Peer, proxying
-from wire.several import at, backends, get, serving, upgrade
+from wire.several import KEY, at, backends, get, serving, upgrade
 
+from proxy.exchange import Client, Request
+from proxy.model.config import Endpoint, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import CookieAffinity, EngineIoAffinity
+from proxy.model.wire import UpstreamEntry
+from proxy.upstream.health import ERRORS
+from proxy.upstream.placing import Placed
 
 KEYED = CookieAffinity("6b1e0a52-3f0e-4f5c-9a3b-1c2d3e4f5a6b")
 OURS = re.compile(r"SLUICE=(s1\.[0-9a-f]{32}); Path=/; HttpOnly; SameSite=Lax")
@@ -133,6 +139,41 @@ async def test_cookie_of_an_endpoint_that_refuses_moves_on_with_the_request() ->
 
     assert (status, second) == (200, str(1 - int(first)))
     assert value_of(fields) != old
+
+
+async def test_cookie_of_an_endpoint_that_is_left_out_for_failing_is_set_anew() -> None:
+    async with (
+        proxying() as proxy,
+        backends(2, lambda head: b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n" if b"X-Fail" in head else None) as two,
+    ):
+        proxy.serves(serving(*(at(one.port) for one in two), policies=(KEYED,)))
+        _, fields, first = await get(proxy)
+        cookie = f"Cookie: SLUICE={value_of(fields)}"
+        failed = [(await get(proxy, "/", cookie, "X-Fail: 1"))[0] for _ in range(ERRORS)]
+        _, fields, second = await get(proxy, "/", cookie)
+
+    assert failed == [500] * ERRORS
+    assert second != first
+    assert f"SLUICE={value_of(fields)}" not in cookie
+
+
+async def test_endpoints_that_change_alone_are_followed() -> None:
+    """As an EndpointSlice changes: the route stays as it is, and what it remembers of endpoints must not."""
+    async with proxying() as proxy, backends(3) as three:
+        endpoints = [at(one.port) for one in three]
+        proxy.serves(serving(*endpoints[:2], policies=(KEYED,)))
+        cookies = {found[2]: value_of(found[1]) for found in [await get(proxy) for _ in range(2)]}
+        before = [(await get(proxy, "/", f"Cookie: SLUICE={cookies[name]}"))[2] for name in ("0", "1")]
+        proxy.runtime.apply({f"u/{KEY}": UpstreamEntry(Upstream((endpoints[1], endpoints[2])))}, ())
+        kept = await get(proxy, "/", f"Cookie: SLUICE={cookies['1']}")
+        moved = [await get(proxy, "/", f"Cookie: SLUICE={cookies['0']}") for _ in range(2)]
+        late = next(value_of(fields) for _, fields, body in moved if body == "2")
+        back = [(await get(proxy, "/", f"Cookie: SLUICE={late}"))[2] for _ in range(3)]
+
+    assert before == ["0", "1"]
+    assert (kept[2], "set-cookie" in kept[1]) == ("1", False)
+    assert {body for _, _, body in moved} == {"1", "2"}
+    assert back == ["2", "2", "2"]
 
 
 @pytest.mark.parametrize("forged", ["s1." + "0" * 32, "s1." + "f" * 32])
@@ -279,3 +320,42 @@ async def test_sid_of_an_endpoint_that_terminates_stays_while_it_serves() -> Non
         new = {(await get(proxy, "/"))[2] for _ in range(3)}
 
     assert (old, new) == ({str(owner)}, {str(1 - owner)})
+
+
+async def test_what_one_port_of_a_pod_set_counts_for_its_other_port() -> None:
+    """The rule's `http` and `websocket` name two ports of the same pods."""
+    addresses = [f"192.0.2.{number}" for number in range(1, 9)]
+    async with proxying() as proxy:
+        plain = serving(at(proxy.backend.port), policies=(KEYED, ENGINE))
+        (route,) = plain.routes.values()
+        web, sockets = ("test/web:80", 8080), ("test/ws:80", 9000)
+        upstreams = {key: Upstream(tuple(Endpoint(one, port) for one in addresses)) for key, port in (web, sockets)}
+        split = msgspec.structs.replace(route, http=Target((Share(web[0]),)), websocket=Target((Share(sockets[0]),)))
+        proxy.serves(
+            ProxyConfig(routes={split.id: split}, upstreams={**plain.upstreams, **upstreams}, certificates={}, tls_hosts={})
+        )
+        active = proxy.runtime.routes[split.id]
+        assert active.http is not None
+        assert active.websocket is not None
+        assert active.http.placing is not None
+        assert active.websocket.placing is not None
+        found = []
+        for number in range(8):
+            first = active.http.placing.place(request("/"))
+            assert isinstance(first, Placed)
+            assert first.pool is not None
+            field = first.answered(200, b"", first.pool).decode()
+            active.http.placing.learn(f"sid-{number}", first.pool)
+            value = field.partition(": ")[2].partition(";")[0]
+            for later in (request("/", f"Cookie: {value}"), request(f"/?EIO=4&transport=websocket&sid=sid-{number}")):
+                placed = active.websocket.placing.place(later)
+                assert isinstance(placed, Placed)
+                assert placed.pool is not None
+                found.append((placed.pool.address == first.pool.address, placed.pool.port))
+
+    assert found == [(True, 9000)] * 16
+
+
+def request(target: str, *fields: str) -> Request:
+    lines = [field.encode() for field in fields]
+    return Request(Client(peer="192.0.2.99"), "GET", target, 11, "a.test", "a.test", lines, upgrade=False)

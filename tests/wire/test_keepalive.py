@@ -142,6 +142,7 @@ async def test_ping_of_the_application_stands_for_ours_and_its_answer_passes() -
         async with asyncio.timeout(WAIT):
             while leg.pinger is None or leg.pinger._missed < 2:
                 await asyncio.sleep(0)
+        assert leg.pinger._count == 0
         pong = frame(10, b"the application's", masked=True)
         await client.sends(pong)
 
@@ -201,6 +202,34 @@ async def test_data_in_place_of_the_pong_is_a_sign_of_life() -> None:
             said = frame(1, b"no pong, but here I am", masked=True)
             await client.sends(said)
             await backend.sees(said)
+
+
+async def test_misses_count_only_in_a_row() -> None:
+    async with proxying(policies=(Keepalive(interval=INTERVAL, misses=2),)) as proxy:
+        client, backend = await opened(proxy)
+        for _ in range(3):
+            first, second = await asked(client), await asked(client)
+            assert int.from_bytes(second[8:], "big") == int.from_bytes(first[8:], "big") + 1
+            said = frame(1, b"late, but here I am", masked=True)
+            await client.sends(said)
+            await backend.sees(said)
+
+
+async def test_late_answer_is_a_sign_of_life_and_not_timed() -> None:
+    async with proxying(policies=(Keepalive(interval=INTERVAL, misses=20),)) as proxy:
+        client, backend = await opened(proxy)
+        first, second = await asked(client), await asked(client)
+        said = frame(1, b"so far", masked=True)
+        await client.sends(frame(10, first, masked=True) + said)
+        await backend.sees(said)
+        late = rtt_of(proxy)
+        await client.sends(frame(10, second, masked=True) + said)
+        await backend.sees(said)
+        timely = rtt_of(proxy)
+
+        assert late is None
+        assert timely is not None
+        assert sum(timely.counts) == 1
 
 
 async def test_client_that_is_busy_taking_what_was_sent_is_not_dead() -> None:

@@ -20,11 +20,11 @@
 {{- include "sluice.fullname" . }}-leader
 {{- end -}}
 
-{{/* The Service whose addresses Ingresses show; empty where the controller cannot read our own, as its namespace is not watched. */}}
+{{/* The Service whose addresses Ingresses show; empty where addresses are given. */}}
 {{- define "sluice.publishService" -}}
 {{- if .Values.status.publishService -}}
 {{- .Values.status.publishService -}}
-{{- else if and (not .Values.status.publishAddresses) (or (not .Values.watchNamespaces) (has .Release.Namespace .Values.watchNamespaces)) -}}
+{{- else if not .Values.status.publishAddresses -}}
 {{- .Release.Namespace }}/{{ include "sluice.fullname" . -}}
 {{- end -}}
 {{- end -}}
@@ -83,10 +83,6 @@ seccompProfile:
 {{- end -}}
 {{- if and .Values.status.publishService .Values.status.publishAddresses -}}
 {{- fail "status.publishAddresses: Ingresses show these or the addresses of status.publishService; one of the two would be accepted." -}}
-{{- end -}}
-{{- $published := .Values.status.publishService -}}
-{{- if and $published .Values.watchNamespaces (not (has (splitList "/" $published | first) .Values.watchNamespaces)) -}}
-{{- fail (printf "status.publishService: %q was found, a Service of one of watchNamespaces (%s) would be accepted." $published (join ", " .Values.watchNamespaces)) -}}
 {{- end -}}
 {{- $certificate := .Values.controller.defaultCertificate -}}
 {{- if and $certificate .Values.watchNamespaces (not (has (splitList "/" $certificate | first) .Values.watchNamespaces)) -}}

@@ -110,6 +110,9 @@ args:
 {{- with .Values.watchNamespaces }}
 - --watch-namespaces={{ join "," . }}
 {{- end }}
+{{- if .Values.controller.podGrace }}
+- --pod-grace
+{{- end }}
 - --log-level={{ .Values.controller.logLevel }}
 - --host-ownership={{ .Values.controller.hostOwnership }}
 {{- with .Values.controller.defaultCertificate }}

@@ -69,6 +69,7 @@ BOTH = st.booleans().flatmap(lambda masked: st.tuples(st.just(masked), traffic(m
 def pinging(*, masked: bool) -> FrameScanner:
     scanner = FrameScanner(masked=masked, extensions=False)
     scanner.nonce = NONCE
+    scanner.watched = True
     return scanner
 
 
@@ -227,6 +228,7 @@ def test_close_is_found_behind_what_a_limit_forbade() -> None:
     scanner.scan(rest)
 
     assert (scanner.close_seen, scanner.close_code) == (True, 1009)
+    assert (scanner.messages, scanner.payload_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("size", [1000, 1001])

@@ -5,10 +5,11 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.websocket.pacer import GRAIN, Farewell, Handle, Pacer, Slot
+from proxy.websocket.pacer import GRAIN, SHIFT, Farewell, Handle, Pacer, Slot
 
 DRAIN, OTHER = Farewell("route_deleted", 1012, b"service restart"), Farewell("endpoint_gone", 1012, b"service restart")
 
@@ -65,7 +66,8 @@ class Socket:
 ages = st.lists(st.floats(0, 999), min_size=1, max_size=300)
 
 
-@given(ages, st.floats(0.5, 600), st.floats(0.01, 0.99))
+@settings(deadline=None)
+@given(ages, st.floats(0.5, 600), st.floats(0, 0.99))
 def test_closes_are_even_oldest_first_and_one_for_each_socket(ages: list[float], over: float, phase: float) -> None:
     clock = Clock()
     sockets = [Socket(clock, opened) for opened in ages]
@@ -76,16 +78,17 @@ def test_closes_are_even_oldest_first_and_one_for_each_socket(ages: list[float],
     times = [one.closes[0][0] for one in sorted(sockets, key=lambda one: one.opened)]
     step = over / len(sockets)
     for number, at in enumerate(times):
-        assert abs(at - (1000.0 + step * (number + phase))) <= GRAIN + 1e-6
+        assert abs(at - (1000.0 + step * number + min(step, SHIFT) * phase)) <= GRAIN + 1e-6
     assert times == sorted(times)
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 8), st.integers(2000, 6000), st.floats(1, 60))
 def test_each_tenth_of_the_time_closes_a_tenth_over_any_number_of_workers(workers: int, count: int, over: float) -> None:
     clock = Clock()
     sockets = [Socket(clock, float(number)) for number in range(count)]
     for worker in range(workers):
-        Pacer(clock, (worker + 0.5) / workers).spread(sockets[worker::workers], clock.now + over, DRAIN)
+        Pacer(clock, worker / workers).spread(sockets[worker::workers], clock.now + over, DRAIN)
     clock.run(clock.now + over)
 
     tenths = [0] * 10
@@ -94,6 +97,7 @@ def test_each_tenth_of_the_time_closes_a_tenth_over_any_number_of_workers(worker
     assert all(abs(found - count / 10) <= count / 100 for found in tenths)
 
 
+@settings(deadline=None)
 @given(ages, st.floats(1, 60), st.floats(0, 1), st.floats(0.1, 60))
 def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], over: float, when: float, again: float) -> None:
     clock, alone = Clock(), Clock()
@@ -116,6 +120,7 @@ def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], o
         assert moved == 0
 
 
+@settings(deadline=None)
 @given(ages, st.lists(st.booleans(), min_size=300, max_size=300))
 def test_sockets_that_went_by_themselves_leave_the_others_their_times(ages: list[float], going: list[bool]) -> None:
     clock = Clock()
@@ -132,6 +137,17 @@ def test_sockets_that_went_by_themselves_leave_the_others_their_times(ages: list
         assert len(one.closes) == (0 if goes else 1)
         assert all(abs(found - at) <= GRAIN for found, _ in one.closes)
         assert one.slot is None
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.5, 0.875])
+def test_one_socket_does_not_wait_for_a_share_of_a_long_time(phase: float) -> None:
+    clock = Clock()
+    socket = Socket(clock, 1.0)
+    Pacer(clock, phase).spread([socket], clock.now + 3600, DRAIN)
+    clock.run(clock.now + 3600)
+
+    ((at, _),) = socket.closes
+    assert at <= 1000.0 + SHIFT
 
 
 def test_time_that_is_over_closes_at_once() -> None:

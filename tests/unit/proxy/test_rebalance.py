@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +42,7 @@ class Socket:
         self.world, self.worker, self.number = world, worker, number
         self.phase = 0
         self.opened = world.now
-        self.account: Any = SimpleNamespace(facts=SimpleNamespace(endpoint=worker.pools[number]))
+        self.account: Any = SimpleNamespace(facts=SimpleNamespace(endpoint=worker.pools[number], service="shop/chat:80"))
         active: Any = SimpleNamespace(route=where)
         self.lease: Lease | None = Lease(self, active)
         worker.pools[number].sockets += 1
@@ -231,6 +232,20 @@ def test_sockets_that_go_anyway_count_as_gone() -> None:
     world.run(10)
 
     assert len(world.closed) == before
+
+
+def test_sockets_of_other_routes_at_the_same_endpoints_stay() -> None:
+    world = World(where=route(1.3, 50.0), away=1000.0)
+    world.start(1, [30, 0])
+    other = msgspec.structs.replace(world.where, id="wsroute/n/other/0", policies=())
+    for socket in list(world.workers[0].sockets)[:20]:
+        assert socket.lease is not None
+        socket.lease.active = SimpleNamespace(route=other)  # type: ignore[assignment]
+    world.run(10)
+
+    assert [opened for _, _, opened, *_ in world.closed] == sorted(opened for _, _, opened, *_ in world.closed)
+    assert len(world.closed) == 10
+    assert world.counts() == [20, 0]
 
 
 @settings(max_examples=60, deadline=None)

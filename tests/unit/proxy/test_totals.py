@@ -10,6 +10,7 @@ from prometheus_client.openmetrics.exposition import UNDERSCORES
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from proxy.counts import Counts, Tally
 from proxy.metrics import WorkerStats
 from proxy.totals import OpenMetrics, Totals
 
@@ -32,6 +33,7 @@ PROMISED = {
     ("sluice_ws_bytes_total", "counter", "route direction"),
     ("sluice_ws_closes_total", "counter", "route code by"),
     ("sluice_ws_unanswered_closes_total", "counter", "route"),
+    ("sluice_ws_ping_rtt_seconds", "histogram", "route"),
     ("sluice_connections", "gauge", "listener"),
     ("sluice_connections_total", "counter", "listener"),
     ("sluice_tls_handshakes_total", "counter", "result"),
@@ -41,6 +43,7 @@ PROMISED = {
     ("sluice_upstream_connect_failures_total", "counter", "service"),
     ("sluice_upstream_connections", "gauge", "service"),
     ("sluice_endpoints", "gauge", "service state"),
+    ("sluice_ws_endpoint_imbalance_ratio", "gauge", "service"),
     ("sluice_config_generation_applied_timestamp_seconds", "gauge", ""),
     ("sluice_config_propagation_seconds", "histogram", ""),
     ("sluice_config_rejected_routes", "gauge", ""),
@@ -52,6 +55,14 @@ PROMISED = {
 }
 
 Samples = dict[str, float]
+
+
+def seated(count: int) -> Tally:
+    """An endpoint with open sockets."""
+    tally = Tally(Counts(1), b"", -1)
+    for _ in range(count):
+        tally.sit(0)
+    return tally
 
 
 def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStats:
@@ -66,12 +77,14 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
         route.ws_opened(service_key)
     route.ws_closed(service_key, 1000, "client", 70.0)
     route.ws_unanswered()
+    route.ws_ping(0.03)
     route.ws_messages_in += 3
     route.ws_bytes_in += 30
     route.ws_messages_out += 4
     route.ws_bytes_out += 40
     stats.service(service_key).set_endpoints(2, 1, ())
     service = stats.service(service_key)
+    service.tallies = [seated(3), seated(1)]
     service.connected(0.004)
     service.connections = 5
     service.connect_failed()
@@ -157,6 +170,8 @@ def test_text_values_are_what_the_workers_counted() -> None:
         f"sluice_ws_handshakes_total{{code=101,route={ROUTE}}}": 2,
         f"sluice_ws_connection_duration_seconds_bucket{{le=60.0,route={ROUTE}}}": 0,
         f"sluice_ws_connection_duration_seconds_bucket{{le=300.0,route={ROUTE}}}": 2,
+        f"sluice_ws_ping_rtt_seconds_bucket{{le=0.025,route={ROUTE}}}": 0,
+        f"sluice_ws_ping_rtt_seconds_bucket{{le=0.05,route={ROUTE}}}": 2,
         f"sluice_ws_messages_total{{direction=in,route={ROUTE}}}": 6,
         f"sluice_ws_messages_total{{direction=out,route={ROUTE}}}": 8,
         f"sluice_ws_bytes_total{{direction=in,route={ROUTE}}}": 60,
@@ -170,6 +185,7 @@ def test_text_values_are_what_the_workers_counted() -> None:
         f"sluice_upstream_connect_failures_total{{service={SERVICE}}}": 2,
         f"sluice_endpoints{{service={SERVICE},state=ready}}": 2,
         f"sluice_endpoints{{service={SERVICE},state=draining}}": 1,
+        f"sluice_ws_endpoint_imbalance_ratio{{service={SERVICE}}}": 1.5,
         "sluice_config_generation_applied_timestamp_seconds{}": 1.7e9,
         "sluice_config_propagation_seconds_count{}": 1,
         "sluice_config_rejected_routes{}": 3,

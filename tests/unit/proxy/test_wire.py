@@ -21,7 +21,7 @@ from proxy.model.config import (
     Target,
     Upstream,
 )
-from proxy.model.policy import HttpsRedirect, Timeouts
+from proxy.model.policy import HttpsRedirect, Keepalive, MessageLimits, Timeouts
 from proxy.model.sensitive import Sensitive
 
 
@@ -37,7 +37,7 @@ def make_route(number: int, **changes: object) -> Route:
         "path": Path("prefix", "/ws"),
         "conditions": Conditions(headers=(Pair("x-tenant", "acme"),)),
         "websocket": Target((Share("shop/chat:80", 2), Share(None, 1)), "least-connections"),
-        "policies": (Timeouts(idle=5.0), HttpsRedirect()),
+        "policies": (Timeouts(idle=5.0), HttpsRedirect(), Keepalive(20.0, 3, "both"), MessageLimits(1 << 60, 0.5, 7)),
     }
     return Route(**(fields | changes))  # type: ignore[arg-type]
 
