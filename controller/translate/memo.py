@@ -120,8 +120,6 @@ class _Change:
         self.old, self.new = state.snapshot, snapshot
         self.touched: set[ObjectRef] = set()
         """Objects that came, went, or were translated anew."""
-        self.replaced: tuple[ObjectRef, ...] = ()
-        """Objects whose records came, went, or were replaced."""
         self.moved: set[ObjectRef] = set()
         """Objects whose claims or redirects have to be looked at again."""
         self.told: set[ObjectRef] = set()
@@ -144,8 +142,7 @@ class _Change:
             for known in (old, new):
                 touched.update(known.ws_routes, known.ingresses)
                 self.told.update(ref for ref in known.malformed if ref.kind in _ROUTING)
-        self.replaced = (*changed_refs(old.ws_routes, new.ws_routes), *changed_refs(old.ingresses, new.ingresses))
-        touched.update(self.replaced)
+        touched.update(changed_refs(old.ws_routes, new.ws_routes), changed_refs(old.ingresses, new.ingresses))
         for ref in changed_refs(old.services, new.services):
             touched.update(state.service_users.of(ref))
         for ref in changed_refs(old.endpoint_slices, new.endpoint_slices):
@@ -307,10 +304,6 @@ class _Change:
         faulty = any(route.fault for route in one.routes)
         served = bad is None and not faulty and (not one.routes or self._alive(ref))
         return make_verdict(problems, served=served, kept=bad is not None)
-
-
-def _id_prefix(ref: ObjectRef) -> str:
-    return f"{ref.kind.lower()}/{ref.path}"
 
 
 def _routes(one: Translated | None) -> tuple[Route, ...]:
