@@ -120,6 +120,8 @@ class _Change:
         self.old, self.new = state.snapshot, snapshot
         self.touched: set[ObjectRef] = set()
         """Objects that came, went, or were translated anew."""
+        self.replaced: tuple[ObjectRef, ...] = ()
+        """Objects whose records came, went, or were replaced."""
         self.moved: set[ObjectRef] = set()
         """Objects whose claims or redirects have to be looked at again."""
         self.told: set[ObjectRef] = set()
@@ -142,7 +144,8 @@ class _Change:
             for known in (old, new):
                 touched.update(known.ws_routes, known.ingresses)
                 self.told.update(ref for ref in known.malformed if ref.kind in _ROUTING)
-        touched.update(changed_refs(old.ws_routes, new.ws_routes), changed_refs(old.ingresses, new.ingresses))
+        self.replaced = (*changed_refs(old.ws_routes, new.ws_routes), *changed_refs(old.ingresses, new.ingresses))
+        touched.update(self.replaced)
         for ref in changed_refs(old.services, new.services):
             touched.update(state.service_users.of(ref))
         for ref in changed_refs(old.endpoint_slices, new.endpoint_slices):
@@ -162,7 +165,7 @@ class _Change:
         state.secret_users.replace(ref, _secrets(before), _secrets(after))
         state.claim_users.replace(ref, _claimed(before), _claimed(after))
         state.tls_users.replace(ref, _tls_names(before), _tls_names(after))
-        state.upstreams.replace(ref, before.backends if before else {}, after.backends if after else {})
+        state.upstreams.replace(ref, before.backends if before else (), after.backends if after else ())
 
     def find_classless(self, before: tuple[str, ...]) -> tuple[str, ...]:
         """Return the objects whose class does not exist; `before` where nothing of that changed."""
@@ -288,7 +291,7 @@ class _Change:
         if one is None:
             return None if bad is None else make_verdict(bad.problems, served=False)
         problems = [*one.problems, *(bad.problems if bad is not None else ())]
-        problems += state.upstreams.problems(ref, one.backends.values())
+        problems += state.upstreams.problems(ref, one.backends)
         for claim in one.claims:
             if (wrong := check_secret(claim, self.new.secrets, self.new.malformed)) is not None:
                 problems.append(wrong)
@@ -304,6 +307,10 @@ class _Change:
         faulty = any(route.fault for route in one.routes)
         served = bad is None and not faulty and (not one.routes or self._alive(ref))
         return make_verdict(problems, served=served, kept=bad is not None)
+
+
+def _id_prefix(ref: ObjectRef) -> str:
+    return f"{ref.kind.lower()}/{ref.path}"
 
 
 def _routes(one: Translated | None) -> tuple[Route, ...]:

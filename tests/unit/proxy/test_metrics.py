@@ -189,3 +189,16 @@ def test_round_trips_of_pings_are_told_once() -> None:
 
     assert stats.delta() == StatsDelta(routes={ROUTE: RouteDelta(ping_rtt=at(0.03))})
     assert stats.delta() == StatsDelta()
+
+
+def test_routes_that_were_silent_do_not_count_for_each_other() -> None:
+    stats = WorkerStats()
+    first, second = stats.route("a"), stats.route("b")
+    first.request_done(SERVICE, "GET", 200, 0.004, 0, 0)
+    first.ws_closed(SERVICE, 1000, "client", 7.0)
+
+    assert set(stats.delta().routes) == {"a"}
+    second.ws_ping(0.01)
+    second.ws_messages_in += 1
+    assert stats.delta().routes == {"b": RouteDelta(ping_rtt=at(0.01), messages_in=1)}
+    assert stats.route("c").take() == RouteDelta()
