@@ -2,6 +2,7 @@
 
 import msgspec
 
+from proxy.counts import Counts, Tally
 from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
 from proxy.metrics import LATENCY, LIFETIME, Histogram, WorkerStats
 
@@ -202,3 +203,25 @@ def test_routes_that_were_silent_do_not_count_for_each_other() -> None:
     second.ws_messages_in += 1
     assert stats.delta().routes == {"b": RouteDelta(ping_rtt=at(0.01), messages_in=1)}
     assert stats.route("c").take() == RouteDelta()
+
+
+def test_imbalance_of_a_service_follows_sockets_for_which_no_connection_comes_or_goes() -> None:
+    stats = WorkerStats()
+    service = stats.service(SERVICE)
+    endpoints = [Tally(Counts(1), b"", -1) for _ in range(2)]
+    service.tallies = endpoints
+    service.connections = 2  # idle
+    told = [stats.delta().services]
+    endpoints[0].sit(0)
+    told += [stats.delta().services, stats.delta().services]
+    service.connections = 0
+    endpoints[0].stand()
+    told += [stats.delta().services, stats.delta().services]
+
+    assert [{key: delta.imbalance for key, delta in one.items()} for one in told] == [
+        {SERVICE: 0.0},
+        {SERVICE: 2.0},
+        {},
+        {SERVICE: 0.0},
+        {},
+    ]
