@@ -16,6 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
+import alive
 import loads
 from demo import make_certificate, write_whole
 from loads import LOADS, Load
@@ -138,6 +139,18 @@ def many_routes(arguments: argparse.Namespace, folder: Path, port: int, say: Cal
         say(f"| {name} | {' | '.join(values)} | {wanted} |")
 
 
+def features(arguments: argparse.Namespace, folder: Path, port: int, say: Callable[[str], None]) -> None:
+    """Measure what each feature of WebSockets costs per message, beside none of them: ours only, as no peer has them."""
+    for name, tree in trees([]).items():
+        say("")
+        say(f"What features cost, `{name}`:\n")
+        place = folder / f"features-{name}"
+        place.mkdir()
+        alive.messages(tree, place, port, {}, max(FEATURE_ROUNDS, arguments.rounds), arguments.seconds, say)
+
+
+FEATURE_ROUNDS = 7
+"""What is looked for is a few hundredths: three rounds do not show them."""
 CLUSTER = "<!-- cluster -->\n"
 """What follows in RESULTS.md is of `make bench-cluster`."""
 UNFAIR = """
@@ -153,7 +166,11 @@ Not fair, and in which direction:
 def main() -> None:
     """Run what was asked for and print it; write it down if asked."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--loads", default=".", help="regular expression of the loads; 'many' alone: only what depends on routes")
+    parser.add_argument(
+        "--loads",
+        default=".",
+        help="regular expression of the loads; 'many' alone: only what depends on routes; 'features': only those of WebSockets",
+    )
     parser.add_argument("--peers", default=".", help="regular expression of the peers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
@@ -172,10 +189,12 @@ def main() -> None:
         print(text, flush=True)
 
     with tempfile.TemporaryDirectory() as name, backend() as port:
-        if arguments.loads != "many":
+        if arguments.loads not in ("many", "features"):
             beside_peers(arguments, Path(name), port, say)
         if arguments.loads in (".", "many"):
             many_routes(arguments, Path(name), port, say)
+        if arguments.loads in (".", "features"):
+            features(arguments, Path(name), port, say)
     if arguments.write:
         machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
         method = f"{arguments.rounds} interleaved rounds of {arguments.seconds:g} s, medians (lowest-highest)"

@@ -1,4 +1,4 @@
-"""What it costs to keep sockets alive and to limit their messages: CPU per message by feature, and of pings while all is silent.
+"""What the features of WebSockets cost: CPU per message by feature, and that of pings while all is silent.
 
 Usage: alive.py messages [NAME=DIR ...] | alive.py pings. NAME=DIR: a further checkout of ours, measured with every feature off.
 What is measured is build/native where `--compiled` is given, the plain modules else.
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +29,9 @@ FEATURES: Mapping[str, str] = {
     "keepalive": 'sluice.dev/keepalive-interval: "30s"',
     "messageBytes": 'sluice.dev/limits-message-bytes: "64Ki"',
     "messages": 'sluice.dev/limits-messages-rate: "1000000", sluice.dev/limits-messages-burst: "1000000"',
+    "closing": 'sluice.dev/close-on-route-removed: "Now", sluice.dev/close-drain-over: "1m", sluice.dev/timeouts-max-age: "1h"',
 }
+ALL = ", ".join(text for text in FEATURES.values() if text)
 PINGING: Mapping[str, str] = {
     "off": "",
     "pings": f'sluice.dev/keepalive-interval: "{INTERVAL}s"',
@@ -62,10 +64,20 @@ def objects(folder: Path, feature: str, port: int, certificate: tuple[bytes, byt
     return folder
 
 
-def messages(tree: Path, folder: Path, port: int, further: Mapping[str, Path], rounds: int, seconds: float) -> None:
+def messages(
+    tree: Path,
+    folder: Path,
+    port: int,
+    further: Mapping[str, Path],
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None] = print,
+) -> None:
     """CPU per message of an echo of 64 bytes, all proxies in turn in each round."""
     certificate = make_certificate()
-    wanted = {name: (path, "") for name, path in further.items()} | {name: (tree, text) for name, text in FEATURES.items()}
+    wanted = {name: (path, "") for name, path in further.items()} | {
+        name: (tree, text) for name, text in (*FEATURES.items(), ("all of them", ALL))
+    }
     seen: dict[str, list[float]] = {name: [] for name in wanted}
     with contextlib.ExitStack() as stack:
         proxies = [
@@ -78,11 +90,13 @@ def messages(tree: Path, folder: Path, port: int, further: Mapping[str, Path], r
                     start = one.cpu()
                     out, _ = process.communicate("\n", timeout=seconds + 60)
                     seen[one.name].append((one.cpu() - start) / int(out) * 1e6)
-    print(f"| {rounds} rounds of {seconds:g} s | CPU µs per message | over the first, median of the rounds |\n|---|---|---|")
+    say(
+        f"| WS echo 64 B, {rounds} rounds of {seconds:g} s | CPU µs per message | over the first, median of rounds |\n|---|---|---|"
+    )
     first = seen[next(iter(seen))]
     for name, values in seen.items():
         ratio = statistics.median(one / base for one, base in zip(values, first, strict=True))
-        print(f"| {name} | {statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f}) | {ratio:.3f} |")
+        say(f"| {name} | {statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f}) | {ratio:.3f} |")
 
 
 def pings(tree: Path, folder: Path, port: int, seconds: float) -> None:

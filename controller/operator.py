@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from controller.heap import keep_little
 from controller.publish.hub import Hub
 from controller.publish.server import Peers, serve
 from controller.reconciler import Reconciler
@@ -29,6 +30,7 @@ RESTART = 5.0
 
 async def run_controller(settings: Settings, cluster: ClusterSettings) -> int:
     """Run until SIGTERM or SIGINT and the proxy's end; return the exit code."""
+    keep_little()
     controller = Controller(settings, cluster)
     try:
         return await controller.run()

@@ -68,154 +68,135 @@ def _health(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     return value
 
 
+def _option(flag: str, variable: str, text: str, **more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make an option that a variable sets too; its help shows both and the default."""
+    shown = {"show_default": True, "show_envvar": True, **more}
+    return click.option(flag, envvar=variable, help=text, **shown)
+
+
 _OPTIONS = (
-    click.option(
+    _option(
         "--default-certificate",
+        "SLUICE_DEFAULT_CERTIFICATE",
+        "TLS Secret for hosts that have none of their own.",
         default="",
         metavar="NAMESPACE/NAME",
         callback=_certificate,
-        envvar="SLUICE_DEFAULT_CERTIFICATE",
-        show_envvar=True,
         show_default="one made at start",
-        help="TLS Secret for hosts that have none of their own.",
     ),
-    click.option(
+    _option(
         "--host-ownership",
+        "SLUICE_HOST_OWNERSHIP",
+        "Whether namespaces share hosts, or the first one to claim a host keeps it.",
         type=click.Choice(["shared", "namespace"]),
         default="shared",
-        envvar="SLUICE_HOST_OWNERSHIP",
-        show_envvar=True,
-        show_default=True,
-        help="Whether namespaces share hosts, or the first one to claim a host keeps it.",
     ),
-    click.option(
+    _option(
         "--allow-external-name/--no-allow-external-name",
+        "SLUICE_ALLOW_EXTERNAL_NAME",
+        "Serve Services of type ExternalName: lets objects reach any name that the proxy can resolve.",
         default=False,
-        envvar="SLUICE_ALLOW_EXTERNAL_NAME",
-        show_envvar=True,
-        show_default=True,
-        help="Serve Services of type ExternalName: lets objects reach any name that the proxy can resolve.",
     ),
-    click.option(
+    _option(
         "--log-level",
+        "SLUICE_LOG_LEVEL",
+        "Least severe lines that are logged.",
         type=click.Choice(["debug", "info", "warning", "error"]),
         default="info",
-        envvar="SLUICE_LOG_LEVEL",
-        show_envvar=True,
-        show_default=True,
-        help="Least severe lines that are logged.",
     ),
 )
 
 
 _CLUSTER_OPTIONS = (
-    click.option(
+    _option(
         "--control-socket",
+        "SLUICE_CONTROL_SOCKET",
+        "Unix socket where the proxy asks for its configuration.",
         required=True,
         metavar="PATH",
-        envvar="SLUICE_CONTROL_SOCKET",
-        show_envvar=True,
-        help="Unix socket where the proxy asks for its configuration.",
     ),
-    click.option(
+    _option(
         "--health",
+        "SLUICE_HEALTH",
+        "Where /healthz is served; it fails when a watch has been silent for too long.",
         default=":9091",
         metavar="HOST:PORT",
         callback=_health,
-        envvar="SLUICE_HEALTH",
-        show_envvar=True,
-        show_default=True,
-        help="Where /healthz is served; it fails when a watch has been silent for too long.",
     ),
-    click.option(
+    _option(
         "--watch-namespaces",
+        "SLUICE_WATCH_NAMESPACES",
+        "Namespaces whose objects are read.",
         default="",
         metavar="A,B",
         callback=_names,
-        envvar="SLUICE_WATCH_NAMESPACES",
-        show_envvar=True,
         show_default="all",
-        help="Namespaces whose objects are read.",
     ),
-    click.option(
+    _option(
         "--publish-service",
+        "SLUICE_PUBLISH_SERVICE",
+        "Service whose addresses are written into the status of Ingresses.",
         default="",
         metavar="NAMESPACE/NAME",
         callback=_certificate,
-        envvar="SLUICE_PUBLISH_SERVICE",
-        show_envvar=True,
-        help="Service whose addresses are written into the status of Ingresses.",
     ),
-    click.option(
+    _option(
         "--publish-address",
+        "SLUICE_PUBLISH_ADDRESS",
+        "IP addresses or host names for the status of Ingresses, instead of a Service's.",
         default="",
         metavar="ADDRESS,..",
         callback=_names,
-        envvar="SLUICE_PUBLISH_ADDRESS",
-        show_envvar=True,
-        help="IP addresses or host names for the status of Ingresses, instead of a Service's.",
     ),
-    click.option(
+    _option(
         "--controller-name",
+        "SLUICE_CONTROLLER_NAME",
+        "IngressClasses that name this controller are ours.",
         default=CONTROLLER,
-        envvar="SLUICE_CONTROLLER_NAME",
-        show_envvar=True,
-        show_default=True,
-        help="IngressClasses that name this controller are ours.",
     ),
-    click.option(
+    _option(
         "--lease",
+        "SLUICE_LEASE",
+        "Lease in the pod's namespace that decides which replica writes statuses and Events.",
         default="sluice-leader",
-        envvar="SLUICE_LEASE",
-        show_envvar=True,
-        show_default=True,
-        help="Lease in the pod's namespace that decides which replica writes statuses and Events.",
     ),
-    click.option(
+    _option(
         "--proxy-uid",
+        "SLUICE_PROXY_UID",
+        "User of the proxy's container, who may use the control socket.",
         type=click.IntRange(0),
         default=None,
-        envvar="SLUICE_PROXY_UID",
-        show_envvar=True,
         show_default="our own",
-        help="User of the proxy's container, who may use the control socket.",
     ),
-    click.option(
+    _option(
         "--update-status/--no-update-status",
+        "SLUICE_UPDATE_STATUS",
+        "Write conditions, load balancer addresses and Events. Needs POD_NAME and POD_NAMESPACE.",
         default=True,
-        envvar="SLUICE_UPDATE_STATUS",
-        show_envvar=True,
-        show_default=True,
-        help="Write conditions, load balancer addresses and Events. Needs POD_NAME and POD_NAMESPACE.",
     ),
-    click.option(
+    _option(
         "--pod-grace/--no-pod-grace",
+        "SLUICE_POD_GRACE",
+        "Close sockets of pods that terminate over what is left of their grace period. Needs the right to get pods.",
         default=False,
-        envvar="SLUICE_POD_GRACE",
-        show_envvar=True,
-        show_default=True,
-        help="Close sockets of pods that terminate over what is left of their grace period. Needs the right to get pods.",
     ),
-    click.option(
+    _option(
         "--grace",
+        "SLUICE_CONTROLLER_GRACE",
+        "When to end after SIGTERM although the proxy is still connected.",
         type=click.FloatRange(0),
         default=58.0,
         metavar="SECONDS",
-        envvar="SLUICE_CONTROLLER_GRACE",
-        show_envvar=True,
-        show_default=True,
-        help="When to end after SIGTERM although the proxy is still connected.",
     ),
-    click.option("--pod-name", default="", envvar="POD_NAME", show_envvar=True, help="Name of this pod."),
-    click.option("--pod-namespace", default="", envvar="POD_NAMESPACE", show_envvar=True, help="Namespace of this pod."),
-    click.option(
+    _option("--pod-name", "POD_NAME", "Name of this pod.", default=""),
+    _option("--pod-namespace", "POD_NAMESPACE", "Namespace of this pod.", default=""),
+    _option(
         "--pod-addresses",
+        "POD_IP",
+        "Addresses of this pod: endpoints there would lead back to the proxy, and are refused.",
         default="",
         metavar="ADDRESS,..",
         callback=_names,
-        envvar="POD_IP",
-        show_envvar=True,
-        help="Addresses of this pod: endpoints there would lead back to the proxy, and are refused.",
     ),
 )
 

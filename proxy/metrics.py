@@ -232,6 +232,7 @@ class ServiceStats:
     """What one upstream counts in this worker."""
 
     __slots__ = (
+        "_imbalance",
         "_sent",
         "_touched",
         "connect_duration",
@@ -255,6 +256,7 @@ class ServiceStats:
         self.ejected: tuple[tuple[str, int], ...] = ()
         self.tallies: list[Tally] = []
         """What its usable endpoints have open, of all workers."""
+        self._imbalance = 0.0
         self._touched = False
         self._sent: tuple[int, int, int, tuple[tuple[str, int], ...]] = (0, 0, 0, ())
 
@@ -274,19 +276,22 @@ class ServiceStats:
 
     def changed(self) -> bool:
         """Tell whether the last delta is out of date: something was added, or a gauge moved."""
-        return self._touched or self._sent != (self.connections, self.ready, self.draining, self.ejected)
+        if self._touched or self._sent != (self.connections, self.ready, self.draining, self.ejected):
+            return True
+        # Not only when a connection comes or goes: a socket may take one that was idle, and those of other workers count too.
+        return (self.connections > 0 or self._imbalance > 0.0) and self._imbalance != self._imbalance_now()
 
     def take(self) -> ServiceDelta:
         """Return and forget what was added; gauges stay."""
         failures, self.connect_failures = self.connect_failures, 0
         self._touched = False
         self._sent = (self.connections, self.ready, self.draining, self.ejected)
+        self._imbalance = self._imbalance_now()
         return ServiceDelta(
-            self.connect_duration.take(), failures, self.connections, self.ready, self.draining, self.ejected, self._imbalance()
+            self.connect_duration.take(), failures, self.connections, self.ready, self.draining, self.ejected, self._imbalance
         )
 
-    def _imbalance(self) -> float:
-        # Only looked at when a connection came or went here: a worker in which one did elsewhere says so itself.
+    def _imbalance_now(self) -> float:
         seats = [tally.seats for tally in self.tallies]
         total = sum(seats)
         return max(seats) * len(seats) / total if total else 0.0

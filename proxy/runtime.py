@@ -347,7 +347,7 @@ class Runtime:
                 touched.setdefault(host, {})[route_id] = entry
         if touched:
             entries = {
-                host: [*(one for one in self.table.routes(host) if one.route.id not in routes), *found.values()]
+                host: [*[one for one in self.table.routes(host) if one.route.id not in routes], *found.values()]
                 for host, found in touched.items()
             }
             self.table = self.table.with_changes(touched, entries)

@@ -20,6 +20,7 @@ from proxy.commands import CommandServer
 from proxy.counts import Counts
 from proxy.crew import Crew
 from proxy.exposition import Exposition
+from proxy.heap import MAPPED_BYTES, keep_at_most
 from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Report, RouteEntry, UpstreamEntry
@@ -192,6 +193,7 @@ class Supervisor:
 
 def supervise(settings: Settings) -> int:
     """Run the proxy; return the exit status. Raises `BindError` if an address cannot be had."""
+    keep_at_most(MAPPED_BYTES)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         # The soft limit is low for programs that use select(2), which none of ours does.

@@ -37,6 +37,7 @@ from proxy.channel import (
     worker_end,
 )
 from proxy.counts import Counts
+from proxy.heap import keep_at_most
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
 from proxy.model.policy import Drain as DrainPolicy
@@ -56,13 +57,10 @@ DRAIN_TICK = 0.05
 LIST_PER_TURN = 500
 """Sockets that are described in one turn of the loop, so that open ones are not kept waiting."""
 
-MAPPED_BYTES = 256 * 1024
-"""Allocations from this size on are mapped one by one."""
 TRIM_BYTES = 4 * 1024 * 1024
 """Free bytes at the top of the heap that are kept for the next burst."""
 
 _PR_SET_PDEATHSIG = 1
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 _log = logging.getLogger("sluice.worker")
 
@@ -253,8 +251,7 @@ def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, s
         return 1  # it ended before the line above
     # The 256 KiB that uvloop sets aside for each TLS connection are mapped, so that what is never touched is never there: from the
     # heap they cost 46 KB per connection, mapped 24. A threshold that is set no longer grows; less than it is as cheap as ever.
-    libc.mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
-    libc.mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES)
+    keep_at_most(TRIM_BYTES)
     assert_c_parser()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(inheritance, line, slot))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pages import between, write_or_check
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "wsroute.md"
@@ -116,25 +117,5 @@ def with_tables(text: str) -> str:
     return text
 
 
-def between(text: str, name: str, table: str) -> str:
-    """Return `text` with `table` between the two marks of that name."""
-    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
-    before, _, rest = text.partition(start)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise ValueError(f"The marks {start.strip()} and {end.strip()} were not found.")
-    return before + start + table + end + after
-
-
-def main() -> int:
-    """Write or check; return the exit code."""
-    text = PAGE.read_text()
-    wanted = with_tables(text)
-    if "--check" in sys.argv:
-        return 0 if text == wanted else 1
-    PAGE.write_text(wanted)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, with_tables))

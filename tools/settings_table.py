@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import click
+from pages import between, write_or_check
 
 from controller.cli import controller_command, standalone
 from proxy.__main__ import main as proxy_main
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-START, END = "<!-- settings -->\n", "<!-- /settings -->\n"
 
 
 def _default(option: click.Option) -> str:
@@ -44,20 +44,8 @@ def table() -> str:
 
 def with_table(text: str) -> str:
     """Return README's text with the table as it should be."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return before + START + table() + END + after
-
-
-def main() -> int:
-    """Write or check; return the exit code."""
-    text = README.read_text()
-    wanted = with_table(text)
-    if "--check" in sys.argv:
-        return 0 if text == wanted else 1
-    README.write_text(wanted)
-    return 0
+    return between(text, "settings", table())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(README, with_table))

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from docs_wsroute import between
+from pages import between, write_or_check
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "operations.md"
@@ -40,15 +40,5 @@ def with_table(text: str) -> str:
     return between(text, "sizing", table())
 
 
-def main() -> int:
-    """Write or check; return the exit code."""
-    text = PAGE.read_text()
-    wanted = with_table(text)
-    if "--check" in sys.argv:
-        return 0 if text == wanted else 1
-    PAGE.write_text(wanted)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, with_table))

@@ -179,8 +179,8 @@ def read_balance(reader: Reader, written: Iterable[tuple[str, str]]) -> Balance:
         name = _WORD.sub(lambda match: "-" + match[0].lower(), problem.field.removeprefix(".")).replace(".", "-")
         sentence = problem.message.removeprefix(f"{problem.field}: ")
         reader.wrong(f"metadata.annotations[sluice.dev/{name}]", sentence, Reason.UNSUPPORTED_VALUE)
-    # Half of what was asked for would be something else.
-    return NOTHING if inner.problems else found
+    # Half of what was asked for would be something else. Those that ask for nothing share that.
+    return NOTHING if inner.problems or found == NOTHING else found
 
 
 def _put(raw: dict[str, Any], path: tuple[str, ...], value: object) -> None:

@@ -44,6 +44,9 @@ class Guards:
     deny: tuple[str, ...] = ()
 
 
+UNGUARDED = Guards()
+
+
 def parse_network(text: str, *, bare: bool = False) -> str | None:
     """Return a CIDR in its one way of writing, without what its prefix does not cover; None: it is none.
 
@@ -118,7 +121,7 @@ def read_guards(reader: Reader, annotations: Mapping[str, str]) -> tuple[Guards,
             f"{shown(annotations[key])} was found, so the routes answer 500; {hint}",
             Reason.UNSUPPORTED_VALUE,
         )
-    return Guards(**lists), fault
+    return Guards(**lists) if lists else UNGUARDED, fault
 
 
 def _parse_annotation(value: str, *, origins: bool) -> Iterable[str | None]:

@@ -72,6 +72,9 @@ class Limits:
     requests: RequestLimits | None = None
 
 
+UNLIMITED = Limits()
+
+
 def parse_limits(reader: Reader, place: str, raw: Mapping[str, Any] | None) -> Limits:
     """Read `limits` of a rule that has the schema's shape and defaults."""
     written = raw or {}
@@ -117,7 +120,8 @@ def read_limits(reader: Reader, annotations: Mapping[str, str]) -> tuple[Limits,
         Handshakes(rate, per, counts.get(_OURS + "handshakes-burst", rate)) if rate else None,
         requests if requests.connections or requests.per_second or requests.per_minute else None,
     )
-    return limits, reading.fault
+    # Nearly all objects ask for none, and share that.
+    return UNLIMITED if limits == UNLIMITED else limits, reading.fault
 
 
 class _Reading:

@@ -4,6 +4,7 @@ Stands where kopf's client looks for its vault, so that kopf's streams and reque
 signals, cancels every task of its loop when it ends, and ends when a single kind stays away (library facts A3, A7).
 """
 
+import asyncio
 import dataclasses
 import logging
 import os
@@ -57,6 +58,7 @@ class Access:
         self._context: auth.APIContext | None = None
         self._read_at = time.monotonic()
         self._refusal: Exception | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     @property
     def server(self) -> str:
@@ -99,9 +101,12 @@ class Access:
         if same_server:
             self._context.session.headers.update(info.as_http_headers())
         else:
-            self._context = None  # streams of the old session end with it when they fail
+            self._leaving = asyncio.create_task(self._context.close())  # its streams end, and go on in a new session
+            self._context = None
 
     async def close(self) -> None:
         """Close the session with everything that still runs in it."""
+        if self._leaving is not None:
+            await self._leaving
         if self._context is not None:
             await self._context.close()

@@ -323,7 +323,9 @@ async def _read_pod(namespace: str, name: str) -> Mapping[str, Any]:
     settings.networking.error_backoffs = ()
     settings.networking.request_timeout = 5.0
     url = _PODS.get_url(namespace=NamespaceName(namespace), name=name)
-    found: Mapping[str, Any] = await api.get(url=url, settings=settings, logger=_kopf_log)
+    response = await api.request(method="get", url=url, settings=settings, logger=_kopf_log)
+    async with response:
+        found: Mapping[str, Any] = await response.json()
     return found
 
 

@@ -8,9 +8,8 @@ import asyncio
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -37,15 +36,20 @@ Stamp = tuple[int, int, int]
 NEVER: Stamp = (0, 0, 0)
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: str) -> Stamp | None:
     """Return what tells one version of a file from another; None: it is gone."""
     try:
-        stat = path.stat()
+        stat = Path(path).stat()
     except OSError:
         return None
     if not S_ISREG(stat.st_mode):
         return None  # reading a pipe would wait for ever
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """Sort key of paths: folder by folder."""
+    return Path(path).parts
 
 
 class FolderError(Exception):
@@ -61,7 +65,6 @@ class _File:
     stamp: Stamp
     refs: tuple[ObjectRef, ...] = ()
     problem: Problem | None = None
-    skipped: Counter[str] = field(default_factory=Counter)
 
 
 class _Loader(yaml.CSafeLoader):
@@ -139,8 +142,15 @@ class FolderSource:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._store = Store()
-        self._files: dict[Path, _File] = {}
-        self._owners: dict[ObjectRef, Path] = {}
+        self._files: dict[str, _File] = {}
+        """By path, as texts: thousands of `Path` take megabytes."""
+        self._owners: dict[ObjectRef, str] = {}
+        self._faulty: set[str] = set()
+        """Files with a problem."""
+        self._stale: set[str] = set()
+        """Files that are to be read again whatever is heard of them."""
+        self._skipped: list[str] = []
+        """Kinds of objects that are none of ours, until that is said."""
         self._told_of_kinds = False
 
     @property
@@ -156,25 +166,26 @@ class FolderSource:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with files, not with objects."""
-        return tuple(file.problem for _, file in sorted(self._files.items()) if file.problem is not None)
+        found = (self._files[path].problem for path in sorted(self._faulty, key=_parts))
+        return tuple(problem for problem in found if problem is not None)
 
-    def _list(self) -> dict[Path, Stamp]:
+    def _list(self) -> dict[str, Stamp]:
         if not self.folder.is_dir():
             raise FolderError(f"{self.folder} is no folder that can be read; a folder with YAML or JSON files would be accepted.")
-        found: dict[Path, Stamp] = {}
+        found: dict[str, Stamp] = {}
         for place, folders, names in os.walk(self.folder, followlinks=True):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in names:
                 if not name.startswith(".") and name.endswith(SUFFIXES):
-                    path = Path(place, name)
+                    path = str(Path(place, name))
                     stamp = _stamp(path)
                     if stamp is not None:
                         found[path] = stamp
         return found
 
-    def _files_among(self, hints: Iterable[str]) -> dict[Path, Stamp | None] | None:
+    def _files_among(self, hints: Iterable[str]) -> dict[str, Stamp | None] | None:
         """Return the files that hints name, those that are gone without a stamp; None: only looking at everything will do."""
-        found: dict[Path, Stamp | None] = {}
+        found: dict[str, Stamp | None] = {}
         top = f"{self.folder}{os.sep}"
         for hint in hints:
             if not hint.startswith(top):
@@ -184,10 +195,9 @@ class FolderSource:
                 return None  # a mounted ConfigMap is swapped behind a link of this kind
             if any(part.startswith(".") for part in parts):
                 continue
-            path = Path(hint)
-            if not hint.endswith(SUFFIXES) or path.is_symlink():
+            if not hint.endswith(SUFFIXES) or Path(hint).is_symlink():
                 return None
-            found[path] = _stamp(path)
+            found[hint] = _stamp(hint)
         return found
 
     async def refresh(self, hints: Iterable[str] = ()) -> bool:
@@ -196,20 +206,26 @@ class FolderSource:
         `hints`: paths of which something was heard; only these are looked at, unless they are no plain files. None: everything is.
         """
         hinted = self._files_among(hints) if hints else None
-        listed = self._list() if hinted is None else {**self._stamps(), **hinted}
+        if hinted is None:
+            listed: dict[str, Stamp | None] = {**self._list()}
+            gone = [path for path in self._files if path not in listed]
+        else:
+            listed = {path: _stamp(path) for path in self._stale} | hinted
+            gone = [path for path, stamp in listed.items() if stamp is None and path in self._files]
         changed = False
-        for path in [path for path in self._files if listed.get(path) is None]:
+        for path in gone:
             changed |= self._take(path, None)
-        for path in sorted(listed if hinted is None else [*hinted, *self._stale()]):
+        listed.update((path, _stamp(path)) for path in self._stale if path not in listed)
+        for path in sorted(listed, key=_parts):
             stamp = listed[path]
             if stamp is None:
                 continue
             known = self._files.get(path)
-            if known is not None and known.stamp == stamp:
+            if known is not None and known.stamp == stamp and path not in self._stale:
                 continue
             large = stamp[1] > INLINE_BYTES
             try:
-                objects = await asyncio.to_thread(read_objects, path) if large else read_objects(path)
+                objects = await asyncio.to_thread(read_objects, Path(path)) if large else read_objects(Path(path))
             except (FileSyntaxError, OSError) as error:
                 changed |= self._keep(path, stamp, error)
             else:
@@ -217,18 +233,9 @@ class FolderSource:
         self._tell_of_kinds()
         return changed
 
-    def _stamps(self) -> dict[Path, Stamp | None]:
-        return {path: file.stamp for path, file in self._files.items() if file.stamp != NEVER} | {
-            path: _stamp(path) for path in self._stale()
-        }
-
-    def _stale(self) -> list[Path]:
-        """Return the files that are to be read again whatever was heard of them."""
-        return [path for path, file in self._files.items() if file.stamp == NEVER]
-
-    def _keep(self, path: Path, stamp: Stamp, error: Exception) -> bool:
+    def _keep(self, path: str, stamp: Stamp, error: Exception) -> bool:
         """Keep what a file gave before."""
-        ref = ObjectRef("File", "", str(path.relative_to(self.folder)))
+        ref = ObjectRef("File", "", self._within(path))
         kept = self._files.get(path)
         stays = "the objects that it gave before stay" if kept is not None and kept.refs else "it gives no objects"
         problem = Problem(ref, Reason.INVALID_SPEC, "", f"{ref.name}: {error}; {stays}, YAML or JSON would be accepted.")
@@ -236,9 +243,14 @@ class FolderSource:
             kept = self._files[path] = _File(stamp)
         changed = kept.problem != problem
         kept.stamp, kept.problem = stamp, problem
+        self._faulty.add(path)
+        self._stale.discard(path)
         return changed
 
-    def _take(self, path: Path, stamp: Stamp | None, objects: Iterable[Mapping[str, Any]] = ()) -> bool:
+    def _within(self, path: str) -> str:
+        return os.path.relpath(path, self.folder)
+
+    def _take(self, path: str, stamp: Stamp | None, objects: Iterable[Mapping[str, Any]] = ()) -> bool:
         """Take what a file gives now; without a stamp it is gone."""
         old = self._files.pop(path, None)
         changed = old is not None and old.problem is not None
@@ -247,11 +259,11 @@ class FolderSource:
         for raw in objects:
             record = parse_object(raw)
             if record is None:
-                file.skipped[str(raw.get("kind"))] += 1
+                self._skipped.append(str(raw.get("kind")))
                 continue
             owner = self._owners.setdefault(record.ref, path)
             if owner != path or record.ref in refs:
-                twice = f"{record.ref} is in {owner.relative_to(self.folder)} already; an object of another name would be accepted."
+                twice = f"{record.ref} is in {self._within(owner)} already; an object of another name would be accepted."
                 file.problem = Problem(record.ref, Reason.INVALID_SPEC, "metadata.name", f"metadata.name: {twice}")
                 changed = True
                 continue
@@ -262,23 +274,28 @@ class FolderSource:
                 del self._owners[ref]
                 changed |= self._store.remove(ref)
         file.refs = tuple(refs)
+        self._stale.discard(path)
+        self._faulty.discard(path)
         if stamp is not None:
             self._files[path] = file
+            if file.problem is not None:
+                self._faulty.add(path)
         if changed:
             self._retry_duplicates(path)
         return changed
 
-    def _retry_duplicates(self, path: Path) -> None:
+    def _retry_duplicates(self, path: str) -> None:
         """Let files that gave way to another be read again: the other may be gone."""
-        for other, file in self._files.items():
-            if other != path and file.problem is not None and file.problem.field == "metadata.name":
-                file.stamp = NEVER
+        for other in self._faulty:
+            problem = self._files[other].problem
+            if other != path and problem is not None and problem.field == "metadata.name":
+                self._stale.add(other)
 
     def _tell_of_kinds(self) -> None:
-        skipped = sum((file.skipped for file in self._files.values()), Counter[str]())
+        skipped, self._skipped = self._skipped, []
         if skipped and not self._told_of_kinds:
             self._told_of_kinds = True
-            _log.info("skipped=%d kinds=%s", skipped.total(), ",".join(sorted(skipped)))
+            _log.info("skipped=%d kinds=%s", len(skipped), ",".join(sorted(set(skipped))))
 
     async def changes(self, stop: asyncio.Event) -> AsyncIterator[frozenset[str]]:
         """Yield the paths of which something was heard, until `stop` is set; none of them: look at everything."""

@@ -1,5 +1,7 @@
 """What the memo's stages are built of: finding what differs between two mappings, and who uses what."""
 
+import itertools
+import operator
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
@@ -12,10 +14,13 @@ _NOBODY: frozenset[ObjectRef] = frozenset()
 def changed_refs(old: Mapping[ObjectRef, object], new: Mapping[ObjectRef, object]) -> list[ObjectRef]:
     """Return the objects that were added, removed or replaced: those whose record is not the very same value.
 
-    Compares identities alone, without hashing a single ref: 3,000 objects take a quarter of a millisecond.
+    Compares identities alone, without hashing a single ref where refs are the same in the same order, as they are unless objects
+    came or went.
     """
     if old is new:
         return []
+    if len(old) == len(new) and all(map(operator.is_, old, new)):
+        return list(itertools.compress(new, map(operator.is_not, old.values(), new.values())))
     held, now = set(map(id, old.values())), set(map(id, new.values()))
     if held == now:
         return []
@@ -25,28 +30,35 @@ def changed_refs(old: Mapping[ObjectRef, object], new: Mapping[ObjectRef, object
 
 
 class Users(Generic[K]):
-    """Which objects use a thing: a Secret, a Service, an upstream, a host."""
+    """Which objects use a thing: a Secret, a Service, an upstream, a host. Most hosts have one user, which stands for itself."""
 
-    __slots__ = ("_users",)
+    __slots__ = ("_several", "_single")
 
     def __init__(self) -> None:
-        self._users: dict[K, set[ObjectRef]] = {}
+        self._single: dict[K, ObjectRef] = {}
+        self._several: dict[K, dict[ObjectRef, None]] = {}
+        """As dictionaries: a set of thousands takes twice the memory."""
 
     def of(self, key: K) -> Collection[ObjectRef]:
         """Return who uses `key`."""
-        return self._users.get(key, _NOBODY)
+        single = self._single.get(key)
+        return (single,) if single is not None else self._several.get(key, _NOBODY)
 
     def replace(self, user: ObjectRef, old: Iterable[K], new: Iterable[K]) -> None:
         """Let `user` use `new` instead of `old`."""
         for key in old:
-            users = self._users.get(key)
-            if users is not None:
-                users.discard(user)
+            if self._single.get(key) == user:
+                del self._single[key]
+            elif (users := self._several.get(key)) is not None:
+                users.pop(user, None)
                 if not users:
-                    del self._users[key]
+                    del self._several[key]
         for key in new:
-            users = self._users.get(key)
-            if users is None:
-                self._users[key] = {user}
-            else:
-                users.add(user)
+            single = self._single.get(key)
+            if key in self._several:
+                self._several[key][user] = None
+            elif single is None:
+                self._single[key] = user
+            elif single != user:
+                del self._single[key]
+                self._several[key] = {single: None, user: None}

@@ -162,7 +162,7 @@ class _Change:
         state.secret_users.replace(ref, _secrets(before), _secrets(after))
         state.claim_users.replace(ref, _claimed(before), _claimed(after))
         state.tls_users.replace(ref, _tls_names(before), _tls_names(after))
-        state.upstreams.replace(ref, before.backends if before else {}, after.backends if after else {})
+        state.upstreams.replace(ref, before.backends if before else (), after.backends if after else ())
 
     def find_classless(self, before: tuple[str, ...]) -> tuple[str, ...]:
         """Return the objects whose class does not exist; `before` where nothing of that changed."""
@@ -288,7 +288,7 @@ class _Change:
         if one is None:
             return None if bad is None else make_verdict(bad.problems, served=False)
         problems = [*one.problems, *(bad.problems if bad is not None else ())]
-        problems += state.upstreams.problems(ref, one.backends.values())
+        problems += state.upstreams.problems(ref, one.backends)
         for claim in one.claims:
             if (wrong := check_secret(claim, self.new.secrets, self.new.malformed)) is not None:
                 problems.append(wrong)

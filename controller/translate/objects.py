@@ -21,10 +21,10 @@ class Translated:
     routes: tuple[Route, ...]
     """As written: with all hosts, and without the redirects of Ingress paths."""
     problems: tuple[Problem, ...]
-    services: frozenset[ObjectRef]
+    services: tuple[ObjectRef, ...]
     """Services that were looked at, found or not."""
-    backends: Mapping[str, Backend]
-    """By the key of the upstream."""
+    backends: tuple[Backend, ...]
+    """One for each upstream."""
     claims: tuple[Claim, ...]
 
     def fields(self) -> Mapping[str, str]:
@@ -47,11 +47,11 @@ def translate_object(
     item: Ingress | WsRoute, services: Mapping[ObjectRef, Service], rules: UpstreamRules, known: Translated | None
 ) -> Translated:
     """Translate one object. Routes that come out as they were in `known` are taken over, so that they keep their identity."""
-    looked_at: set[ObjectRef] = set()
+    looked_at: dict[ObjectRef, None] = {}
     backends: dict[str, Backend] = {}
 
     def resolve(backend: BackendRef) -> str | Problem:
-        looked_at.add(ObjectRef("Service", item.ref.namespace, backend.service))
+        looked_at[ObjectRef("Service", item.ref.namespace, backend.service)] = None
         found = resolve_backend(item.ref, backend, services, rules)
         if isinstance(found, Problem):
             return found
@@ -65,7 +65,7 @@ def translate_object(
         problems += item.problems
     if known is not None:
         routes = keep_identity(known.routes, routes)
-    return Translated(item, routes, problems, frozenset(looked_at), backends, claims_of(item))
+    return Translated(item, routes, problems, tuple(looked_at), tuple(backends.values()), claims_of(item))
 
 
 def keep_identity(old: tuple[Route, ...], new: tuple[Route, ...]) -> tuple[Route, ...]:

@@ -38,10 +38,13 @@ def created_at(created: str) -> str:
 class Contests:
     """Stage of the memo: which route serves each place."""
 
-    __slots__ = ("_rivals", "_settled", "_touched")
+    __slots__ = ("_alone", "_rivals", "_settled", "_touched")
 
     def __init__(self) -> None:
+        self._alone: dict[Place, Route] = {}
+        """Routes that nobody contests: nearly all."""
         self._rivals: dict[Place, dict[str, Route]] = {}
+        """Of places that more than one route wants, or wanted."""
         self._settled: dict[Place, Route] = {}
         """Winners, only of places that more than one route wants."""
         self._touched: set[Place] = set()
@@ -50,19 +53,24 @@ class Contests:
         """Let routes `new` stand in place of `old`."""
         for route in old:
             for place in places_of(route):
-                rivals = self._rivals.get(place)
-                if rivals is not None:
+                alone, rivals = self._alone.get(place), self._rivals.get(place)
+                if alone is not None and alone.id == route.id:
+                    del self._alone[place]
+                elif rivals is not None:
                     rivals.pop(route.id, None)
                     if not rivals:
                         del self._rivals[place]
                 self._touched.add(place)
         for route in new:
             for place in places_of(route):
-                rivals = self._rivals.get(place)
-                if rivals is None:
-                    self._rivals[place] = {route.id: route}
-                else:
+                alone, rivals = self._alone.get(place), self._rivals.get(place)
+                if rivals is not None:
                     rivals[route.id] = route
+                elif alone is None or alone.id == route.id:
+                    self._alone[place] = route
+                else:
+                    del self._alone[place]
+                    self._rivals[place] = {alone.id: alone, route.id: route}
                 self._touched.add(place)
 
     def settle(self) -> set[ObjectRef]:

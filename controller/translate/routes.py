@@ -144,6 +144,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
         http = _target((backend,), translate_load_balancing(balance.policy, websocket=False), resolve, problems)
+        of_sockets = translate_load_balancing(balance.policy, websocket=True)
         placing = _placing(balance, path, item.ref, item.uid, pods_by_host=False)
         routes.append(
             Route(
@@ -155,7 +156,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
                 index=len(routes),
                 hosts=(host,),
                 path=path,
-                websocket=Target(http.shares, translate_load_balancing(balance.policy, websocket=True)),
+                websocket=http if http.load_balancing == of_sockets else Target(http.shares, of_sockets),
                 http=http,
                 policies=(*policies, *placing),
                 fallback=fallback,

@@ -172,13 +172,14 @@ class Upstreams:
         self._touched: set[str] = set()
         self.values: dict[str, Upstream] = {}
 
-    def replace(self, owner: ObjectRef, old: Mapping[str, Backend], new: Mapping[str, Backend]) -> None:
+    def replace(self, owner: ObjectRef, old: Iterable[Backend], new: Iterable[Backend]) -> None:
         """Let an object use `new` instead of `old`."""
-        self._users.replace(owner, old, new)
-        self._touched.update(old, new)
-        for key, backend in new.items():
-            self._ports[key] = (backend.service, backend.port)
-            self._keys.setdefault(backend.service.ref, set()).add(key)
+        before, after = [backend.key for backend in old], [backend.key for backend in new]
+        self._users.replace(owner, before, after)
+        self._touched.update(before, after)
+        for backend in new:
+            self._ports[backend.key] = (backend.service, backend.port)
+            self._keys.setdefault(backend.service.ref, set()).add(backend.key)
 
     def replace_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         """Let a slice `new` stand in place of `old`."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.control_plane import ADMIN, ControlPlane
+from cluster.control_plane import ControlPlane
 
 LOCATION = "{{.Group}}/{{.ResourceAPIVersion}}/{{.ResourceKind}}.json"
 """Where kubeconform finds a kind below the folder that `write_schemas` fills; the group of the core is called v1."""
@@ -17,7 +17,7 @@ SECONDS = 30.0
 
 def _get(plane: ControlPlane, path: str) -> Any:
     context = ssl.create_default_context(cadata=plane.ca.decode())
-    request = urllib.request.Request(plane.url + path, headers={"Authorization": f"Bearer {ADMIN}"})  # noqa: S310  https
+    request = urllib.request.Request(plane.url + path, headers={"Authorization": f"Bearer {plane.admin}"})  # noqa: S310  https
     with urllib.request.urlopen(request, timeout=SECONDS, context=context) as answer:  # noqa: S310
         return json.load(answer)
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import trustme
 import yaml
 from cluster_binaries import CONTROL_PLANE, BuildError, build
@@ -56,17 +58,21 @@ class ControlPlane:
     """The programs that run, and how they are reached."""
 
     folder: Path
-    port: int
+    url: str
     ca: bytes
+    admin: str = ADMIN
+    """Of an account that may do everything."""
     store: str = ""
-    """URL of etcd."""
+    """URL of etcd; empty: the cluster is somebody else's."""
     programs: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+    def address(self) -> tuple[str, int]:
+        """Host and port of the API server."""
+        parts = urllib.parse.urlsplit(self.url)
+        return str(parts.hostname), parts.port or 443
 
-    def kubeconfig(self, token: str = ADMIN, *, server: str = "", ca: bytes = b"", name: str = "admin") -> Path:
+    def kubeconfig(self, token: str = "", *, server: str = "", ca: bytes = b"", name: str = "admin") -> Path:
         """Write a kubeconfig for a token; `server` and its `ca`: reach the API server through something else."""
         path = self.folder / f"{name}.kubeconfig"
         cluster = {
@@ -79,7 +85,7 @@ class ControlPlane:
                     "apiVersion": "v1",
                     "kind": "Config",
                     "clusters": [{"name": "test", "cluster": cluster}],
-                    "users": [{"name": name, "user": {"token": token}}],
+                    "users": [{"name": name, "user": {"token": token or self.admin}}],
                     "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
                     "current-context": "test",
                 }
@@ -114,7 +120,9 @@ class ControlPlane:
         return self.kubectl("create", "token", account, "-n", namespace, "--duration", "1h").stdout.strip()
 
     def audit(self, user: str) -> list[dict[str, Any]]:
-        """Return every request of a user so far."""
+        """Return every request of a user so far; a cluster of somebody else's does not show them."""
+        if not self.store:
+            pytest.skip("the audit log of a cluster that is not ours cannot be read")
         lines = (self.folder / "audit.log").read_text().splitlines()
         events = (json.loads(line) for line in lines if line.endswith("}"))
         # Who was refused at the door has no name.
@@ -135,14 +143,14 @@ class ControlPlane:
             return json.load(answer)
 
     @contextlib.asynccontextmanager
-    async def client(self, token: str = ADMIN) -> AsyncIterator["Client"]:
+    async def client(self, token: str = "") -> AsyncIterator["Client"]:
         """Talk to the API server without kubectl: thousands of objects in seconds."""
         import ssl
 
         context = ssl.create_default_context(cadata=self.ca.decode())
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=16),
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token or self.admin}"},
             timeout=aiohttp.ClientTimeout(total=30),
         ) as session:
             yield Client(session, self.url)
@@ -200,6 +208,44 @@ class Client:
             return await response.json()
 
 
+@contextlib.contextmanager
+def existing(kubeconfig: Path) -> Iterator[ControlPlane]:
+    """Use the cluster of a kubeconfig, by an account that is made there for the tests and goes with them."""
+    kubectl = [str(build("kubectl")), "--kubeconfig", str(kubeconfig)]
+
+    def run(*arguments: str, given: str = "") -> str:
+        done = subprocess.run([*kubectl, *arguments], input=given, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    name = "sluice-tests"
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": name}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    made = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": name}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": role,
+            "subjects": [subject],
+        },
+    ]
+    text = "---\n".join(json.dumps(one) + "\n" for one in made)
+    run("apply", "--server-side", "-f", "-", given=text)
+    try:
+        [cluster] = json.loads(run("config", "view", "--minify", "--raw", "-o", "json"))["clusters"]
+        found = cluster["cluster"]
+        data = found.get("certificate-authority-data")
+        ca = base64.b64decode(data) if data else Path(found["certificate-authority"]).read_bytes()
+        with tempfile.TemporaryDirectory(prefix="sluice-cluster-") as folder:
+            token = run("create", "token", name, "-n", name, "--duration", "12h").strip()
+            yield ControlPlane(Path(folder), found["server"].rstrip("/"), ca, token)
+    finally:
+        run("delete", "--wait=false", "-f", "-", given=text)
+
+
 def _keys(folder: Path) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     folder.joinpath("sa.key").write_bytes(
@@ -224,7 +270,8 @@ def control_plane(*, extra: Iterable[str] = (), port: int = 0, folder: Path | No
             _keys(place)
             (place / "tokens.csv").write_text(f'{ADMIN},admin,admin,"system:masters"\n')
             (place / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
-        plane = ControlPlane(place, port or free_port(), (place / "ca.pem").read_bytes())
+        port = port or free_port()
+        plane = ControlPlane(place, f"https://127.0.0.1:{port}", (place / "ca.pem").read_bytes())
         stack.callback(_stop, plane)
         store, peers = free_port(), free_port()
         plane.store = f"http://127.0.0.1:{store}"
@@ -245,7 +292,7 @@ def control_plane(*, extra: Iterable[str] = (), port: int = 0, folder: Path | No
             f"--etcd-servers=http://127.0.0.1:{store}",
             "--bind-address=127.0.0.1",
             "--advertise-address=192.0.2.254",  # one that no machine has: it must not be loopback, and nobody uses it
-            f"--secure-port={plane.port}",
+            f"--secure-port={port}",
             f"--tls-cert-file={place}/server.pem",
             f"--tls-private-key-file={place}/server.key",
             f"--token-auth-file={place}/tokens.csv",

@@ -111,6 +111,11 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return {**under, **both}
 
 
+def source_ports() -> Iterator[int]:
+    """The first source port of one load after the other: above the ports of the kubelet and kube-proxy, below NodePorts."""
+    return itertools.cycle(range(12_000, 29_000, PORTS))
+
+
 def deployment(name: str, replicas: int) -> list[dict[str, Any]]:
     """A Deployment of backends, and its Service."""
     labels = {"app": name}
@@ -156,11 +161,10 @@ def route(name: str, host: str, ingress_class: str, **rules: dict[str, Any]) -> 
 class Shop(Namespace):
     """A namespace with an HTTP echo of two pods behind an Ingress, and behind a WsRoute the same and a Socket.IO server."""
 
-    def __init__(self, release: Release, name: str) -> None:
+    def __init__(self, release: Release, name: str, sources: Iterator[int]) -> None:
         super().__init__(release.node, name)
         self.release = release
-        # Above those of the kubelet and kube-proxy, below NodePorts.
-        self._first_ports = itertools.cycle(range(12_000, 29_000, PORTS))
+        self._sources = sources
         self.authority = trustme.CA()
         self.trusted = release.node.state / f"{name}.pem"
         self.authority.cert_pem.write_to_path(self.trusted)
@@ -207,7 +211,7 @@ class Shop(Namespace):
         """Load the shop, by default through the NodePorts, from a process in the node's network; every client was answered once."""
         ports = self.release.ports()
         where = address or self.node.address, http or ports["http"], https or ports["https"]
-        plan = Plan(*where, PLAIN, SECURE, str(self.trusted), first_port=next(self._first_ports))
+        plan = Plan(*where, PLAIN, SECURE, str(self.trusted), first_port=next(self._sources))
         command = [sys.executable, "-P", str(Path(__file__).with_name("load.py")), json.dumps(asdict(plan))]
         with (
             tempfile.TemporaryFile("w+") as errors,

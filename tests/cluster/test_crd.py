@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 from cluster.cel_cases import CEL_CASES
-from cluster.control_plane import ADMIN, ControlPlane
+from cluster.control_plane import ControlPlane
 from cluster.schema_walk import (
     NAMESPACE,
     Case,
@@ -73,7 +73,8 @@ class Judge:
 
     def __init__(self, plane: ControlPlane) -> None:
         context = ssl.create_default_context(cadata=plane.ca.decode())
-        self._connection = http.client.HTTPSConnection("127.0.0.1", plane.port, context=context, timeout=20)
+        self._admin = plane.admin
+        self._connection = http.client.HTTPSConnection(*plane.address, context=context, timeout=20)
 
     def ask(self, content: Mapping[str, Any], *, strict: bool = False) -> Answer:
         validation = f"dryRun=All&fieldValidation={'Strict' if strict else 'Ignore'}"
@@ -83,7 +84,7 @@ class Judge:
         return self._send("POST", f"{COLLECTION}?{validation}", json.dumps(object_of(content, "asked")), "application/json")
 
     def _send(self, method: str, path: str, text: str, kind: str) -> Answer:
-        headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": kind}
+        headers = {"Authorization": f"Bearer {self._admin}", "Content-Type": kind}
         self._connection.request(method, path, text, headers)
         response = self._connection.getresponse()
         return Answer(response.status, json.loads(response.read()))

@@ -39,7 +39,7 @@ async def test_i3_api_server_that_restarts_with_its_store_compacted_is_followed(
     folder = tmp_path / "plane"
     folder.mkdir()
     with control_plane(folder=folder) as first:
-        port = first.port
+        port = first.address[1]
         define(first)
         with installed(first, "compact", tmp_path) as sluice:
             async with sluice.pod() as pod:

@@ -20,7 +20,7 @@ import yaml
 from cluster.backend_image import write_backends
 from cluster.load import Seen
 from cluster.nodes import Namespace
-from cluster.serving import PLAIN, ROOT, SECURE, Release, Shop, deployment, route
+from cluster.serving import PLAIN, ROOT, SECURE, Release, Shop, deployment, route, source_ports
 from cluster_binaries import build
 from cluster_node import Node
 from monitoring.test_dashboard import HOST, Traffic, alert_selectors, dashboard_queries, ended, objects, of_a_cluster, prometheus
@@ -46,9 +46,15 @@ def release(images: Node) -> Iterator[Release]:
 
 
 @pytest.fixture(scope="module")
-def shop(release: Release) -> Iterator[Shop]:
+def sources() -> Iterator[int]:
+    """Where the source ports of the next load begin; the shops share the node."""
+    return source_ports()
+
+
+@pytest.fixture(scope="module")
+def shop(release: Release, sources: Iterator[int]) -> Iterator[Shop]:
     """The shop behind it."""
-    one = Shop(release, f"shop-{secrets.token_hex(3)}")
+    one = Shop(release, f"shop-{secrets.token_hex(3)}", sources)
     one.open()
     yield one
     one.kubectl("delete", "namespace", one.name, "--wait=false")
@@ -293,12 +299,12 @@ def answers(release: Release, pod: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("sluice_http_requests_total{"))
 
 
-def test_controller_that_runs_out_of_memory_leaves_the_proxy_serving_and_recovers(images: Node) -> None:
+def test_controller_that_runs_out_of_memory_leaves_the_proxy_serving_and_recovers(images: Node, sources: Iterator[int]) -> None:
     """The load goes to the pod itself: Kubernetes takes a pod out of its Services while one of its containers is down."""
     small = Release(images, f"small-{secrets.token_hex(3)}")
     memory = {"requests": {"memory": "64Mi"}, "limits": {"memory": "96Mi"}}
     small.helm("install", "--create-namespace", replicaCount=1, controller={"resources": memory})
-    shop = Shop(small, f"shop-{secrets.token_hex(3)}")
+    shop = Shop(small, f"shop-{secrets.token_hex(3)}", sources)
     shop.open()
     ((pod, described),) = small.pods().items()
     certificate = shop.authority.issue_cert("large.example.com")

@@ -183,6 +183,19 @@ def test_delta_survives_the_line_to_the_supervisor() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(delta), type=StatsDelta) == delta
 
 
+def test_routes_that_were_silent_do_not_count_for_each_other() -> None:
+    stats = WorkerStats()
+    first, second = stats.route("a"), stats.route("b")
+    first.request_done(SERVICE, "GET", 200, 0.004, 0, 0)
+    first.ws_closed(SERVICE, 1000, "client", 7.0)
+
+    assert set(stats.delta().routes) == {"a"}
+    second.ws_ping(0.01)
+    second.ws_messages_in += 1
+    assert stats.delta().routes == {"b": RouteDelta(ping_rtt=at(0.01), messages_in=1)}
+    assert stats.route("c").take() == RouteDelta()
+
+
 def test_round_trips_of_pings_are_told_once() -> None:
     stats = WorkerStats()
     stats.route(ROUTE).ws_ping(0.03)
