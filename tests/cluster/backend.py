@@ -1,9 +1,11 @@
 """A backend in a pod: HTTP and WebSocket echoes, which say which pod answers, and a Socket.IO server. It ends as a good one does.
 
-At SIGTERM it goes on for a while, for those who have not noticed yet; then it closes its sockets with 1001. Usage: backend.py PORT
+At SIGTERM it goes on for a while, for those who have not noticed yet; then it closes its sockets with 1001. Usage: backend.py PORT.
+NOTICE in the environment: seconds that it still answers after SIGTERM.
 """
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -12,7 +14,7 @@ import socketio
 from aiohttp import WSCloseCode, web
 
 POD = socket.gethostname()
-NOTICE = 2.0
+NOTICE = float(os.environ.get("NOTICE", "2"))
 """Seconds that it still answers after SIGTERM: the proxy hears of its end from the API server."""
 
 
