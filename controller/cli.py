@@ -218,6 +218,9 @@ def drain_command(target: str, admin_socket: str, over: float, code: int, reason
     except CommandError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+    if not count:
+        click.echo(f"No open socket of this pod is of {target}, or all end sooner; `sluice sockets` shows names.", err=True)
+        sys.exit(1)
     click.echo(f"{count} sockets are closed over {over:g}s.")
 
 

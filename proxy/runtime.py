@@ -44,7 +44,7 @@ UPGRADE_REQUIRED = Answer(
 BAD_PATH = Answer(400, "The request's path can be read in more than one way.")
 MISDIRECTED = Answer(421, "This connection was made for another host; make a new one for this host.")
 FAULT = Answer(500, "The route of this host and path has a fault in its configuration.")
-UNRESOLVED = Answer(500, "The backend of this route cannot be resolved; its owner finds the reason in the route's status.")
+UNRESOLVED = Answer(500, "The backend of this route cannot be resolved; its owner finds why in the object's conditions or Events.")
 NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),))
 ENDPOINTS_FULL = Answer(503, "Every endpoint of this route has as many open WebSockets as it may have.", (("Retry-After", "5"),))
 

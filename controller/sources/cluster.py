@@ -317,6 +317,10 @@ def _read_event(event: Any) -> tuple[str, Mapping[str, Any]]:
     return kind, raw
 
 
+def _is_same_spec(known: Observed, found: Observed) -> bool:
+    return found.generation > 0 and (known.uid, known.generation) == (found.uid, found.generation)
+
+
 async def _read_pod(namespace: str, name: str) -> Mapping[str, Any]:
     """Get a pod, in one try."""
     settings = kopf.OperatorSettings()
@@ -403,17 +407,19 @@ class ClusterSource:
 
     def apply(self, ref: ObjectRef, raw: Mapping[str, Any], kind: Kind) -> None:
         """Take a version of an object."""
+        found = observe(raw, kind.name) if kind.name in _STATUS else None
+        known = self.observed.get(ref)
+        if found is not None and known != found:
+            self.observed[ref] = found
+            self._told(ref)
+        if kind.name == "WsRoute" and found is not None and known is not None and _is_same_spec(known, found):
+            return  # a status was written, as ours is: a new spec has a new generation
         record = parse_object(raw)
         if self._graces is not None and isinstance(record, EndpointSlice):
             self._graces.take(record, wait=self.listed.is_set())
         elif self._store.remove(ref) if record is None else self._store.apply(record):
             self._changed(kind.name)
-        if kind.name in _STATUS:
-            found = observe(raw, kind.name)
-            if self.observed.get(ref) != found:
-                self.observed[ref] = found
-                self._told(ref)
-        elif ref == self._publish_service:
+        if ref == self._publish_service:
             addresses = service_addresses(raw)
             if addresses != self.published:
                 self.published = addresses

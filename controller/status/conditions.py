@@ -59,12 +59,17 @@ def make_conditions(
         )
         since = old.last_transition if old is not None and old.status == status and old.last_transition else now
         result.append(_write(kind, status, reason, message, generation, since))
-    result += [
-        _write(one.type, one.status, one.reason, one.message, one.observed_generation, one.last_transition or now)
-        for kind, one in there.items()
-        if kind not in OURS
-    ]
+    result += foreign_conditions(there.values())
     return result if differs else None
+
+
+def foreign_conditions(observed: Iterable[ObservedCondition]) -> list[dict[str, object]]:
+    """Return the conditions that are not ours, as they stand."""
+    return [
+        _write(one.type, one.status, one.reason, one.message, one.observed_generation, one.last_transition)
+        for one in observed
+        if one.type not in OURS
+    ]
 
 
 def _write(kind: str, status: str, reason: str, message: str, generation: int, since: str) -> dict[str, object]:

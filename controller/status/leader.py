@@ -48,6 +48,7 @@ class Leader:
         self._changed = changed
         self._seen: _Seen | None = None
         self._renewed_at = 0.0
+        self._rival = ""
         self.leading = False
 
     async def run(self, api: client.ApiClient) -> None:
@@ -62,7 +63,9 @@ class Leader:
                         leads = await self._try(leases)
                 except _FAILURES as error:
                     reason = explain(error)
-                    if reason != failing:
+                    if isinstance(error, ApiException) and status_of(error) == 409:
+                        _log.debug("lease=%s/%s another replica was first", self._namespace, self._name)
+                    elif reason != failing:
                         _log.warning("lease=%s/%s error=%r trying again", self._namespace, self._name, reason)
                     failing = reason
                 else:
@@ -121,6 +124,11 @@ class Leader:
             self._seen = _Seen(holder, renewed, now, duration)
         if holder in ("", self._identity):
             return True
+        if holder != self._rival:
+            self._rival = holder
+            _log.info(
+                "lease=%s/%s held by %s: it writes until it ends, or for %g s more", self._namespace, self._name, holder, duration
+            )
         return now - self._seen.at > self._seen.duration
 
     def _spec(self, old: client.V1LeaseSpec | None) -> client.V1LeaseSpec:

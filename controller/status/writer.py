@@ -18,7 +18,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from controller.resources.observed import Addresses, Observed
 from controller.resources.refs import ObjectRef
 from controller.status.client import MERGE, TIMEOUT, explain, status_of
-from controller.status.conditions import OURS, PENDING, make_conditions
+from controller.status.conditions import OURS, PENDING, foreign_conditions, make_conditions
 from controller.status.events import FINE, REPEAT_SECONDS, Saying, event_name, make_event, saying
 from controller.status.tracker import Told, Tracker
 
@@ -162,18 +162,32 @@ class Writer:
 
     async def _bring_conditions(self, api: client.ApiClient, ref: ObjectRef) -> None:
         told, observed = self.tracker.told(ref), self.view.observed.get(ref)
-        if told is None or observed is None or self._is_too_early(ref, told):
+        if observed is None:
+            self._written.pop(ref, None)
+            return
+        if told is None:
+            await self._take_back(api, ref, observed)
+            return
+        if self._is_too_early(ref, told):
             return
         conditions = make_conditions(told.verdict, told.programmed, told.generation, observed.conditions, _now())
         said = (told, tuple(one for one in observed.conditions if one.type not in OURS))
         if conditions is None or not self._may_write(ref, said):
             return
+        await self._patch_conditions(api, observed, conditions)
+
+    async def _take_back(self, api: client.ApiClient, ref: ObjectRef, observed: Observed) -> None:
+        """Remove what this process said of an object that is not ours any more; what others say of it stays."""
+        if self._written.pop(ref, None) is not None:
+            await self._patch_conditions(api, observed, foreign_conditions(observed.conditions))
+
+    async def _patch_conditions(self, api: client.ApiClient, observed: Observed, conditions: list[dict[str, object]]) -> None:
         await client.CustomObjectsApi(api).patch_namespaced_custom_object_status(
             "sluice.dev",
             "v1alpha1",
-            ref.namespace,
+            observed.ref.namespace,
             "wsroutes",
-            ref.name,
+            observed.ref.name,
             {"metadata": {"resourceVersion": observed.resource_version}, "status": {"conditions": conditions}},
             _content_type=MERGE,
             _request_timeout=TIMEOUT,

@@ -190,12 +190,16 @@ def test_helm_installs_upgrades_and_uninstalls(plane: ControlPlane) -> None:
     first = plane.get("-n", "edge", "deployment", "edge-sluice")["spec"]
     told = release(plane, "upgrade", *chart, values={**values, "replicaCount": 3, "proxy": {"workers": 2}}).stdout
     second = plane.get("-n", "edge", "deployment", "edge-sluice")["spec"]
+    rival = ("rival", str(CHART), "--create-namespace", "--kubeconfig", str(plane.kubeconfig()), "--namespace", "rival")
+    refused = helm("install", *rival, values={"ingressClass": {"name": "rival"}})
     release(plane, "uninstall", "edge")
     left = plane.kubectl(
         *("get", "deployments,services,roles,clusterroles,clusterrolebindings,rolebindings,serviceaccounts,ingressclasses,pdb"),
         *("-A", "-l", "app.kubernetes.io/instance=edge", "-o", "name"),
     ).stdout
 
+    assert refused.returncode != 0
+    assert 'the IngressClass "edge" of the release edge/edge has the controller' in refused.stderr
     assert (first["replicas"], second["replicas"]) == (2, 3)
     assert first["selector"] == second["selector"]
     assert "--workers=2" in second["template"]["spec"]["containers"][0]["args"]

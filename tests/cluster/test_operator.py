@@ -345,3 +345,32 @@ def test_settings_that_make_no_sense_end_the_container_and_say_why(tmp_path: Pat
     assert done.returncode == 2
     assert "No API server is configured" in done.stderr
     assert "started again" not in done.stderr
+
+
+async def test_object_that_ceases_to_be_ours_loses_what_we_said_of_it(plane: ControlPlane, tmp_path: Path) -> None:
+    theirs = {"type": "Theirs", "status": "True", "reason": "X", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    with installed(plane, "leaves", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            await api.create(service("leaves"), ws_route("leaves", "a", "a.example.com"), ws_route("leaves", "b", "b.example.com"))
+            for name in ("a", "b"):
+                found = await until(lambda one=name: api.get("WsRoute", "leaves", one), lambda raw: conditions(raw) == GOOD)
+            change = {"status": {"conditions": [*found["status"]["conditions"], theirs]}}
+            await api.patch("WsRoute", "leaves", "b", change, status=True)
+            await api.patch("WsRoute", "leaves", "b", {"spec": {"ingressClassName": "another"}})
+            await until(lambda: api.get("WsRoute", "leaves", "b"), lambda raw: conditions(raw) == {"Theirs": "True X"})
+            await pod.answers("b.example.com", status=404)
+            await api.delete("IngressClass", "", "leaves")
+            await until(lambda: api.get("WsRoute", "leaves", "a"), lambda raw: conditions(raw) == {})
+
+
+async def test_statuses_that_are_written_are_not_read_as_new_objects(plane: ControlPlane, tmp_path: Path) -> None:
+    with installed(plane, "reread", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            await api.create(service("reread"), ws_route("reread", "a", "a.example.com"))
+            await until(lambda: api.get("WsRoute", "reread", "a"), lambda raw: conditions(raw) == GOOD)
+            # Made anew under the same name: the generation is 1 again, the object another.
+            await api.delete("WsRoute", "reread", "a")
+            await api.create(ws_route("reread", "a", "other.example.com"))
+            await pod.answers("other.example.com")
+            await pod.answers("a.example.com", status=404)
+            await until(lambda: api.get("WsRoute", "reread", "a"), lambda raw: conditions(raw) == GOOD)
