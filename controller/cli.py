@@ -21,6 +21,7 @@ import yaml
 
 from controller.commands import CommandError, fetch_sockets, order_drain, table
 from controller.keeper import KEPT, become_keeper
+from controller.resources import Ingress, WsRoute
 from controller.resources.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
 from controller.sources.folder import FolderError, FolderSource
@@ -136,8 +137,22 @@ def lint(folder: Path, form: str, **values: Any) -> None:
     else:
         for problem in problems:
             click.echo(f"{problem.ref}: {problem.message}")
+    click.echo(_looked_at(source, translation), err=True)
     unreadable = any(problem.ref.kind == "File" for problem in problems)
     sys.exit(2 if unreadable else 1 if problems else 0)
+
+
+def _looked_at(source: FolderSource, translation: Translation) -> str:
+    """Say how many routes were checked, and which were not because their class is not ours."""
+    snapshot = source.snapshot
+    items: list[Ingress | WsRoute] = [*snapshot.ingresses.values(), *snapshot.ws_routes.values()]
+    foreign = [item for item in items if item.ref not in translation.verdicts]
+    told = f"{len(translation.verdicts)} Ingresses and WsRoutes were checked."
+    if not foreign:
+        return told
+    names = (item.class_name or (item.legacy_class if isinstance(item, Ingress) else None) for item in foreign)
+    classes = sorted({name or "(none)" for name in names})
+    return f"{told} {len(foreign)} would not be served: no IngressClass of ours is named {', '.join(classes)}."
 
 
 @main.command("translate")

@@ -76,3 +76,22 @@ def test_help_of_standalone_prints_the_settings_of_both_programs() -> None:
 
     assert "--default-certificate" in result.stdout
     assert "SLUICE_DRAIN_TIME" in result.stdout
+
+
+def test_lint_says_how_much_it_checked_and_which_objects_are_of_nobody_here(tmp_path: Path) -> None:
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    rule = {"host": "a.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}
+    ingress = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "shop", "namespace": "shop"},
+        "spec": {"ingressClassName": "nginx", "rules": [rule]},
+    }
+    (tmp_path / "ingress.json").write_text(json.dumps(ingress))
+
+    result = CliRunner().invoke(main, ["lint", str(tmp_path)], catch_exceptions=False)
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == (
+        "0 Ingresses and WsRoutes were checked. 1 would not be served: no IngressClass of ours is named nginx.\n"
+    )
