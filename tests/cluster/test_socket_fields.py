@@ -106,7 +106,9 @@ async def test_objects_of_both_kinds_have_their_clients_asked_and_limited(plane:
             await api.create(service(name), slice_at(name, address, port), ws_route(name, "chat", "one.example.com", **wanted))
             await api.create(ingress(name, "web", "two.example.com", **annotations))
             for host, route in (("one", f"wsroute/{name}/chat/0"), ("two", f"ingress/{name}/web/0")):
-                await until(pod.routes, lambda routes, route=route: route in str(routes))
+                await until(
+                    pod.routes, lambda routes, route=route: any(one["id"] == route and address in str(one) for one in routes)
+                )
                 url, headers = f"http://127.0.0.1:{pod.ports['http']}/", {"Host": f"{host}.example.com"}
                 async with session.ws_connect(url, headers=headers, autoping=False) as mute, asyncio.timeout(20):
                     assert (await mute.receive()).type == aiohttp.WSMsgType.PING
