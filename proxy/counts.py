@@ -80,6 +80,10 @@ class Hold:
         """Take note of cells that count this one."""
         self._cells += cells
 
+    def has(self, cell: int) -> bool:
+        """Tell whether a cell counts this one."""
+        return cell in self._cells
+
     def release(self) -> None:
         """Give everything back."""
         cells, self._cells = self._cells, ()
@@ -264,6 +268,19 @@ class Counts:
         finally:
             for cell in cells:
                 self._cells[cell] -= 1
+            self.unlock()
+
+    def enlist(self, hold: Hold, keys: list[bytes]) -> None:
+        """Count what is open already under each key that does not count it yet, whatever the limits are."""
+        self.lock()
+        try:
+            for key in keys:
+                entry = self._entry(key)
+                cell = self._slot * self._keys.size + entry
+                if entry >= 0 and not hold.has(cell):
+                    self._cells[cell] += 1
+                    hold.add((cell,))
+        finally:
             self.unlock()
 
     def give_back(self, cell: int) -> None:

@@ -17,6 +17,7 @@ from proxy.accesslog import AccessLog
 from proxy.counts import Counts
 from proxy.deadlines import Wheel
 from proxy.exchange import Answer, Request
+from proxy.filters.connections import enlist
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http1.heads import FieldLines
@@ -181,6 +182,10 @@ class RuntimeSettings(Protocol):
         ...
 
 
+def _connections_of(route: Route) -> Connections | None:
+    return next((policy for policy in route.policies if isinstance(policy, Connections)), None)
+
+
 class Runtime:
     """Everything that one worker holds."""
 
@@ -327,6 +332,7 @@ class Runtime:
     def _apply_routes(self, routes: Mapping[str, Route | None]) -> None:
         touched: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
         targets: dict[Target, ActiveTarget] = {}
+        limited: dict[str, Connections] = {}
         for route_id, route in routes.items():
             old = self.routes.get(route_id)
             if old is not None:
@@ -345,12 +351,27 @@ class Runtime:
             entry = TableEntry(active.route, active)
             for host in hosts_of(active.route):
                 touched.setdefault(host, {})[route_id] = entry
+            limits = _connections_of(active.route)
+            if limits is not None and (old is None or _connections_of(old.route) != limits):
+                limited[route_id] = limits
+        if limited:
+            self._enlist(limited)
         if touched:
             entries = {
                 host: [*[one for one in self.table.routes(host) if one.route.id not in routes], *found.values()]
                 for host, found in touched.items()
             }
             self.table = self.table.with_changes(touched, entries)
+
+    def _enlist(self, limited: Mapping[str, Connections]) -> None:
+        """Count sockets of routes that have new limits: they were opened without them."""
+        sockets: dict[str, list[Request]] = {}
+        for tunnel in self.tunnels:
+            facts = tunnel.account.facts
+            if facts.stats.route_id in limited:
+                sockets.setdefault(facts.stats.route_id, []).append(facts.request)
+        for route_id, requests in sockets.items():
+            enlist(limited[route_id], route_id, self.counts, requests)
 
     def _compile(self, route: Route, targets: dict[Target, ActiveTarget]) -> ActiveRoute:
         if route.path.kind == "regex":

@@ -4,6 +4,8 @@ A place is taken before the request goes on, so that a handshake under way count
 the socket is gone.
 """
 
+from collections.abc import Iterable
+
 from proxy.counts import Counts, Hold
 from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
@@ -29,6 +31,25 @@ def compile_pod_connections(total: int, per_client: int, counts: Counts) -> Filt
     return _compile(Connections(total, per_client), b"", counts, POD_FULL, POD_CLIENT_FULL)
 
 
+def enlist(policy: Connections, route_id: str, counts: Counts, sockets: Iterable[Request]) -> None:
+    """Count sockets that were opened before their route had these limits, or others than now, by the requests that opened them."""
+    scope = (policy.scope or route_id).encode()
+    exempt = Networks(policy.exempt)
+    mine = [counts.key(b"sockets", scope)] if policy.total else []
+    for request in sockets:
+        if request.hold is not None:
+            client = _client_key(request, scope, counts, exempt) if policy.per_client else None
+            counts.enlist(request.hold, mine if client is None else [*mine, client])
+
+
+def _client_key(request: Request, scope: bytes, counts: Counts, exempt: Networks) -> bytes | None:
+    """Return what a request's client is counted under; None: it is exempt."""
+    address = packed(request.address)
+    if address is not None and exempt.covers(address):
+        return None
+    return counts.key(b"client", scope, address or request.address.encode())
+
+
 def _compile(policy: Connections, scope: bytes, counts: Counts, full: Answer, client_full: Answer) -> Filter | None:
     exempt = Networks(policy.exempt)
     mine: list[tuple[bytes, int]] = [(counts.key(b"sockets", scope), policy.total)] if policy.total else []
@@ -41,9 +62,9 @@ def _compile(policy: Connections, scope: bytes, counts: Counts, full: Answer, cl
             return None
         wanted = mine
         if per_client:
-            address = packed(request.address)
-            if address is None or not exempt.covers(address):
-                wanted = [*mine, (counts.key(b"client", scope, address or request.address.encode()), per_client)]
+            client = _client_key(request, scope, counts, exempt)
+            if client is not None:
+                wanted = [*mine, (client, per_client)]
         hold = request.hold
         if hold is None:
             hold = request.hold = Hold(counts)

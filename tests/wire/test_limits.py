@@ -236,3 +236,27 @@ async def test_rate_that_lets_nobody_in_answers_500() -> None:
         proxy.serves(config_for(proxy.backend.port, Timeouts(connect=1.0)))
 
     assert refused == (500, "", 0)
+
+
+@pytest.mark.parametrize(("policy", "status"), [(Connections(total=3), 503), (Connections(per_client=3), 429)])
+async def test_sockets_from_before_there_was_a_limit_count_once(policy: Policy, status: int) -> None:
+    async with proxying() as proxy:
+        pairs = [await opened(proxy) for _ in range(3)]
+        limited = config_for(proxy.backend.port, policy)
+        seen = []
+        for _ in range(2):  # a limit that goes and comes back finds those that it counted
+            proxy.serves(limited)
+            seen.append((await told(proxy))[0])
+            proxy.serves(config_for(proxy.backend.port))
+        proxy.serves(limited)
+        for number, (client, backend) in enumerate(pairs[:2]):
+            client.resets()
+            await backend.rest()
+            backend.resets()
+            async with asyncio.timeout(WAIT):
+                while len(proxy.runtime.tunnels) > 2 - number:
+                    await asyncio.sleep(0)
+        more = [await opened(proxy), await opened(proxy)]
+        seen.append((await told(proxy))[0])
+        del more
+    assert seen == [status, status, status]
