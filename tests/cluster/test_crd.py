@@ -340,7 +340,7 @@ def test_kubectl_explain_shows_the_description_of_every_field(plane: ControlPlan
 def test_kubectl_get_by_the_short_name_shows_the_columns(judge: Judge, plane: ControlPlane) -> None:
     conditions = [
         {"type": kind, "status": status, "reason": "Any", "message": "Any.", "lastTransitionTime": "2020-01-01T00:00:00Z"}
-        for kind, status in (("Accepted", "True"), ("Programmed", "False"))
+        for kind, status in (("Accepted", "True"), ("ResolvedRefs", "Unknown"), ("Programmed", "False"))
     ]
     del judge  # it has stored an object
     change = {"status": {"conditions": conditions}}
@@ -349,6 +349,6 @@ def test_kubectl_get_by_the_short_name_shows_the_columns(judge: Judge, plane: Co
     plane.kubectl("patch", "wsr", STORED, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(spec))
     head, line = plane.kubectl("get", "wsr", STORED, "-n", NAMESPACE).stdout.splitlines()
 
-    assert head.split() == ["NAME", "HOSTS", "CLASS", "ACCEPTED", "PROGRAMMED", "AGE"]
-    assert line.split()[:5] == [STORED, '["a.example.com"]', "another", "True", "False"]
+    assert head.split() == ["NAME", "HOSTS", "CLASS", "ACCEPTED", "RESOLVED", "PROGRAMMED", "AGE"]
+    assert line.split()[:6] == [STORED, '["a.example.com"]', "another", "True", "Unknown", "False"]
     assert f"wsroute.sluice.dev/{STORED}" in plane.kubectl("get", "all", "-n", NAMESPACE, "-o", "name").stdout
