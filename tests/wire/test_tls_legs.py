@@ -100,6 +100,18 @@ async def test_e6_close_handshake_passes_over_tls(secure: bool, backend_tls: boo
         assert list(closes_of(proxy)) == [("1000", "client")]
 
 
+async def test_handshake_that_openssl_refuses_gets_its_alert() -> None:
+    """RFC 8446, 6.2: a client that learns nothing but that the connection ended would try again."""
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-RSA-AES128-SHA")  # nothing that we speak
+    async with proxying() as proxy, asyncio.timeout(WAIT):
+        with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+            await asyncio.open_connection("127.0.0.1", proxy.tls_port, ssl=context, server_hostname="a.test")
+        await proxy.is_innocent()
+
+
 def read_slowly(port: int, *, secure: bool) -> int:
     """Ask for the answer with a blocking socket, and rest again and again; return how many bytes of it came.
 
