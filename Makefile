@@ -49,7 +49,7 @@ soak: $(VENV)/.demo ## sluice standalone under load, edits and kills for SOAK_MI
 	@mkdir -p build
 	@exec $(BIN)/python tools/soak.py $(SOAK_MINUTES) 2>build/soak.log
 
-bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="--loads HTTP --peers nginx --rounds 3 --seconds 2"
+bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="--loads 'HTTP|latency' --peers nginx --rounds 3 --seconds 2 --json FILE"
 	tools/install-bench-packages
 	$(BIN)/python tools/build_native.py
 	$(BIN)/python benchmarks $(BENCH_ARGS)
