@@ -20,34 +20,47 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import alive
 import scale
-from certificates import make_certificate
+from certificates import ECDSA, Certificate, make_certificate
 from latency import FIXED, PARTS, TIMES_SECONDS, Fixed, Found, at_fixed_rate, sentences
 from loads import LOADS
 from peers import CORES, ROOT, Proxy, available, backend, ours, peer, raise_descriptors, relay, trees, versions, write_objects
 from report import FLOOR, OURS, PEERS, Row, as_json, beyond_limits, not_measured
 from run import Run
 
+Starts = Mapping[str, Callable[[], contextlib.AbstractContextManager[Proxy]]]
 
-def beside_peers(run: Run, asked: str) -> None:
-    """Measure the loads that every proxy can take."""
-    objects = run.folder / "objects"
-    write_objects(objects, run.certificate, run.port)
-    (run.folder / "both.pem").write_bytes(run.certificate.chain + run.certificate.key)
-    (run.folder / "key.pem").write_bytes(run.certificate.key)
+
+def prepared(run: Run, folder: Path, certificate: Certificate) -> Starts:
+    """Return how each proxy is started with a certificate."""
+    folder.mkdir(exist_ok=True)
+    objects = folder / "objects"
+    write_objects(objects, certificate, run.port)
+    (folder / "both.pem").write_bytes(certificate.chain + certificate.key)
+    (folder / "key.pem").write_bytes(certificate.key)
     starts: dict[str, Callable[[], contextlib.AbstractContextManager[Proxy]]] = {}
     for name, tree in trees(run.further).items():
         starts[name] = functools.partial(ours, name, tree, objects)
     for name in run.peers:
-        starts[name] = functools.partial(peer, name, run.folder, run.port)
+        starts[name] = functools.partial(peer, name, folder, run.port)
     if run.floor:
         starts[FLOOR] = functools.partial(relay, run.port)
+    return starts
+
+
+def beside_peers(run: Run, asked: str) -> None:
+    """Measure the loads that every proxy can take."""
+    starts = prepared(run, run.folder, run.certificate)
     chosen = [load for load in LOADS if re.search(asked, load.name)]
     with contextlib.ExitStack() as stack:
         proxies = [stack.enter_context(start()) for start in starts.values()]
+        others = {}
+        for kind in {load.key for load in chosen} - {ECDSA}:
+            further = prepared(run, run.folder / kind.replace(" ", "-"), make_certificate(kind))
+            others[kind] = [stack.enter_context(start()) for start in further.values()]
         if chosen:
             run.table("load", list(starts))
         for load in chosen:
-            taking = [one for one in proxies if load.relay or one.name != FLOOR]
+            taking = [one for one in others.get(load.key, proxies) if load.relay or one.name != FLOOR]
             seen: dict[str, list[float]] = {one.name: [] for one in taking}
             for _ in range(1 if load.unit == "KB" else run.rounds):
                 for one in taking:
@@ -102,7 +115,7 @@ UNFAIR = """
 Not fair, and in which direction:
 - Ours counts requests, bytes, latencies, messages and close codes, and follows every frame; the peers' logs and metrics are off.
 - Ours runs a controller and a supervisor beside its worker; their CPU and memory are counted as its own.
-- The peers use defaults where these matter little. Ciphers are each one's own choice with an ECDSA P-256 certificate.
+- The peers use defaults where these matter little. Ciphers are each one's own choice with an ECDSA P-256 certificate, unless said.
 - wrk and the echoes send as fast as they are answered: a slower proxy is offered less, and one that is never idle takes more at a
   time, which is cheaper. So a proxy can be below the relay.
 - Latencies are counted from when requests were due, at the times of a Poisson process, the same for all. Load and backend are part

@@ -5,15 +5,21 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+ECDSA = "ECDSA P-256"
+RSA = "RSA 2048"
+"""Kinds of a leaf's key."""
 
 
 def _signed(
     name: str,
-    public: ec.EllipticCurvePublicKey,
+    public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
     issuer: str,
-    key: ec.EllipticCurvePrivateKey,
+    key: Key,
     *,
     further: bool,
     hosts: tuple[str, ...] = (),
@@ -33,9 +39,8 @@ def _signed(
     )
     if hosts:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
-    return builder.sign(key, hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()).public_bytes(
-        serialization.Encoding.PEM
-    )
+    digest = hashes.SHA384() if isinstance(key, ec.EllipticCurvePrivateKey) else hashes.SHA256()
+    return builder.sign(key, digest).public_bytes(serialization.Encoding.PEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,16 @@ class Certificate:
     root: bytes
 
 
-def make_certificate() -> Certificate:
+def _keys(kind: str) -> list[Key]:
+    """Make keys of root, intermediate and leaf, of the kinds that Let's Encrypt's chains have."""
+    if kind == RSA:
+        return [rsa.generate_private_key(65537, bits) for bits in (4096, 2048, 2048)]
+    return [ec.generate_private_key(curve) for curve in (ec.SECP384R1(), ec.SECP384R1(), ec.SECP256R1())]
+
+
+def make_certificate(kind: str = ECDSA) -> Certificate:
     """Make a certificate for *.localhost."""
-    # The kinds of keys that Let's Encrypt's ECDSA chain has.
-    root, intermediate, leaf = (ec.generate_private_key(curve) for curve in (ec.SECP384R1(), ec.SECP384R1(), ec.SECP256R1()))
+    root, intermediate, leaf = _keys(kind)
     hosts = ("bench.localhost", "*.localhost", "localhost")
     chain = (
         _signed("bench.localhost", leaf.public_key(), "Sluice bench intermediate", intermediate, further=False, hosts=hosts),
