@@ -35,6 +35,8 @@ WAR_FIRST, WAR_DOUBLINGS, WAR_MOST = 1.0, 9, 1200.0
 _FAILURES = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
 _GONE = frozenset((404, 409, 422))
 """Statuses after which trying the same again is of no use: the object is gone or newer, and its next version is on its way here."""
+_ENDING = "NamespaceTerminating"
+"""Cause in the body of a 403: nothing can be made in a namespace that is being deleted, and its objects go with it."""
 
 
 @dataclass(slots=True)
@@ -124,9 +126,10 @@ class Writer:
                 await self._bring_addresses(api, ref)
                 await self._say(api, ref)
         except _FAILURES as error:
-            if isinstance(error, ApiException) and status_of(error) in _GONE:
-                return
-            self._try_again(ref, error)
+            if _is_final(error):
+                _log.debug("object=%s error=%r its status is not written", ref, explain(error))
+            else:
+                self._try_again(ref, error)
         else:
             self._retries.pop(ref, None)
 
@@ -135,7 +138,6 @@ class Writer:
         if delay == RETRY_FIRST:
             _log.warning("object=%s error=%r its status is not written; trying again", ref, explain(error))
         self._retries[ref] = min(2 * delay, RETRY_MOST)
-
         self._look_later(ref, delay)
 
     def _look_later(self, ref: ObjectRef, delay: float) -> None:
@@ -259,6 +261,11 @@ class Writer:
                 await events.patch_namespaced_event(
                     event_name(observed, what), namespace, {"lastTimestamp": now}, _content_type=MERGE, _request_timeout=TIMEOUT
                 )
+
+
+def _is_final(error: BaseException) -> bool:
+    """Tell whether trying the same again is of no use."""
+    return isinstance(error, ApiException) and (status_of(error) in _GONE or _ENDING in str(error.body))
 
 
 def _now() -> str:

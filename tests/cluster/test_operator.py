@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster.control_plane import ControlPlane
@@ -108,6 +109,30 @@ async def test_addresses_of_the_publish_service_are_followed(plane: ControlPlane
                     lambda: api.get("Ingress", "publish", "shop"),
                     lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
                 )
+
+
+async def test_namespace_that_is_being_deleted_gives_no_warnings(plane: ControlPlane, tmp_path: Path) -> None:
+    """Nothing can be made in it, Events neither; the control plane of the tests has nobody who would delete what is in it."""
+    plane.kubectl("create", "namespace", "doomed")
+    with installed(plane, "mourning", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            lost = ingress("doomed", "lost", "lost.example.com")
+            lost["spec"]["ingressClassName"] = "mourning"
+            await api.create(service("doomed"), lost)
+            await pod.answers("lost.example.com")
+            plane.kubectl("delete", "namespace", "doomed", "--wait=false")
+            await api.delete("Service", "doomed", "chat")
+            await until(lambda: plane.audit(sluice.user), lambda events: any(_is_refused(event) for event in events))
+            # The next one is written after what was refused has been dealt with.
+            await api.create(ingress("mourning", "shop", "shop.example.com"))
+            await until(lambda: api.get("Event", "mourning"), lambda raw: raw["items"])
+
+    assert [line for line in pod.log if "WARNING" in line and "sluice.status" in line] == []
+
+
+def _is_refused(event: dict[str, Any]) -> bool:
+    about = (event["verb"], event["objectRef"]["resource"], event["objectRef"].get("namespace"))
+    return (*about, event["responseStatus"]["code"]) == ("create", "events", "doomed", 403)
 
 
 async def test_objects_that_go_are_not_served_and_a_class_that_goes_takes_its_objects_with_it(
