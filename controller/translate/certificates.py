@@ -69,6 +69,19 @@ def check_secret(claim: Claim, secrets: Mapping[ObjectRef, Secret], malformed: M
     return None
 
 
+def check_default(default: str, secrets: Mapping[ObjectRef, Secret], malformed: Mapping[ObjectRef, Malformed]) -> Problem | None:
+    """Say what is wrong with the Secret of the default certificate; None: nothing, or there is to be none."""
+    if not default or secret_ref(default) in secrets:
+        return None
+    field, ref = "--default-certificate", secret_ref(default)
+    bad = malformed.get(ref)
+    if bad is not None:
+        message = f'{field}: Secret "{default}" cannot be used, one made at start is served: {bad.problems[0].message}'
+        return Problem(ref, Reason.SECRET_INVALID, field, message)
+    message = f'{field}: Secret "{default}" of type kubernetes.io/tls was not found, one made at start is served.'
+    return Problem(ref, Reason.SECRET_NOT_FOUND, field, message)
+
+
 def translate_certificate(secret: Secret) -> Certificate:
     """Make the certificate of a Secret."""
     return Certificate(secret.chain, secret.key, secret.not_after)

@@ -22,12 +22,12 @@ An exception in the middle would leave stages that disagree, so a memo that was 
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
-from controller.resources import Ingress, Malformed, WsRoute
-from controller.resources.problems import Problem, Reason
+from controller.resources import Ingress, WsRoute
+from controller.resources.problems import Problem
 from controller.resources.refs import ObjectRef
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate.attach import Classes, find_classes
-from controller.translate.certificates import Claim, TlsHosts, check_secret, secret_ref, translate_certificate
+from controller.translate.certificates import Claim, TlsHosts, check_default, check_secret, secret_ref, translate_certificate
 from controller.translate.index import Users, changed_refs
 from controller.translate.objects import Translated, keep_identity, translate_object
 from controller.translate.policies.https_redirect import names_covering, with_redirect
@@ -371,20 +371,9 @@ def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[Problem, ...
         if ref.kind not in _ROUTING:
             found[ref] = tuple(sorted(set(bad.problems)))
     said = [problem for ref in sorted(found, key=_order) for problem in found[ref]]
-    default = state.settings.default_certificate
-    if default and secret_ref(default) not in snapshot.secrets:
-        said.append(_no_default(default, malformed=snapshot.malformed.get(secret_ref(default))))
-    return tuple(said)
+    wrong = check_default(state.settings.default_certificate, snapshot.secrets, snapshot.malformed)
+    return (*said, wrong) if wrong is not None else tuple(said)
 
 
 def _order(ref: ObjectRef) -> tuple[str, str, str]:
     return (ref.kind, ref.namespace, ref.name)
-
-
-def _no_default(default: str, *, malformed: Malformed | None) -> Problem:
-    field = "--default-certificate"
-    if malformed is not None:
-        message = f'{field}: Secret "{default}" cannot be used, one made at start is served: {malformed.problems[0].message}'
-        return Problem(secret_ref(default), Reason.SECRET_INVALID, field, message)
-    message = f'{field}: Secret "{default}" of type kubernetes.io/tls was not found, one made at start is served.'
-    return Problem(secret_ref(default), Reason.SECRET_NOT_FOUND, field, message)
