@@ -27,10 +27,19 @@ from controller.resources.problems import Problem
 from controller.resources.refs import ObjectRef
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate.attach import Classes, find_classes
-from controller.translate.certificates import Claim, TlsHosts, check_default, check_secret, secret_ref, translate_certificate
+from controller.translate.certificates import (
+    Claim,
+    TlsHosts,
+    check_default,
+    check_names,
+    check_secret,
+    names_covering,
+    secret_ref,
+    translate_certificate,
+)
 from controller.translate.index import Users, changed_refs
 from controller.translate.objects import Translated, keep_identity, translate_object
-from controller.translate.policies.https_redirect import names_covering, with_redirect
+from controller.translate.policies.https_redirect import with_redirect
 from controller.translate.precedence import Contests, Owners, conflict_problems, foreign_host
 from controller.translate.report import Verdict, make_verdict
 from controller.translate.settings import TranslateSettings
@@ -292,7 +301,12 @@ class _Change:
         for claim in one.claims:
             if (wrong := check_secret(claim, self.new.secrets, self.new.malformed)) is not None:
                 problems.append(wrong)
-        problems += state.tls.problems(state.claims.get(ref, ()))
+        claims = state.claims.get(ref, ())
+        problems += state.tls.problems(claims)
+        for claim in claims:
+            if claim.secret and state.tls.secrets.get(claim.host) == claim.secret:
+                wrong = check_names(claim, self.new.secrets[secret_ref(claim.secret)])
+                problems += [] if wrong is None else [wrong]
         if state.settings.host_ownership:
             problems += _foreign_hosts(one, state.owners)
         lost = [(route, places) for route in state.kept.get(ref, ()) if (places := state.contests.lost(route))]
