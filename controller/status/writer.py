@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
 from controller.resources.observed import Addresses, Observed
 from controller.resources.refs import ObjectRef
-from controller.status.client import MERGE, TIMEOUT, explain, status_of
+from controller.status.client import FAILURES, MERGE, TIMEOUT, explain, status_of
 from controller.status.conditions import OURS, PENDING, foreign_conditions, make_conditions
 from controller.status.events import FINE, REPEAT_SECONDS, Saying, event_name, make_event, saying
 from controller.status.tracker import Told, Tracker
@@ -32,7 +31,6 @@ PATIENCE = 1.0
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 WAR_FIRST, WAR_DOUBLINGS, WAR_MOST = 1.0, 9, 1200.0
 """Seconds until the same is written again after somebody undid it, how often that doubles, and when it is forgotten."""
-_FAILURES = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
 _GONE = frozenset((404, 409, 422))
 """Statuses after which trying the same again is of no use: the object is gone or newer, and its next version is on its way here."""
 _ENDING = "NamespaceTerminating"
@@ -125,7 +123,7 @@ class Writer:
             elif ref.kind == "Ingress":
                 await self._bring_addresses(api, ref)
                 await self._say(api, ref)
-        except _FAILURES as error:
+        except FAILURES as error:
             if _is_final(error):
                 _log.debug("object=%s error=%r its status is not written", ref, explain(error))
             else:
