@@ -297,17 +297,15 @@ class Reflector:
 
     def _say(self, reason: Reason, error: Exception, then: str) -> None:
         """Say once what is wrong; the API server's words for it may differ from try to try."""
+        if self.problem is not None and self.problem.reason is reason:
+            return
         told = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, errors.APIError):
             told = f"{error.status} {error.message or error.code or ''}".strip()
+        _log.warning("kind=%s reason=%s error=%r", self.where, reason, told[:300])
         message = f"{self.where}: the API server's answer to list or watch them is {told[:300]!r}; {then}."
-        ref = ObjectRef("Kind", self.namespace or "", self.kind.plural)
-        if self.problem is None or self.problem.reason is not reason:
-            _log.warning("kind=%s reason=%s error=%r", self.where, reason, told[:300])
-        changed = self.problem is None or self.problem.reason is not reason
-        self.problem = Problem(ref, reason, "", message) if changed else self.problem
-        if changed:
-            self._source.reached(self)
+        self.problem = Problem(ObjectRef("Kind", self.namespace or "", self.kind.plural), reason, "", message)
+        self._source.reached(self)
 
 
 def _read_event(event: Any) -> tuple[str, Mapping[str, Any]]:
