@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.control_plane import ControlPlane
-from cluster.installation import conditions, endpoint_slice, ingress, installed, service, until, ws_route
+from cluster.control_plane import Client, ControlPlane
+from cluster.installation import GOOD, conditions, endpoint_slice, ingress, installed, service, until, ws_route
 
 pytestmark = pytest.mark.timeout(120)
-GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
 
 
 async def test_wsroute_is_served_and_its_conditions_say_so(plane: ControlPlane, tmp_path: Path) -> None:
@@ -99,16 +98,22 @@ async def test_ingress_gets_addresses_and_one_event_per_verdict(plane: ControlPl
 async def test_addresses_of_the_publish_service_are_followed(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "publish", tmp_path) as sluice:
         async with sluice.pod("--publish-service", "publish/lb"), plane.client() as api:
-            balancer = service("publish", "lb")
-            balancer["spec"]["type"] = "LoadBalancer"
-            await api.create(balancer, service("publish"), ingress("publish", "shop", "shop.example.com"))
-            for address in ("192.0.2.5", "192.0.2.6"):
-                change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
-                await api.patch("Service", "publish", "lb", change, status=True)
-                await until(
-                    lambda: api.get("Ingress", "publish", "shop"),
-                    lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
-                )
+            await api.create(service("publish"), ingress("publish", "shop", "shop.example.com"))
+            await _follows(api, "publish", balancer="publish")
+
+
+async def _follows(api: Client, namespace: str, *, balancer: str) -> None:
+    """See the Ingress "shop" get each address that a load balancer gets in the other namespace."""
+    publish = service(balancer, "lb")
+    publish["spec"]["type"] = "LoadBalancer"
+    await api.create(publish)
+    for address in ("192.0.2.5", "192.0.2.6"):
+        change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
+        await api.patch("Service", balancer, "lb", change, status=True)
+        await until(
+            lambda: api.get("Ingress", namespace, "shop"),
+            lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
+        )
 
 
 async def test_namespace_that_is_being_deleted_gives_no_warnings(plane: ControlPlane, tmp_path: Path) -> None:
@@ -264,18 +269,10 @@ async def test_publish_service_outside_of_the_watched_namespaces_is_followed_and
     with installed(plane, "outside", tmp_path, **values) as sluice:
         arguments = ("--watch-namespaces", "inside", "--publish-service", "publisher/lb")
         async with sluice.pod(*arguments) as pod, plane.client() as api:
-            balancer = service("publisher", "lb")
-            balancer["spec"]["type"] = "LoadBalancer"
             shop = ingress("inside", "shop", "shop.example.com")
             shop["spec"]["ingressClassName"] = "outside"
-            await api.create(balancer, service("publisher"), service("inside"), shop)
-            for address in ("192.0.2.5", "192.0.2.6"):
-                change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
-                await api.patch("Service", "publisher", "lb", change, status=True)
-                await until(
-                    lambda: api.get("Ingress", "inside", "shop"),
-                    lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
-                )
+            await api.create(service("publisher"), service("inside"), shop)
+            await _follows(api, "inside", balancer="publisher")
             assert await pod.problems() == []
             there = [event for event in plane.audit(sluice.user) if event["objectRef"].get("namespace") == "publisher"]
             assert {(event["verb"], event["objectRef"].get("name")) for event in there} == {("list", "lb"), ("watch", "lb")}
