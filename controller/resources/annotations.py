@@ -13,7 +13,7 @@ from controller.resources.balance import ANNOTATIONS as BALANCE
 from controller.resources.balance import NOTHING, Balance, read_balance
 from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
 from controller.resources.closing import ANNOTATIONS as CLOSING
-from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
+from controller.resources.fields import TIMEOUT_HINT, Reader, as_mapping, metadata_of, parse_timeout, shown
 from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
 from controller.resources.keepalive import KEEPALIVE_ANNOTATIONS, KeepaliveSpec, read_keepalive
 from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
@@ -129,9 +129,7 @@ def _as_text(value: object) -> str:
 
 def is_default_class(raw: Mapping[str, Any]) -> bool:
     """Tell whether an IngressClass is the cluster's default."""
-    metadata = raw.get("metadata")
-    found = metadata.get("annotations") if isinstance(metadata, Mapping) else None
-    return isinstance(found, Mapping) and found.get(DEFAULT_CLASS) == "true"
+    return as_mapping(metadata_of(raw).get("annotations")).get(DEFAULT_CLASS) == "true"
 
 
 def is_guard(name: str) -> bool:

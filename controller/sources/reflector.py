@@ -20,7 +20,7 @@ import kopf
 from kopf._cogs.clients import api, errors, fetching
 from kopf._cogs.structs.references import NamespaceName, Resource
 
-from controller.resources.fields import metadata_ref
+from controller.resources.fields import metadata_of, metadata_ref
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.sources.access import AccessError
@@ -247,8 +247,7 @@ class Reflector:
         elif kind != "BOOKMARK":
             _log.warning("kind=%s type=%r an event of an unknown type is passed over", self.where, kind)
             return version
-        metadata = raw.get("metadata")
-        return str((metadata if isinstance(metadata, Mapping) else {}).get("resourceVersion") or version)
+        return str(metadata_of(raw).get("resourceVersion") or version)
 
     def _recovered(self) -> None:
         self._backoff, self._absent_since = BACKOFF_FIRST, 0.0
