@@ -135,8 +135,11 @@ class _Change:
         """Objects whose verdict has to be made again."""
         self.extra_differs = state.classes is None or snapshot.malformed is not state.snapshot.malformed
 
+    def _record(self, ref: ObjectRef) -> Ingress | WsRoute | None:
+        return self.new.ws_routes.get(ref) if ref.kind == "WsRoute" else self.new.ingresses.get(ref)
+
     def _item(self, ref: ObjectRef) -> Ingress | WsRoute | None:
-        item = self.new.ws_routes.get(ref) if ref.kind == "WsRoute" else self.new.ingresses.get(ref)
+        item = self._record(ref)
         return item if item is not None and self._classes.serves(item) else None
 
     def translate_objects(self) -> None:
@@ -179,11 +182,9 @@ class _Change:
         known = {ref.name for ref in new.ingress_classes} | self._classes.names
         whole = self.old.ingress_classes is not new.ingress_classes
         for ref in (*self.touched, *new.ws_routes, *new.ingresses) if whole else self.touched:
-            item = new.ws_routes.get(ref) if ref.kind == "WsRoute" else new.ingresses.get(ref)
-            if item is not None and item.class_name is not None and item.class_name not in known:
-                found.add(f"{ref.kind.lower()}/{ref.path}")
-            else:
-                found.discard(f"{ref.kind.lower()}/{ref.path}")
+            item = self._record(ref)
+            lacks = item is not None and item.class_name is not None and item.class_name not in known
+            (found.add if lacks else found.discard)(f"{ref.kind.lower()}/{ref.path}")
         after = tuple(sorted(found))
         return before if after == before else after
 
