@@ -29,6 +29,8 @@ SETTLE = 0.05
 PATIENCE = 1.0
 """Seconds until an object that the proxy has not acknowledged is said to be pending."""
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
+WARN_SECONDS = 60.0
+"""For how long one object is named for all that fail alike: while the API server is away none can be written."""
 WAR_FIRST, WAR_DOUBLINGS, WAR_MOST = 1.0, 9, 1200.0
 """Seconds until the same is written again after somebody undid it, how often that doubles, and when it is forgotten."""
 _GONE = frozenset((404, 409, 422))
@@ -75,6 +77,8 @@ class Writer:
     _balanced: set[ObjectRef] = field(default_factory=set)
     """Ingresses whose status names our addresses by our own hand."""
     _retries: dict[ObjectRef, float] = field(default_factory=dict)
+    _warned: dict[tuple[type, int], float] = field(default_factory=dict)
+    """When a kind of failure was last warned of."""
     _pending: dict[ObjectRef, float] = field(default_factory=dict)
     """Objects that the proxy has not acknowledged, and since when."""
     _written: dict[ObjectRef, _Written] = field(default_factory=dict)
@@ -134,7 +138,13 @@ class Writer:
     def _try_again(self, ref: ObjectRef, error: BaseException) -> None:
         delay = self._retries.get(ref, RETRY_FIRST)
         if delay == RETRY_FIRST:
-            _log.warning("object=%s error=%r its status is not written; trying again", ref, explain(error))
+            kind = (type(error), status_of(error) if isinstance(error, ApiException) else 0)
+            now = time.monotonic()
+            fresh = now - self._warned.get(kind, -WARN_SECONDS) >= WARN_SECONDS
+            if fresh:
+                self._warned[kind] = now
+            level = logging.WARNING if fresh else logging.DEBUG
+            _log.log(level, "object=%s error=%r its status is not written; trying again", ref, explain(error))
         self._retries[ref] = min(2 * delay, RETRY_MOST)
         self._look_later(ref, delay)
 
