@@ -12,7 +12,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -101,9 +101,17 @@ def _die_with(parent: int) -> bool:
     return os.getppid() == parent
 
 
+def _fail(message: object, code: int = 1) -> NoReturn:
+    click.echo(str(message), err=True)
+    sys.exit(code)
+
+
 def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
     source = FolderSource(folder)
-    asyncio.run(source.refresh())
+    try:
+        asyncio.run(source.refresh())
+    except FolderError as error:
+        _fail(error, 2)
     return source, translate(source.snapshot, translate_settings(settings, standalone=True), Memo())
 
 
@@ -115,11 +123,7 @@ def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
 @settings_options
 def lint(folder: Path, form: str, **values: Any) -> None:
     """Print one line per problem of the objects in DIR. Exits with 1 if there is any, with 2 if something cannot be read."""
-    try:
-        source, translation = _read(folder, Settings(**values))
-    except FolderError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+    source, translation = _read(folder, Settings(**values))
     problems = (*source.problems, *translation.problems)
     if form == "json":
         rows = [
@@ -160,11 +164,7 @@ def _looked_at(source: FolderSource, translation: Translation) -> str:
 @settings_options
 def translate_command(folder: Path, **values: Any) -> None:
     """Print the proxy's configuration for the objects in DIR as YAML, key material redacted."""
-    try:
-        _, translation = _read(folder, Settings(**values))
-    except FolderError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+    _, translation = _read(folder, Settings(**values))
     click.echo(show(translation.config), nl=False)
 
 
@@ -196,8 +196,7 @@ def sockets_command(admin_socket: str, form: str, *, watch: bool) -> None:
                 return
             time.sleep(WATCH_SECONDS)
     except CommandError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        _fail(error)
     except KeyboardInterrupt:
         return
 
@@ -226,16 +225,13 @@ def drain_command(target: str, admin_socket: str, over: float, code: int, reason
     order = DrainOrder(target, over, code, reason)
     wrong = wrong_with(order)
     if wrong:
-        click.echo(wrong, err=True)
-        sys.exit(1)
+        _fail(wrong)
     try:
         count = asyncio.run(order_drain(admin_socket, order))
     except CommandError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        _fail(error)
     if not count:
-        click.echo(f"No open socket of this pod is of {target}, or all end sooner; `sluice sockets` shows names.", err=True)
-        sys.exit(1)
+        _fail(f"No open socket of this pod is of {target}, or all end sooner; `sluice sockets` shows names.")
     click.echo(f"{count} sockets are closed over {over:g}s.")
 
 

@@ -14,6 +14,7 @@ from controller.publish.hub import Hub
 from controller.resources.problems import Problem
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate import Memo, TranslateSettings, Translation, translate
+from controller.translate.certificates import check_default
 from proxy.model.wire import ProblemReport, Report
 
 _log = logging.getLogger("sluice.reconciler")
@@ -44,6 +45,8 @@ class Reconciler:
         self._dirty = asyncio.Event()
         self._urgent = False
         self._observed = 0.0
+        self._no_default: Problem | None = None
+        """What was last said of the default certificate."""
         self.last: Translation | None = None
         """The last translation."""
 
@@ -100,7 +103,20 @@ class Reconciler:
                 (time.perf_counter() - start) * 1000,
                 _by_reason(problems),
             )
+        self._look_at_default(snapshot)
         self._built()
+
+    def _look_at_default(self, snapshot: SourceSnapshot) -> None:
+        """Say once what is wrong with the default certificate: it is nobody's object who would be told otherwise."""
+        before = self._no_default
+        wrong = check_default(self._settings.default_certificate, snapshot.secrets, snapshot.malformed)
+        if wrong == before:
+            return
+        self._no_default = wrong
+        if wrong is not None:
+            _log.warning("reason=%s %s", wrong.reason, wrong.message)
+        else:
+            _log.info('--default-certificate: Secret "%s" is served', self._settings.default_certificate)
 
     def say(self) -> None:
         """Tell the proxy what is wrong with the source, without a configuration."""

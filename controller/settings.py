@@ -55,7 +55,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[st
     return tuple(part for part in value.replace(",", " ").split() if part)
 
 
-def _certificate(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+def _namespaced(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if value and (value.count("/") != 1 or value.startswith("/") or value.endswith("/")):
         raise click.BadParameter(f"{value!r} was found, NAMESPACE/NAME would be accepted.")
     return value
@@ -81,7 +81,7 @@ _OPTIONS = (
         "TLS Secret for hosts that have none of their own.",
         default="",
         metavar="NAMESPACE/NAME",
-        callback=_certificate,
+        callback=_namespaced,
         show_default="one made at start",
     ),
     _option(
@@ -138,7 +138,7 @@ _CLUSTER_OPTIONS = (
         "Service whose addresses are written into the status of Ingresses.",
         default="",
         metavar="NAMESPACE/NAME",
-        callback=_certificate,
+        callback=_namespaced,
     ),
     _option(
         "--publish-address",

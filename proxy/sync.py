@@ -35,6 +35,8 @@ CONTENT_TYPE = "application/msgpack"
 BACKOFF_FIRST = 0.05
 BACKOFF_MOST = 2.0
 """Seconds between attempts, doubling from the first to this."""
+START = 10.0
+"""Seconds in which the socket may be missing at the start: the controller's container comes up beside the proxy's."""
 SILENCE = 75.0
 """Seconds without a byte after which the controller is taken for dead; it answers after 30 s at the latest."""
 
@@ -108,6 +110,7 @@ class Sync:
         """Ask for ever."""
         backoff = BACKOFF_FIRST
         failing = ""
+        began = time.monotonic()
         while True:
             try:
                 async with aiohttp.ClientSession(
@@ -121,9 +124,12 @@ class Sync:
                             _log.info("socket=%s the controller answers again", self._path)
                         backoff, failing = BACKOFF_FIRST, ""
             except (aiohttp.ClientError, OSError, TimeoutError, WireError, SyncError) as error:
-                reason = f"{type(error).__name__}: {error}"
+                if self._held is None and isinstance(error, FileNotFoundError) and time.monotonic() - began < START:
+                    level, reason = logging.INFO, "the controller has not made it yet"
+                else:
+                    level, reason = logging.WARNING, f"{type(error).__name__}: {error}"
                 if reason != failing:
-                    _log.warning("socket=%s error=%r what is held stays; trying again", self._path, reason)
+                    _log.log(level, "socket=%s error=%r what is held stays; trying again", self._path, reason)
                 failing = reason
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, BACKOFF_MOST)

@@ -29,6 +29,8 @@ from cluster_binaries import BuildError, build, cache_folder
 from cluster_images import write_busybox
 
 PREFIX = "sluice-node-"
+INSTALL = "install sluice charts/sluice --namespace sluice-system --create-namespace"
+"""What Helm is told, as in the README."""
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
 PACKAGED = ("containerd", "containerd-shim-runc-v2", "runc", "ctr", "ip", "iptables", "conntrack", "nsenter", "unshare", "busybox")
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
@@ -289,7 +291,7 @@ def main(archives: list[str]) -> int:
             print(f"Kubernetes {cluster_config.NODE} is ready after {time.monotonic() - began:.1f} s; Ctrl-C ends it.\n")
             print(f"  export KUBECONFIG={node.kubeconfig}")
             print(f"  {build('kubectl')} get pods -A")
-            print(f"  {build('helm')} install sluice charts/sluice --set service.type=NodePort")
+            print(f"  {build('helm')} {INSTALL} --set service.type=NodePort")
             print(f"  NodePorts at {node.address}; in the node's network: nsenter -t {node.first} -n COMMAND")
             print(f"  images: nsenter -t {node.first} -n -m ctr -n k8s.io images import ARCHIVE", flush=True)
             signal.pause()

@@ -13,7 +13,7 @@ from controller.resources.balance import ANNOTATIONS as BALANCE
 from controller.resources.balance import NOTHING, Balance, read_balance
 from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
 from controller.resources.closing import ANNOTATIONS as CLOSING
-from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
+from controller.resources.fields import TIMEOUT_HINT, Reader, as_mapping, metadata_of, parse_timeout, shown
 from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
 from controller.resources.keepalive import KEEPALIVE_ANNOTATIONS, KeepaliveSpec, read_keepalive
 from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
@@ -26,6 +26,9 @@ CLASS = "kubernetes.io/ingress.class"
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 TIMEOUTS = ("connect", "handshake", "response", "idle")
+MAX_AGE = "timeouts-max-age"
+_TIMEOUTS: Mapping[str, str] = {**{f"timeouts-{name}": name for name in TIMEOUTS}, MAX_AGE: "max_age"}
+"""Keys under `sluice.dev/`, and the timeout that each sets."""
 _LATER = "is not supported yet; remove it, or keep this Ingress where it is until it is."
 _SNIPPET = "is refused: text pasted into a proxy's configuration can read every Secret; remove it."
 _NEVER = "never existed in ingress-nginx; remove it: upgrades work on every path without it."
@@ -129,9 +132,7 @@ def _as_text(value: object) -> str:
 
 def is_default_class(raw: Mapping[str, Any]) -> bool:
     """Tell whether an IngressClass is the cluster's default."""
-    metadata = raw.get("metadata")
-    found = metadata.get("annotations") if isinstance(metadata, Mapping) else None
-    return isinstance(found, Mapping) and found.get(DEFAULT_CLASS) == "true"
+    return as_mapping(metadata_of(raw).get("annotations")).get(DEFAULT_CLASS) == "true"
 
 
 def is_guard(name: str) -> bool:
@@ -158,40 +159,29 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
     for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
         value = annotations[key]
         field = f"metadata.annotations[{key}]"
+        ours = key.removeprefix(OURS) if key.startswith(OURS) else ""
         if key in (OURS + "ssl-redirect", NGINX + "ssl-redirect"):
             ssl_redirect = _read_flag(reader, field, value, default=ssl_redirect)
         elif key == NGINX + "force-ssl-redirect":
             force = _read_flag(reader, field, value, default=force)
-        elif key.startswith(OURS + "timeouts-") and key.removeprefix(OURS + "timeouts-") in TIMEOUTS:
-            seconds = parse_timeout(value)
+        elif ours in _TIMEOUTS:
+            parse, hint = (parse_age, AGE_HINT) if ours == MAX_AGE else (parse_timeout, TIMEOUT_HINT)
+            seconds = parse(value)
             if seconds is None:
-                reader.wrong(field, f"{shown(value)} was found, {TIMEOUT_HINT}", Reason.UNSUPPORTED_VALUE)
+                reader.wrong(field, f"{shown(value)} was found, {hint}", Reason.UNSUPPORTED_VALUE)
             else:
-                timeouts[key.removeprefix(OURS + "timeouts-")] = seconds
-        elif key.startswith(OURS) and key.removeprefix(OURS) in BALANCE:
-            balance.append((key.removeprefix(OURS), value))
-        elif key == OURS + "timeouts-max-age":
-            age = parse_age(value)
-            if age is None:
-                reader.wrong(field, f"{shown(value)} was found, {AGE_HINT}", Reason.UNSUPPORTED_VALUE)
-            else:
-                timeouts["max_age"] = age
-        elif key.startswith(OURS) and key.removeprefix(OURS) in CLOSING:
-            closing = read_closing(reader, field, key.removeprefix(OURS), value, closing)
+                timeouts[_TIMEOUTS[ours]] = seconds
+        elif ours in BALANCE:
+            balance.append((ours, value))
+        elif ours in CLOSING:
+            closing = read_closing(reader, field, ours, value, closing)
         elif key in _READ_ELSEWHERE:
             continue
+        elif ours.startswith(_OUR_GUARDS):
+            fault = fault or f"{key} is not supported"
+            reader.wrong(field, f"{ours} {_GUARD}", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(OURS):
-            if key.removeprefix(OURS).startswith(_OUR_GUARDS):
-                fault = fault or f"{key} is not supported"
-                reader.wrong(field, f"{key.removeprefix(OURS)} {_GUARD}", Reason.UNSUPPORTED_VALUE)
-                continue
-            names = [
-                *("ssl-redirect", *(f"timeouts-{name}" for name in TIMEOUTS), "timeouts-max-age", *CLOSING, *BALANCE),
-                *(key.removeprefix(OURS) for key in _READ_ELSEWHERE if key.startswith(OURS)),
-            ]
-            near = difflib.get_close_matches(key.removeprefix(OURS), names, 3, 0.5)
-            meant = " or ".join(OURS + name for name in near) or "docs/ingress.md lists those that there are"
-            reader.wrong(field, f"there is no such annotation; {meant}{' may be meant' if near else ''}.", Reason.UNSUPPORTED_VALUE)
+            reader.wrong(field, f"there is no such annotation; {_meant(ours)}.", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
             if is_guard(name):
@@ -212,6 +202,19 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
         keepalive=read_keepalive(reader, annotations),
         message_limits=message_limits,
     )
+
+
+def _meant(unknown: str) -> str:
+    """Say which of our annotations one that is none may stand for."""
+    names = [
+        "ssl-redirect",
+        *_TIMEOUTS,
+        *CLOSING,
+        *BALANCE,
+        *(key.removeprefix(OURS) for key in _READ_ELSEWHERE if key.startswith(OURS)),
+    ]
+    near = difflib.get_close_matches(unknown, names, 3, 0.5)
+    return f"{' or '.join(OURS + name for name in near)} may be meant" if near else "docs/ingress.md lists those that there are"
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

@@ -90,6 +90,16 @@ PATH_HINT = (
 )
 
 
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """Return a mapping; an empty one in place of anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def metadata_of(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the metadata of an object, whatever the object looks like."""
+    return as_mapping(raw.get("metadata"))
+
+
 class Reader:
     """Reads one raw object; what is wrong is collected in `problems`."""
 
@@ -160,8 +170,7 @@ class Reader:
 
 def check_names(reader: Reader, raw: Mapping[str, Any], *, namespaced: bool = True) -> None:
     """Collect what is wrong with an object's name and namespace (Kubernetes, Object Names and IDs)."""
-    metadata = raw.get("metadata")
-    metadata = metadata if isinstance(metadata, Mapping) else {}
+    metadata = metadata_of(raw)
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if not isinstance(name, str) or len(name) > 253 or _SUBDOMAIN.fullmatch(name) is None:
         reader.wrong("metadata.name", f"{shown(name)} was found, a lower-case DNS name would be accepted.")
@@ -171,8 +180,7 @@ def check_names(reader: Reader, raw: Mapping[str, Any], *, namespaced: bool = Tr
 
 def metadata_ref(raw: Mapping[str, Any], kind: str, *, namespaced: bool = True) -> ObjectRef:
     """Name an object, as far as it names itself."""
-    metadata = raw.get("metadata")
-    metadata = metadata if isinstance(metadata, Mapping) else {}
+    metadata = metadata_of(raw)
     name, namespace = metadata.get("name"), metadata.get("namespace")
     return ObjectRef(
         kind,
@@ -183,7 +191,7 @@ def metadata_ref(raw: Mapping[str, Any], kind: str, *, namespaced: bool = True) 
 
 def read_created(raw: Mapping[str, Any]) -> str:
     """Return the creationTimestamp, comparable as text; empty: none."""
-    value: Any = raw["metadata"].get("creationTimestamp") if isinstance(raw.get("metadata"), Mapping) else None
+    value: Any = metadata_of(raw).get("creationTimestamp")
     if isinstance(value, str):
         return value
     # YAML reads an unquoted timestamp as a date.
@@ -192,11 +200,11 @@ def read_created(raw: Mapping[str, Any]) -> str:
 
 def read_generation(raw: Mapping[str, Any]) -> int:
     """Return the generation; 0: none."""
-    value = raw["metadata"].get("generation") if isinstance(raw.get("metadata"), Mapping) else None
+    value = metadata_of(raw).get("generation")
     return value if isinstance(value, int) else 0
 
 
 def read_uid(raw: Mapping[str, Any]) -> str:
     """Return the uid; empty: none."""
-    value = raw["metadata"].get("uid") if isinstance(raw.get("metadata"), Mapping) else None
+    value = metadata_of(raw).get("uid")
     return value if isinstance(value, str) else ""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller.resources.faults import Faults
 from controller.resources.fields import Reader, shown
-from controller.resources.problems import Reason
 
 ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]{0,31}://"
@@ -105,7 +105,7 @@ def _parse_list(
 def read_guards(reader: Reader, annotations: Mapping[str, str]) -> tuple[Guards, str]:
     """Read the lists of an Ingress; what is wrong is collected, and said again as the fault of its routes."""
     lists: dict[str, tuple[str, ...]] = {}
-    fault = ""
+    faults = Faults(reader, annotations)
     for name, keys in _LISTS.items():
         key = next((key for key in keys if key in annotations), None)
         if key is None:
@@ -114,14 +114,8 @@ def read_guards(reader: Reader, annotations: Mapping[str, str]) -> tuple[Guards,
         if found and None not in found:
             lists[name] = tuple(dict.fromkeys(one for one in found if one is not None))
             continue
-        fault = fault or f"{key} cannot be read"
-        hint = ORIGIN_HINT if name == "origins" else ADDRESS_HINT
-        reader.wrong(
-            f"metadata.annotations[{key}]",
-            f"{shown(annotations[key])} was found, so the routes answer 500; {hint}",
-            Reason.UNSUPPORTED_VALUE,
-        )
-    return Guards(**lists) if lists else UNGUARDED, fault
+        faults.wrong(key, ORIGIN_HINT if name == "origins" else ADDRESS_HINT)
+    return Guards(**lists) if lists else UNGUARDED, faults.first
 
 
 def _parse_annotation(value: str, *, origins: bool) -> Iterable[str | None]:

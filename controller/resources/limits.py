@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.resources.faults import Faults
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
 from controller.resources.guards import ADDRESS_HINT, parse_network
-from controller.resources.problems import Reason
 
 MOST_CONNECTIONS = 10_000_000
 MOST_HANDSHAKES = 1_000_000
@@ -104,7 +104,7 @@ def read_limits(reader: Reader, annotations: Mapping[str, str]) -> tuple[Limits,
     if not rate and _OURS + "handshakes-rate" not in annotations:
         for key in _NEED_A_RATE:
             if key in annotations:
-                reading.wrong(key, f"it says nothing without {_OURS}handshakes-rate.")
+                reading.faults.wrong(key, f"it says nothing without {_OURS}handshakes-rate.")
     requests = RequestLimits(
         # Ours wins where both are set.
         0 if _OURS + "connections-per-client" in annotations else counts.get(_NGINX + "limit-connections", 0),
@@ -121,40 +121,32 @@ def read_limits(reader: Reader, annotations: Mapping[str, str]) -> tuple[Limits,
         requests if requests.connections or requests.per_second or requests.per_minute else None,
     )
     # Nearly all objects ask for none, and share that.
-    return UNLIMITED if limits == UNLIMITED else limits, reading.fault
+    return UNLIMITED if limits == UNLIMITED else limits, reading.faults.first
 
 
 class _Reading:
-    """Reads annotations one by one; what is wrong is a problem of the object and a fault of its routes."""
+    """Reads annotations one by one; what is wrong is collected in `faults`."""
 
     def __init__(self, reader: Reader, annotations: Mapping[str, str]) -> None:
-        self.fault = ""
-        self._reader = reader
+        self.faults = Faults(reader, annotations)
         self._annotations = annotations
-
-    def wrong(self, key: str, hint: str) -> None:
-        self.fault = self.fault or f"{key} cannot be read"
-        found = shown(self._annotations[key])
-        self._reader.wrong(
-            f"metadata.annotations[{key}]", f"{found} was found, so the routes answer 500; {hint}", Reason.UNSUPPORTED_VALUE
-        )
 
     def count(self, key: str, least: int, most: int) -> int:
         text = self._annotations[key]
         if text.isascii() and text.isdigit() and len(text) <= 12 and least <= int(text) <= most:
             return int(text)
-        self.wrong(key, f"a whole number from {least} to {most} would be accepted.")
+        self.faults.wrong(key, f"a whole number from {least} to {most} would be accepted.")
         return 0
 
     def duration(self, key: str) -> float:
         seconds = parse_timeout(self._annotations[key])
         if seconds is None:
-            self.wrong(key, TIMEOUT_HINT)
+            self.faults.wrong(key, TIMEOUT_HINT)
         return seconds or 1.0
 
     def networks(self, key: str) -> tuple[str, ...]:
         parts = [parse_network(part, bare=True) for part in map(str.strip, self._annotations[key].split(",")) if part]
         found = tuple(part for part in parts if part is not None)
         if not parts or len(found) < len(parts):
-            self.wrong(key, ADDRESS_HINT)
+            self.faults.wrong(key, ADDRESS_HINT)
         return tuple(dict.fromkeys(found))

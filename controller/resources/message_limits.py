@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.resources.faults import Faults
 from controller.resources.fields import TIMEOUT_HINT, Reader, parse_count, parse_size, parse_timeout, shown
-from controller.resources.problems import Reason
 
 _PREFIX = "sluice.dev/limits-"
 _NEED_A_RATE = (_PREFIX + "messages-per", _PREFIX + "messages-burst")
@@ -48,7 +48,7 @@ def read_message_limits(reader: Reader, annotations: Mapping[str, str]) -> tuple
     size: int | None = 0
     counts: dict[str, int] = {}
     per: float | None = 1.0
-    fault = ""
+    faults = Faults(reader, annotations)
     for key in sorted(MESSAGE_ANNOTATIONS & annotations.keys()):
         text, name, wrong = annotations[key], key.removeprefix(_PREFIX), ""
         if name == "message-bytes":
@@ -64,10 +64,8 @@ def read_message_limits(reader: Reader, annotations: Mapping[str, str]) -> tuple
         if key in _NEED_A_RATE and _PREFIX + "messages-rate" not in annotations:
             wrong = wrong or f"it says nothing without {_PREFIX}messages-rate."
         if wrong:
-            found = f"{shown(text)} was found, so the routes answer 500; {wrong}"
-            reader.wrong(f"metadata.annotations[{key}]", found, Reason.UNSUPPORTED_VALUE)
-            fault = fault or f"{key} cannot be read"
+            faults.wrong(key, wrong)
     rate = counts.get("messages-rate", 0)
-    if fault or not (size or rate):
-        return None, fault
+    if faults.first or not (size or rate):
+        return None, faults.first
     return MessageLimitsSpec(size or 0, rate, per or 1.0, counts.get("messages-burst", rate or 1)), ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.fields import metadata_ref, read_generation
+from controller.resources.fields import as_mapping, metadata_of, metadata_ref, read_generation
 from controller.resources.refs import ObjectRef
 
 Addresses = tuple[tuple[str, str], ...]
@@ -39,7 +39,7 @@ class Observed:
 
 def observe(raw: Mapping[str, Any], kind: str) -> Observed:
     """Read the status of an Ingress, WsRoute or Service. Never raises, whatever stands there."""
-    metadata, status = _mapping(raw.get("metadata")), _mapping(raw.get("status"))
+    metadata, status = metadata_of(raw), as_mapping(raw.get("status"))
     return Observed(
         metadata_ref(raw, kind),
         str(raw.get("apiVersion") or ""),
@@ -57,17 +57,17 @@ def observe(raw: Mapping[str, Any], kind: str) -> Observed:
             )
             for item in _items(status.get("conditions"))
         ),
-        _addresses(_mapping(status.get("loadBalancer"))),
+        _addresses(as_mapping(status.get("loadBalancer"))),
     )
 
 
 def service_addresses(raw: Mapping[str, Any]) -> Addresses:
     """Return the addresses by which a Service is reached: its load balancer's, then its external ones, else the cluster's own."""
-    spec = _mapping(raw.get("spec"))
+    spec = as_mapping(raw.get("spec"))
     given = spec.get("externalIPs")
     external = tuple((str(address), "") for address in given) if isinstance(given, list) else ()
     if spec.get("type") == "LoadBalancer":
-        return _addresses(_mapping(_mapping(raw.get("status")).get("loadBalancer"))) + external
+        return _addresses(as_mapping(as_mapping(raw.get("status")).get("loadBalancer"))) + external
     if spec.get("type") == "ExternalName":
         return (("", str(spec.get("externalName") or "")),)
     address = spec.get("clusterIP")
@@ -77,10 +77,6 @@ def service_addresses(raw: Mapping[str, Any]) -> Addresses:
 def _addresses(balancer: Mapping[str, Any]) -> Addresses:
     found = ((str(item.get("ip") or ""), str(item.get("hostname") or "")) for item in _items(balancer.get("ingress")))
     return tuple((address, name) for address, name in found if address or name)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _items(value: object) -> list[Mapping[str, Any]]:

@@ -30,6 +30,8 @@ class Secret:
     """PEM."""
     not_after: float
     """Unix time of the leaf's expiry."""
+    names: tuple[str, ...] | None = None
+    """Hosts that the leaf is for, in order; None: its extensions cannot be read."""
 
 
 def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
@@ -67,7 +69,19 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
         return refuse(
             "data[tls.key]", "the key is not that of the first certificate in tls.crt, the leaf's own key would be accepted."
         )
-    return Secret(ref, found["tls.crt"], Sensitive(found["tls.key"]), chain[0].not_valid_after_utc.timestamp())
+    leaf = chain[0]
+    return Secret(ref, found["tls.crt"], Sensitive(found["tls.key"]), leaf.not_valid_after_utc.timestamp(), _names(leaf))
+
+
+def _names(leaf: x509.Certificate) -> tuple[str, ...] | None:
+    """Return the DNS names of a certificate. Its subject's common name counts for nothing (RFC 9525, 2)."""
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    except ValueError:
+        return None
+    return tuple(sorted(name.lower() for name in found.get_values_for_type(x509.DNSName)))
 
 
 def _data(raw: Mapping[str, Any], name: str) -> bytes | None:

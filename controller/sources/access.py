@@ -23,7 +23,7 @@ TOKEN_SECONDS = 60.0
 """How long a token is used before its file is looked at again; the kubelet renews it after four fifths of its life."""
 TRIES = 2
 """A request is repeated once with what a new login gives."""
-_ACCEPTED = "a pod's service account or KUBECONFIG would be accepted."
+_ACCEPTED = "a pod's service account or KUBECONFIG would be accepted"
 _KEY = VaultKey("sluice")
 
 
@@ -41,11 +41,9 @@ def log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     try:
         found = kopf.login_via_client(logger=_log, settings=settings)
     except (kopf.LoginError, LoginError, OSError) as error:
-        raise AccessError(
-            f"No API server is configured ({error}); a pod's service account or KUBECONFIG would be accepted."
-        ) from None
+        raise AccessError(f"No API server is configured ({error}); {_ACCEPTED}.") from None
     if not isinstance(found, kopf.ConnectionInfo):
-        raise AccessError("No API server is configured; a pod's service account or KUBECONFIG would be accepted.")
+        raise AccessError(f"No API server is configured; {_ACCEPTED}.")
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from controller.resources.fields import metadata_of
 from controller.resources.refs import ObjectRef
 from controller.resources.service import EndpointSlice
 
@@ -31,8 +32,7 @@ def deadline_of(pod: Mapping[str, Any], now: float) -> float:
     That is its deletionTimestamp, which has the grace period in it (Kubernetes, ObjectMeta), the same at every reading. Where our
     clock and the API server's differ by more than the grace period allows, the grace period counts from now.
     """
-    metadata = pod.get("metadata")
-    metadata = metadata if isinstance(metadata, Mapping) else {}
+    metadata = metadata_of(pod)
     stamp, grace = metadata.get("deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
     if not isinstance(stamp, str) or not isinstance(grace, int):
         return 0.0

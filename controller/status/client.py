@@ -3,12 +3,15 @@
 import os
 from http import HTTPStatus
 
+import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
 TIMEOUT = 10.0
 """Seconds that a request may take."""
 MERGE = "application/merge-patch+json"
+FAILURES = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
+"""What a request may raise."""
 
 
 async def open_client() -> client.ApiClient:

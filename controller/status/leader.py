@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
-from controller.status.client import TIMEOUT, explain, status_of
+from controller.status.client import FAILURES, TIMEOUT, explain, status_of
 
 _log = logging.getLogger("sluice.leader")
 DURATION = 15
@@ -27,7 +26,6 @@ RENEW_DEADLINE = 10.0
 RETRY = 2.0
 CALL = 4.0
 """Seconds that one request may take: two of them fit before the deadline."""
-_FAILURES = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
 @dataclass(slots=True)
@@ -61,7 +59,7 @@ class Leader:
                 try:
                     async with asyncio.timeout(CALL):
                         leads = await self._try(leases)
-                except _FAILURES as error:
+                except FAILURES as error:
                     reason = explain(error)
                     if isinstance(error, ApiException) and status_of(error) == 409:
                         _log.debug("lease=%s/%s another replica was first", self._namespace, self._name)
@@ -77,7 +75,7 @@ class Leader:
             led = self.leading
             self._set(leading=False)
             if led:
-                with contextlib.suppress(*_FAILURES):
+                with contextlib.suppress(*FAILURES):
                     await asyncio.wait_for(self._give_up(leases), CALL)
 
     async def _step_down_in_time(self) -> None:

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import aiohttp
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
 from controller.resources.observed import Addresses, Observed
 from controller.resources.refs import ObjectRef
-from controller.status.client import MERGE, TIMEOUT, explain, status_of
+from controller.status.client import FAILURES, MERGE, TIMEOUT, explain, status_of
 from controller.status.conditions import OURS, PENDING, foreign_conditions, make_conditions
 from controller.status.events import FINE, REPEAT_SECONDS, Saying, event_name, make_event, saying
 from controller.status.tracker import Told, Tracker
@@ -30,11 +29,14 @@ SETTLE = 0.05
 PATIENCE = 1.0
 """Seconds until an object that the proxy has not acknowledged is said to be pending."""
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
+WARN_SECONDS = 60.0
+"""For how long one object is named for all that fail alike: while the API server is away none can be written."""
 WAR_FIRST, WAR_DOUBLINGS, WAR_MOST = 1.0, 9, 1200.0
 """Seconds until the same is written again after somebody undid it, how often that doubles, and when it is forgotten."""
-_FAILURES = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
 _GONE = frozenset((404, 409, 422))
 """Statuses after which trying the same again is of no use: the object is gone or newer, and its next version is on its way here."""
+_ENDING = "NamespaceTerminating"
+"""Cause in the body of a 403: nothing can be made in a namespace that is being deleted, and its objects go with it."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,8 @@ class Writer:
     _balanced: set[ObjectRef] = field(default_factory=set)
     """Ingresses whose status names our addresses by our own hand."""
     _retries: dict[ObjectRef, float] = field(default_factory=dict)
+    _warned: dict[tuple[type, int], float] = field(default_factory=dict)
+    """When a kind of failure was last warned of."""
     _pending: dict[ObjectRef, float] = field(default_factory=dict)
     """Objects that the proxy has not acknowledged, and since when."""
     _written: dict[ObjectRef, _Written] = field(default_factory=dict)
@@ -123,19 +127,25 @@ class Writer:
             elif ref.kind == "Ingress":
                 await self._bring_addresses(api, ref)
                 await self._say(api, ref)
-        except _FAILURES as error:
-            if isinstance(error, ApiException) and status_of(error) in _GONE:
-                return
-            self._try_again(ref, error)
+        except FAILURES as error:
+            if _is_final(error):
+                _log.debug("object=%s error=%r its status is not written", ref, explain(error))
+            else:
+                self._try_again(ref, error)
         else:
             self._retries.pop(ref, None)
 
     def _try_again(self, ref: ObjectRef, error: BaseException) -> None:
         delay = self._retries.get(ref, RETRY_FIRST)
         if delay == RETRY_FIRST:
-            _log.warning("object=%s error=%r its status is not written; trying again", ref, explain(error))
+            kind = (type(error), status_of(error) if isinstance(error, ApiException) else 0)
+            now = time.monotonic()
+            fresh = now - self._warned.get(kind, -WARN_SECONDS) >= WARN_SECONDS
+            if fresh:
+                self._warned[kind] = now
+            level = logging.WARNING if fresh else logging.DEBUG
+            _log.log(level, "object=%s error=%r its status is not written; trying again", ref, explain(error))
         self._retries[ref] = min(2 * delay, RETRY_MOST)
-
         self._look_later(ref, delay)
 
     def _look_later(self, ref: ObjectRef, delay: float) -> None:
@@ -259,6 +269,11 @@ class Writer:
                 await events.patch_namespaced_event(
                     event_name(observed, what), namespace, {"lastTimestamp": now}, _content_type=MERGE, _request_timeout=TIMEOUT
                 )
+
+
+def _is_final(error: BaseException) -> bool:
+    """Tell whether trying the same again is of no use."""
+    return isinstance(error, ApiException) and (status_of(error) in _GONE or _ENDING in str(error.body))
 
 
 def _now() -> str:

@@ -4,13 +4,16 @@ A host gets the Secret of the oldest object that names one which can be used; an
 from another.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.resources import Ingress, Secret, WsRoute
 from controller.resources.problems import Malformed, Problem, Reason
 from controller.resources.refs import ObjectRef
 from proxy.model.config import Certificate
+
+MOST_LISTED = 5
+"""Names of a certificate that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,17 @@ def secret_ref(path: str) -> ObjectRef:
     """Return the Secret that ``namespace/name`` names."""
     namespace, _, name = path.partition("/")
     return ObjectRef("Secret", namespace, name)
+
+
+def names_covering(host: str) -> tuple[str, ...]:
+    """Return the names for TLS that cover a host: its own name, and a wildcard for its first label."""
+    first, dot, parent = host.partition(".")
+    return (host, f"*.{parent}") if dot and first != "*" else (host,)
+
+
+def covered(host: str, names: Collection[str]) -> bool:
+    """Tell whether a host is covered by names for TLS, by its own or by a wildcard for its first label."""
+    return any(name in names for name in names_covering(host))
 
 
 def claims_of(item: Ingress | WsRoute) -> tuple[Claim, ...]:
@@ -67,6 +81,37 @@ def check_secret(claim: Claim, secrets: Mapping[ObjectRef, Secret], malformed: M
         )
         return Problem(claim.owner, Reason.SECRET_NOT_FOUND, claim.field, message)
     return None
+
+
+def check_names(claim: Claim, secret: Secret) -> Problem | None:
+    """Say that the Secret that serves a claim has a certificate for other hosts. It is served: no other fits better."""
+    if secret.names is None or covered(claim.host, secret.names):
+        return None
+    message = (
+        f'{claim.field}: the certificate of Secret "{claim.secret}" is for {_listed(secret.names)}: it is served for host '
+        f'"{claim.host}" too, where clients refuse it; one for that host would be accepted.'
+    )
+    return Problem(claim.owner, Reason.SECRET_INVALID, claim.field, message)
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "no DNS name"
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_default(default: str, secrets: Mapping[ObjectRef, Secret], malformed: Mapping[ObjectRef, Malformed]) -> Problem | None:
+    """Say what is wrong with the Secret of the default certificate; None: nothing, or there is to be none."""
+    if not default or secret_ref(default) in secrets:
+        return None
+    field, ref = "--default-certificate", secret_ref(default)
+    bad = malformed.get(ref)
+    if bad is not None:
+        message = f'{field}: Secret "{default}" cannot be used, one made at start is served: {bad.problems[0].message}'
+        return Problem(ref, Reason.SECRET_INVALID, field, message)
+    message = f'{field}: Secret "{default}" of type kubernetes.io/tls was not found, one made at start is served.'
+    return Problem(ref, Reason.SECRET_NOT_FOUND, field, message)
 
 
 def translate_certificate(secret: Secret) -> Certificate:

@@ -22,15 +22,24 @@ An exception in the middle would leave stages that disagree, so a memo that was 
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
-from controller.resources import Ingress, Malformed, WsRoute
-from controller.resources.problems import Problem, Reason
+from controller.resources import Ingress, WsRoute
+from controller.resources.problems import Problem
 from controller.resources.refs import ObjectRef
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate.attach import Classes, find_classes
-from controller.translate.certificates import Claim, TlsHosts, check_secret, secret_ref, translate_certificate
+from controller.translate.certificates import (
+    Claim,
+    TlsHosts,
+    check_default,
+    check_names,
+    check_secret,
+    names_covering,
+    secret_ref,
+    translate_certificate,
+)
 from controller.translate.index import Users, changed_refs
 from controller.translate.objects import Translated, keep_identity, translate_object
-from controller.translate.policies.https_redirect import names_covering, with_redirect
+from controller.translate.policies.https_redirect import with_redirect
 from controller.translate.precedence import Contests, Owners, conflict_problems, foreign_host
 from controller.translate.report import Verdict, make_verdict
 from controller.translate.settings import TranslateSettings
@@ -126,8 +135,11 @@ class _Change:
         """Objects whose verdict has to be made again."""
         self.extra_differs = state.classes is None or snapshot.malformed is not state.snapshot.malformed
 
+    def _record(self, ref: ObjectRef) -> Ingress | WsRoute | None:
+        return self.new.ws_routes.get(ref) if ref.kind == "WsRoute" else self.new.ingresses.get(ref)
+
     def _item(self, ref: ObjectRef) -> Ingress | WsRoute | None:
-        item = self.new.ws_routes.get(ref) if ref.kind == "WsRoute" else self.new.ingresses.get(ref)
+        item = self._record(ref)
         return item if item is not None and self._classes.serves(item) else None
 
     def translate_objects(self) -> None:
@@ -170,11 +182,9 @@ class _Change:
         known = {ref.name for ref in new.ingress_classes} | self._classes.names
         whole = self.old.ingress_classes is not new.ingress_classes
         for ref in (*self.touched, *new.ws_routes, *new.ingresses) if whole else self.touched:
-            item = new.ws_routes.get(ref) if ref.kind == "WsRoute" else new.ingresses.get(ref)
-            if item is not None and item.class_name is not None and item.class_name not in known:
-                found.add(f"{ref.kind.lower()}/{ref.path}")
-            else:
-                found.discard(f"{ref.kind.lower()}/{ref.path}")
+            item = self._record(ref)
+            lacks = item is not None and item.class_name is not None and item.class_name not in known
+            (found.add if lacks else found.discard)(f"{ref.kind.lower()}/{ref.path}")
         after = tuple(sorted(found))
         return before if after == before else after
 
@@ -292,7 +302,12 @@ class _Change:
         for claim in one.claims:
             if (wrong := check_secret(claim, self.new.secrets, self.new.malformed)) is not None:
                 problems.append(wrong)
-        problems += state.tls.problems(state.claims.get(ref, ()))
+        claims = state.claims.get(ref, ())
+        problems += state.tls.problems(claims)
+        for claim in claims:
+            if claim.secret and state.tls.secrets.get(claim.host) == claim.secret:
+                wrong = check_names(claim, self.new.secrets[secret_ref(claim.secret)])
+                problems += [] if wrong is None else [wrong]
         if state.settings.host_ownership:
             problems += _foreign_hosts(one, state.owners)
         lost = [(route, places) for route in state.kept.get(ref, ()) if (places := state.contests.lost(route))]
@@ -371,20 +386,9 @@ def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[Problem, ...
         if ref.kind not in _ROUTING:
             found[ref] = tuple(sorted(set(bad.problems)))
     said = [problem for ref in sorted(found, key=_order) for problem in found[ref]]
-    default = state.settings.default_certificate
-    if default and secret_ref(default) not in snapshot.secrets:
-        said.append(_no_default(default, malformed=snapshot.malformed.get(secret_ref(default))))
-    return tuple(said)
+    wrong = check_default(state.settings.default_certificate, snapshot.secrets, snapshot.malformed)
+    return (*said, wrong) if wrong is not None else tuple(said)
 
 
 def _order(ref: ObjectRef) -> tuple[str, str, str]:
     return (ref.kind, ref.namespace, ref.name)
-
-
-def _no_default(default: str, *, malformed: Malformed | None) -> Problem:
-    field = "--default-certificate"
-    if malformed is not None:
-        message = f'{field}: Secret "{default}" cannot be used, one made at start is served: {malformed.problems[0].message}'
-        return Problem(secret_ref(default), Reason.SECRET_INVALID, field, message)
-    message = f'{field}: Secret "{default}" of type kubernetes.io/tls was not found, one made at start is served.'
-    return Problem(secret_ref(default), Reason.SECRET_NOT_FOUND, field, message)

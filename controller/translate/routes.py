@@ -63,11 +63,15 @@ def _placing(balance: Balance, path: Path, owner: ObjectRef, uid: str, *, pods_b
         translate_rewrite(balance, path, pod=balance.pods and not pods_by_host),
         translate_rebalance(balance),
     )
-    return [policy for policy in made if policy is not None]
+    return _asked_for(*made)
 
 
-def _guards(guards: Guards) -> Iterable[Policy]:
-    return (policy for policy in (translate_client_addresses(guards), translate_origins(guards)) if policy is not None)
+def _guards(guards: Guards) -> list[Policy]:
+    return _asked_for(translate_client_addresses(guards), translate_origins(guards))
+
+
+def _asked_for(*policies: Policy | None) -> list[Policy]:
+    return [policy for policy in policies if policy is not None]
 
 
 def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
@@ -85,16 +89,13 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         policies: list[Policy] = []
         if item.secret and item.redirect:
             policies.append(HttpsRedirect())
-        timeouts = translate_timeouts(rule.timeouts)
-        if timeouts is not None:
-            policies.append(timeouts)
+        policies += _asked_for(translate_timeouts(rule.timeouts))
         policies += (*_guards(rule.guards), *translate_limits(rule.limits, ""))
-        of_sockets = (
+        policies += _asked_for(
             translate_close(rule.closing),
             translate_keepalive(rule.keepalive),
             translate_message_limits(rule.message_limits),
         )
-        policies += [policy for policy in of_sockets if policy is not None]
         path = _path(_KINDS[rule.kind], rule.path)
         policies += _placing(rule.balance, path, item.ref, item.uid, pods_by_host=names_pods_by_host(item.hosts))
         targets = [
@@ -129,14 +130,13 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     """
     problems: list[Problem] = []
     routes: list[Route] = []
-    wanted = (
-        translate_timeouts(item.policy.timeouts),
-        translate_close(item.policy.closing),
-        translate_keepalive(item.policy.keepalive),
-        translate_message_limits(item.policy.message_limits),
-    )
     policies = (
-        *(policy for policy in wanted if policy is not None),
+        *_asked_for(
+            translate_timeouts(item.policy.timeouts),
+            translate_close(item.policy.closing),
+            translate_keepalive(item.policy.keepalive),
+            translate_message_limits(item.policy.message_limits),
+        ),
         *_guards(item.policy.guards),
         *translate_limits(item.policy.limits, f"ingress/{item.ref.path}"),
     )

@@ -21,6 +21,8 @@ from cluster_binaries import build
 ROOT = Path(__file__).parents[2]
 CRD = ROOT / "manifests/crds/sluice.dev_wsroutes.yaml"
 WAIT = 20.0
+GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
+"""Conditions of a WsRoute with which nothing is wrong."""
 _INSTALLED = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "IngressClass")
 
 
@@ -213,6 +215,16 @@ class Pod:
     async def answers(self, host: str, path: str = "/", status: int = 503, seconds: float = WAIT) -> None:
         """Wait until a request gets a status: 503 is a route whose Service has no endpoints yet, 404 is none."""
         await until(lambda: self.ask(path, port="http", host=host), lambda found: found[0] == status, seconds)
+
+    async def upgrade(self, host: str, path: str = "/", **headers: str) -> int:
+        """Ask for a WebSocket; return the status of the answer."""
+        url = f"http://127.0.0.1:{self.ports['http']}{path}"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            try:
+                async with session.ws_connect(url, headers={"Host": host, **headers}):
+                    return 101
+            except aiohttp.WSServerHandshakeError as error:
+                return error.status
 
     async def routes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads((await self.ask("/routes"))[1])

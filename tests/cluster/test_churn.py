@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from cluster.control_plane import Client, ControlPlane
-from cluster.installation import Pod, conditions, endpoint_slice, installed, service, until, ws_route
+from cluster.installation import GOOD, Pod, conditions, endpoint_slice, installed, service, until, ws_route
 
 pytestmark = pytest.mark.timeout(300)
 ROUTES, NAMESPACES = 1000, 50
-GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
 TICKS = os.sysconf("SC_CLK_TCK")
 MOST_PER_EVENT = 0.02
 """Seconds of CPU for one event: twenty times what it may take by the project's goal, for slow machines."""

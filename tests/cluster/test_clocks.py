@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 from cluster.control_plane import Client, ControlPlane, now
-from cluster.installation import Installation, conditions, installed, service, until, ws_route
+from cluster.installation import GOOD, Installation, conditions, installed, service, until, ws_route
 
 pytestmark = pytest.mark.timeout(180)
-GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
 HOUR = 3600
 RENEWALS = 10
 """So many take longer than a Lease lasts: another replica would have taken it over."""

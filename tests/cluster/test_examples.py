@@ -9,11 +9,10 @@ import pytest
 import trustme
 import yaml
 from cluster.control_plane import ControlPlane
-from cluster.installation import ROOT, Pod, conditions, installed, until
+from cluster.installation import GOOD, ROOT, Pod, conditions, installed, until
 
 pytestmark = pytest.mark.timeout(120)
 EXAMPLES = ROOT / "manifests/examples"
-GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
 ADDRESS = "192.0.2.1"
 
 

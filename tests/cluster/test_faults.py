@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from cluster.control_plane import ControlPlane
-from cluster.installation import conditions, endpoint_slice, installed, service, until, ws_route
+from cluster.installation import GOOD, conditions, endpoint_slice, installed, service, until, ws_route
 from cluster.relay import event, is_list, is_watch, relaying, status
 
 pytestmark = pytest.mark.timeout(180)
-GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
 
 
 async def test_i1_api_server_that_is_away_takes_nothing_and_what_was_missed_is_caught_up(

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from cluster.control_plane import ControlPlane
-from cluster.installation import conditions, ingress, installed, service, until, ws_route
+from cluster.installation import GOOD, conditions, ingress, installed, service, until, ws_route
 
 from controller.resources import Malformed, parse_object
 
@@ -66,16 +65,6 @@ def test_guard_that_the_api_server_cannot_judge_is_kept_and_refused_by_us(plane:
     assert isinstance(parse_object(stored), Malformed)
 
 
-async def upgrade(port: int, host: str, **headers: str) -> int:
-    """Ask for a WebSocket; return the status of the answer."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        try:
-            async with session.ws_connect(f"http://127.0.0.1:{port}/", headers={"Host": host, **headers}):
-                return 101
-        except aiohttp.WSServerHandshakeError as error:
-            return error.status
-
-
 async def test_guards_of_objects_in_the_cluster_are_carried_out(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "guards", tmp_path) as sluice:
         async with sluice.pod() as pod, plane.client() as api:
@@ -98,10 +87,8 @@ async def test_guards_of_objects_in_the_cluster_are_carried_out(plane: ControlPl
             await until(
                 lambda: pod.ask("/", port="http", host="rare.example.com"), lambda found: found[1].startswith("This address")
             )
-            port = pod.ports["http"]
-            origins = [await upgrade(port, "origins.example.com", Origin=f"https://{name}.test") for name in "ab"]
-            limited = [await upgrade(port, "limited.example.com") for _ in range(2)]
-            good = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
-            await until(lambda: api.get("WsRoute", "guards", "limited"), lambda raw: conditions(raw) == good)
+            origins = [await pod.upgrade("origins.example.com", Origin=f"https://{name}.test") for name in "ab"]
+            limited = [await pod.upgrade("limited.example.com") for _ in range(2)]
+            await until(lambda: api.get("WsRoute", "guards", "limited"), lambda raw: conditions(raw) == GOOD)
 
     assert (origins, limited) == ([503, 403], [503, 429])

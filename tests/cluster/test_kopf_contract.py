@@ -23,7 +23,8 @@ from kopf._cogs.structs.references import NamespaceName, Resource
 from controller.resources.refs import ObjectRef
 from controller.sources import access as access_module
 from controller.sources.access import Access
-from controller.sources.cluster import CHUNK, KINDS, ClusterSource, watch_settings
+from controller.sources.cluster import KINDS, ClusterSource
+from controller.sources.reflector import CHUNK, watch_settings
 
 pytestmark = pytest.mark.timeout(180)
 LOG = logging.getLogger("contract")

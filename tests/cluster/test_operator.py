@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cluster.control_plane import ControlPlane
-from cluster.installation import conditions, endpoint_slice, ingress, installed, service, until, ws_route
+from cluster.control_plane import Client, ControlPlane
+from cluster.installation import GOOD, conditions, endpoint_slice, ingress, installed, service, until, ws_route
 
 pytestmark = pytest.mark.timeout(120)
-GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
 
 
 async def test_wsroute_is_served_and_its_conditions_say_so(plane: ControlPlane, tmp_path: Path) -> None:
@@ -98,16 +98,46 @@ async def test_ingress_gets_addresses_and_one_event_per_verdict(plane: ControlPl
 async def test_addresses_of_the_publish_service_are_followed(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "publish", tmp_path) as sluice:
         async with sluice.pod("--publish-service", "publish/lb"), plane.client() as api:
-            balancer = service("publish", "lb")
-            balancer["spec"]["type"] = "LoadBalancer"
-            await api.create(balancer, service("publish"), ingress("publish", "shop", "shop.example.com"))
-            for address in ("192.0.2.5", "192.0.2.6"):
-                change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
-                await api.patch("Service", "publish", "lb", change, status=True)
-                await until(
-                    lambda: api.get("Ingress", "publish", "shop"),
-                    lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
-                )
+            await api.create(service("publish"), ingress("publish", "shop", "shop.example.com"))
+            await _follows(api, "publish", balancer="publish")
+
+
+async def _follows(api: Client, namespace: str, *, balancer: str) -> None:
+    """See the Ingress "shop" get each address that a load balancer gets in the other namespace."""
+    publish = service(balancer, "lb")
+    publish["spec"]["type"] = "LoadBalancer"
+    await api.create(publish)
+    for address in ("192.0.2.5", "192.0.2.6"):
+        change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
+        await api.patch("Service", balancer, "lb", change, status=True)
+        await until(
+            lambda: api.get("Ingress", namespace, "shop"),
+            lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
+        )
+
+
+async def test_namespace_that_is_being_deleted_gives_no_warnings(plane: ControlPlane, tmp_path: Path) -> None:
+    """Nothing can be made in it, Events neither; the control plane of the tests has nobody who would delete what is in it."""
+    plane.kubectl("create", "namespace", "doomed")
+    with installed(plane, "mourning", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            lost = ingress("doomed", "lost", "lost.example.com")
+            lost["spec"]["ingressClassName"] = "mourning"
+            await api.create(service("doomed"), lost)
+            await pod.answers("lost.example.com")
+            plane.kubectl("delete", "namespace", "doomed", "--wait=false")
+            await api.delete("Service", "doomed", "chat")
+            await until(lambda: plane.audit(sluice.user), lambda events: any(_is_refused(event) for event in events))
+            # The next one is written after what was refused has been dealt with.
+            await api.create(ingress("mourning", "shop", "shop.example.com"))
+            await until(lambda: api.get("Event", "mourning"), lambda raw: raw["items"])
+
+    assert [line for line in pod.log if "WARNING" in line and "sluice.status" in line] == []
+
+
+def _is_refused(event: dict[str, Any]) -> bool:
+    about = (event["verb"], event["objectRef"]["resource"], event["objectRef"].get("namespace"))
+    return (*about, event["responseStatus"]["code"]) == ("create", "events", "doomed", 403)
 
 
 async def test_objects_that_go_are_not_served_and_a_class_that_goes_takes_its_objects_with_it(
@@ -239,18 +269,10 @@ async def test_publish_service_outside_of_the_watched_namespaces_is_followed_and
     with installed(plane, "outside", tmp_path, **values) as sluice:
         arguments = ("--watch-namespaces", "inside", "--publish-service", "publisher/lb")
         async with sluice.pod(*arguments) as pod, plane.client() as api:
-            balancer = service("publisher", "lb")
-            balancer["spec"]["type"] = "LoadBalancer"
             shop = ingress("inside", "shop", "shop.example.com")
             shop["spec"]["ingressClassName"] = "outside"
-            await api.create(balancer, service("publisher"), service("inside"), shop)
-            for address in ("192.0.2.5", "192.0.2.6"):
-                change = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
-                await api.patch("Service", "publisher", "lb", change, status=True)
-                await until(
-                    lambda: api.get("Ingress", "inside", "shop"),
-                    lambda raw, at=address: [{"ip": at}] == raw["status"]["loadBalancer"].get("ingress"),
-                )
+            await api.create(service("publisher"), service("inside"), shop)
+            await _follows(api, "inside", balancer="publisher")
             assert await pod.problems() == []
             there = [event for event in plane.audit(sluice.user) if event["objectRef"].get("namespace") == "publisher"]
             assert {(event["verb"], event["objectRef"].get("name")) for event in there} == {("list", "lb"), ("watch", "lb")}

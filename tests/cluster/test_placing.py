@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from cluster.control_plane import ControlPlane
 from cluster.installation import conditions, endpoint_slice, installed, service, until, ws_route
@@ -12,6 +11,7 @@ from cluster.installation import conditions, endpoint_slice, installed, service,
 from controller.resources import Malformed, parse_object
 
 pytestmark = pytest.mark.timeout(120)
+HOST = "rooms.example.com"
 RULES: list[dict[str, Any]] = [
     {"loadBalancing": {"policy": "Hash", "hashOn": {"header": "X-User"}}},
     {"loadBalancing": {"policy": "Hash", "hashOn": {"clientIP": True}}},
@@ -73,20 +73,10 @@ def test_api_server_refuses_what_lint_refuses(plane: ControlPlane, rule: dict[st
     assert (done.returncode == 0) is not refused, done.stderr
 
 
-async def upgrade(port: int, path: str) -> int:
-    """Ask for a WebSocket; return the status of the answer."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        try:
-            async with session.ws_connect(f"http://127.0.0.1:{port}{path}", headers={"Host": "rooms.example.com"}):
-                return 101
-        except aiohttp.WSServerHandshakeError as error:
-            return error.status
-
-
 async def test_pods_are_named_as_their_slices_name_them(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "rooms", tmp_path) as sluice:
         async with sluice.pod() as pod, plane.client() as api:
-            route = ws_route("rooms", "rooms", "rooms.example.com", timeouts={"connect": "100ms"}, affinity={"cookie": {}})
+            route = ws_route("rooms", "rooms", HOST, timeouts={"connect": "100ms"}, affinity={"cookie": {}})
             route["spec"]["rules"][0]["websocket"]["target"] = "Pod"
             # Nobody is at these addresses (RFC 5737): a pod that is known is tried in vain, one that is not gives 404.
             behind = endpoint_slice("rooms", "chat", "192.0.2.1", "192.0.2.2")
@@ -94,13 +84,13 @@ async def test_pods_are_named_as_their_slices_name_them(plane: ControlPlane, tmp
                 one["targetRef"] = {"kind": "Pod", "namespace": "rooms", "name": f"room-{number}"}
             await api.create(service("rooms"), behind, route)
             await until(lambda: api.get("WsRoute", "rooms", "rooms"), lambda raw: "Programmed" in conditions(raw))
-            await until(lambda: upgrade(pod.ports["http"], "/room-1"), lambda status: status in (502, 504))
-            known = [await upgrade(pod.ports["http"], path) for path in ("/room-0/x", "/192.0.2.2")]
-            unknown = [await upgrade(pod.ports["http"], path) for path in ("/room-2", "/192.0.2.3", "/")]
+            await until(lambda: pod.upgrade(HOST, "/room-1"), lambda status: status in (502, 504))
+            known = [await pod.upgrade(HOST, path) for path in ("/room-0/x", "/192.0.2.2")]
+            unknown = [await pod.upgrade(HOST, path) for path in ("/room-2", "/192.0.2.3", "/")]
             behind["endpoints"][1]["targetRef"]["name"] = "room-2"
             await api.patch("EndpointSlice", "rooms", "chat-1", {"endpoints": behind["endpoints"]})
-            await until(lambda: upgrade(pod.ports["http"], "/room-2"), lambda status: status in (502, 504))
-            gone = await upgrade(pod.ports["http"], "/room-1")
+            await until(lambda: pod.upgrade(HOST, "/room-2"), lambda status: status in (502, 504))
+            gone = await pod.upgrade(HOST, "/room-1")
             uid = (await api.get("WsRoute", "rooms", "rooms"))["metadata"]["uid"]
             (served,) = [one for one in await pod.routes() if one["id"] == "wsroute/rooms/rooms/0"]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import annotations_table
 import bench_table
+import cluster_node
 import rights_table
 import sizing_table
 import yaml
@@ -35,6 +36,10 @@ def test_first_route_of_the_readme_is_accepted_and_has_at_most_fifteen_lines() -
 
     assert isinstance(parse_object(yaml.safe_load(example)), WsRoute)
     assert example.count("\n") <= 15
+
+
+def test_node_of_make_cluster_names_the_install_of_the_readme() -> None:
+    assert f"helm {cluster_node.INSTALL}\n" in (ROOT / "README.md").read_text()
 
 
 def test_page_of_metrics_is_that_of_the_code() -> None:

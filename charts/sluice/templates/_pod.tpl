@@ -179,12 +179,19 @@ args:
 - --public-http-port={{ int (ternary .Values.hostPorts.http .Values.service.ports.http .Values.hostPorts.enabled) }}
 - --public-https-port={{ int (ternary .Values.hostPorts.https .Values.service.ports.https .Values.hostPorts.enabled) }}
 - --workers={{ .Values.proxy.workers }}
+- --log-level={{ .Values.proxy.logLevel }}
 - --access-log={{ .Values.proxy.accessLog }}
 {{- with .Values.proxy.trustedProxies }}
 - --trusted-proxies={{ join "," . }}
 {{- end }}
 {{- if .Values.proxy.strictSNI }}
 - --strict-sni
+{{- end }}
+{{- with int .Values.proxy.maxConnections }}
+- --max-connections={{ . }}
+{{- end }}
+{{- with int .Values.proxy.maxConnectionsPerClient }}
+- --max-connections-per-client={{ . }}
 {{- end }}
 - --drain-delay={{ .Values.proxy.drainDelay }}
 - --drain-time={{ .Values.proxy.drainTime }}

@@ -5,19 +5,9 @@ from collections.abc import Collection
 import msgspec
 
 from controller.resources.annotations import IngressPolicy
+from controller.translate.certificates import covered
 from proxy.model.config import Route
 from proxy.model.policy import HttpsRedirect
-
-
-def names_covering(host: str) -> tuple[str, ...]:
-    """Return the TLS hosts that cover a host: its own name, and a wildcard for its first label."""
-    first, dot, parent = host.partition(".")
-    return (host, f"*.{parent}") if dot and first != "*" else (host,)
-
-
-def covered(host: str, tls_hosts: Collection[str]) -> bool:
-    """Tell whether a host is among TLS hosts, by name or by a wildcard for its first label."""
-    return any(name in tls_hosts for name in names_covering(host))
 
 
 def with_redirect(route: Route, policy: IngressPolicy, tls_hosts: Collection[str]) -> Route:

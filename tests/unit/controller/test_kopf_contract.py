@@ -25,7 +25,8 @@ from kopf._cogs.structs import credentials
 from kopf._cogs.structs.references import NamespaceName, Resource
 
 from controller.sources.access import Access
-from controller.sources.cluster import KINDS, watch_settings
+from controller.sources.cluster import KINDS
+from controller.sources.reflector import watch_settings
 
 ROOT = Path(__file__).parents[3]
 PRIVATE = {

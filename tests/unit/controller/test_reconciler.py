@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 
@@ -10,11 +11,12 @@ import pytest
 from controller import reconciler as module
 from controller.publish.hub import Hub
 from controller.reconciler import LONGEST, QUIET, Reconciler
-from controller.resources import Service
+from controller.resources import Secret, Service
 from controller.resources.refs import ObjectRef
 from controller.resources.service import ServicePort
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate import TranslateSettings
+from proxy.model.sensitive import Sensitive
 
 WAIT = 10.0
 
@@ -126,3 +128,24 @@ async def test_fault_of_ours_keeps_the_configuration_and_the_next_change_is_serv
 
         assert bench.reconciler.last is not None
         assert bench.reconciler.last is not before
+
+
+def test_default_certificate_that_is_missing_is_said_once_and_so_is_its_coming(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sluice.reconciler")
+    ref = ObjectRef("Secret", "edge", "wildcard")
+    there = {ref: Secret(ref, b"chain", Sensitive(b"key"), 0.0)}
+    snapshots = iter(SourceSnapshot(secrets=secrets) for secrets in ({}, {}, there, there, {}))
+    reconciler = Reconciler(lambda: (next(snapshots), ()), TranslateSettings(default_certificate=ref.path), Hub())
+    for _ in range(5):
+        reconciler.build(level=logging.DEBUG)
+
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    missing = (
+        'reason=SecretNotFound --default-certificate: Secret "edge/wildcard" of type kubernetes.io/tls was not found, '
+        "one made at start is served."
+    )
+    assert said == [
+        ("WARNING", missing),
+        ("INFO", '--default-certificate: Secret "edge/wildcard" is served'),
+        ("WARNING", missing),
+    ]

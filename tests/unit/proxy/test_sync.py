@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -219,11 +220,15 @@ async def test_sync_refused_configuration_is_not_acknowledged(controller: Contro
     assert again.digest == ONE.root
 
 
-async def test_sync_waits_for_a_controller_that_comes_later(tmp_path: Path) -> None:
+async def test_sync_waits_for_a_controller_that_comes_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And warns of nothing: the two containers of a pod start beside each other."""
+    caplog.set_level(logging.INFO, "sluice.sync")
     pod = Pod()
     made = Controller(tmp_path / "late.sock")
     async with syncing(pod, made.path):
-        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while not caplog.records:
+                await asyncio.sleep(0)
         app = web.Application()
         app.router.add_post("/v1/sync", made.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
@@ -233,6 +238,18 @@ async def test_sync_waits_for_a_controller_that_comes_later(tmp_path: Path) -> N
     await runner.cleanup()
 
     assert first == SyncRequest()
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+async def test_sync_warns_of_a_controller_that_does_not_come(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "START", 0.1)
+    async with syncing(Pod(), str(tmp_path / "never.sock")), asyncio.timeout(5):
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_j4_sync_socket_of_another_user_is_not_asked(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
