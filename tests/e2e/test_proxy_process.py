@@ -10,27 +10,14 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 import trustme
-from e2e.harness import HOST, Hub, backend, config, get, issue, proxy, running, until
+from e2e.harness import HOST, Hub, backend, config, get, issue, ok, proxy, running, trusting, until
 
 from proxy.model.wire import ProblemReport, Report
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "control.sock")
-    await hub.start()
-    yield hub
-    await hub.stop()
-
-
-def ok(answer: bytes) -> bool:
-    return answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nhello")
 
 
 async def test_start_without_configuration_refuses_connections_and_is_not_ready(hub: Hub) -> None:
@@ -249,8 +236,7 @@ class Tls:
     """Clients that trust one authority, and remember their sessions."""
 
     def __init__(self, authority: trustme.CA, port: int) -> None:
-        self.context = ssl.create_default_context()
-        authority.configure_trust(self.context)
+        self.context = trusting(authority)
         self.port = port
 
     def visit(self, session: ssl.SSLSession | None = None, name: str = HOST) -> tuple[bool, ssl.SSLSession | None, int]:
@@ -349,8 +335,7 @@ async def test_h7_h9_tls_port_refuses_plain_http_h2_only_and_silence_each_in_its
 async def test_h10_tls_hello_in_pieces_is_served(hub: Hub) -> None:
     """Post-quantum key shares spread a ClientHello over segments."""
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname=HOST)
     with pytest.raises(ssl.SSLWantReadError):
