@@ -4,9 +4,9 @@ import asyncio
 import time
 
 import pytest
-from wire.harness import WAIT, config_for, proxying
+from wire.harness import WAIT, config_for, proxying, route_for
 
-from proxy.model.config import Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
+from proxy.model.config import Endpoint, Path, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import HttpsRedirect
 
 HOST = b"Host: a.test\r\n"
@@ -163,18 +163,8 @@ def many_hosts(port: int, count: int) -> ProxyConfig:
     target = Target((Share("test/backend:80"),))
     routes = dict(plain.routes)
     for number in range(count):
-        route = Route(
-            id=f"ingress/test/h{number}/0",
-            origin="ingress",
-            namespace="test",
-            name=f"h{number}",
-            created="",
-            index=0,
-            hosts=(f"h{number}.test", f"*.w{number}.test"),
-            path=Path("prefix", f"/p{number}"),
-            websocket=target,
-            http=target,
-        )
+        hosts = (f"h{number}.test", f"*.w{number}.test")
+        route = route_for(target, Path("prefix", f"/p{number}"), name=f"h{number}", hosts=hosts)
         routes[route.id] = route
     return ProxyConfig(
         routes=routes,
