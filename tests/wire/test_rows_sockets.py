@@ -158,10 +158,12 @@ async def test_e4_reader_that_stops_costs_under_a_megabyte(secure: bool, who: st
         await socketless(proxy)
 
 
-async def test_f3_body_without_an_end_streams_and_is_not_held() -> None:
+@pytest.mark.parametrize("framing", [b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"])
+async def test_f3_body_without_an_end_streams_and_is_not_held(framing: bytes) -> None:
+    piece = bytes(8 * MIB) if framing.startswith(b"Content") else b"10000\r\n%b\r\n" % bytes(65536) * 128
     async with proxying() as proxy:
         client = await proxy.client()
-        await client.sends(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1073741824\r\n\r\n")
+        await client.sends(b"POST / HTTP/1.1\r\n" + HOST + framing + b"\r\n\r\n")
         backend = await proxy.backend.accepts()
         await backend.head()
 
@@ -169,11 +171,11 @@ async def test_f3_body_without_an_end_streams_and_is_not_held() -> None:
             while wanted > 0:
                 wanted -= len(await backend.reader.read(MIB))
 
-        await asyncio.gather(client.sends(bytes(8 * MIB)), drain(8 * MIB))
+        await asyncio.gather(client.sends(piece), drain(8 * MIB))
         before = resident()
         async with asyncio.timeout(30):
             for _ in range(8):
-                await asyncio.gather(client.sends(bytes(8 * MIB)), drain(8 * MIB))
+                await asyncio.gather(client.sends(piece), drain(8 * MIB))
 
         assert resident() - before < 16 * 1024
 

@@ -187,16 +187,18 @@ async def test_e6_reset_of_one_side_ends_the_other(who: str) -> None:
         assert closes_of(proxy) == {("1006", who): 1}
 
 
-async def test_e5_half_close_is_passed_on_and_the_other_direction_goes_on() -> None:
+@pytest.mark.parametrize("who", ["client", "backend"])
+async def test_e5_half_close_is_passed_on_and_the_other_direction_goes_on(who: str) -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
-        client.writer.write_eof()
-        assert await backend.rest() == b""
-        data = frame(1, b"still")
-        await backend.sends(data)
-        await client.sees(data)
-        backend.closes()
-        await client.ends()
+        one, other = (client, backend) if who == "client" else (backend, client)
+        one.writer.write_eof()
+        assert await other.rest() == b""
+        data = frame(1, b"still", masked=other is client)
+        await other.sends(data)
+        await one.sees(data)
+        other.closes()
+        await one.ends()
 
 
 async def test_e7_idle_socket_is_closed_with_1001_to_both_sides() -> None:
