@@ -1,4 +1,4 @@
-"""Rows A15, G2 to G4 and G6: requests that wait for others, and backends that say too much, too little or nothing at all."""
+"""Rows A15, G1 to G4 and G6: requests that wait for others, and backends that say too much, too little or nothing at all."""
 
 import asyncio
 
@@ -30,6 +30,43 @@ async def test_a15_thousand_pipelined_requests_behind_a_slow_one_are_held_back_a
         await writing
 
         assert proxy.backend.count == 1
+
+
+LEGAL = {
+    "no reason": b"HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\nhello",
+    "eight-bit reason": b"HTTP/1.1 200 D\xe9j\xe0 vu\tOK\r\nContent-Length: 5\r\n\r\nhello",
+    "names of any case": b"HTTP/1.1 200 OK\r\ncONTENT-lENGTH:5\r\ncONNECTION:Keep-Alive\r\n\r\nhello",
+    "spaces and tabs": b"HTTP/1.1 200 OK\r\nContent-Length: \t 5 \t \r\n\r\nhello",
+    "coding of any case": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "extensions and trailers": (
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0005;a="b;c"\r\nhello\r\n000;d\r\nX-T: 1\r\nAge: 9\r\n\r\n'
+    ),
+    "version 1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    "version 1.0 kept alive": b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello",
+    "many of one field": b"HTTP/1.1 200 OK\r\n" + b"Set-Cookie: a=b\r\n" * 100 + b"Content-Length: 5\r\n\r\nhello",
+    "one long field": b"HTTP/1.1 200 OK\r\nX: " + b"v" * 60_000 + b"\r\nContent-Length: 5\r\n\r\nhello",
+    "empty values": b"HTTP/1.1 200 OK\r\nX:\r\nDate: \r\nContent-Length: 5\r\n\r\nhello",
+    "names with odd characters": b"HTTP/1.1 200 OK\r\n!#$%&'*+-.^_`|~: 1\r\nContent-Length: 5\r\n\r\nhello",
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+@pytest.mark.parametrize("whole", [True, False])
+async def test_g1_odd_but_legal_answer_arrives_whole_however_it_is_cut(name: str, whole: bool) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(GET.replace(b"1.1", b"1.0"))
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        answer = LEGAL[name]
+        for place in range(0, len(answer), len(answer) if whole else 1 + len(answer) // 100):
+            await backend.sends(answer[place:][: len(answer) if whole else 1 + len(answer) // 100])
+            await asyncio.sleep(0)
+        said = await client.rest()
+
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert said.endswith(b"\r\n\r\nhello")
+        assert b"X-T" not in said
 
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
