@@ -523,9 +523,13 @@ def _established(port: int) -> int:
     return len(_rows(port, 1, "01"))
 
 
-async def test_log_that_nobody_reads_stops_neither_workers_nor_supervisor(hub: Hub) -> None:
+@pytest.mark.parametrize("why", ["nobody reads", "disk full"])
+async def test_log_that_takes_nothing_stops_neither_workers_nor_supervisor(hub: Hub, why: str) -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    if why == "disk full":
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
     async with backend() as port, proxy(hub, "--workers", "1", stderr=writer) as one:
         os.close(writer)
         hub.publish(config(port))
