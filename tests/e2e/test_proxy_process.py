@@ -1,6 +1,7 @@
 """Real `sluice-proxy` processes: workers that die, configurations that come and go, TLS across workers, signals."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import re
@@ -402,6 +403,28 @@ async def test_j1_sigterm_finishes_requests_closes_sockets_and_ends_before_the_g
     assert ok(late)
     assert [(close.type, close.data) for close in closes] == [(aiohttp.WSMsgType.CLOSE, 1001)] * 6
     assert ok(finished)
+    assert status == 0
+
+
+async def test_j1_sigterm_lets_an_upload_end_that_was_begun_before(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1", "--drain-time", "1s", "--grace", "20s") as one:
+        hub.publish(config(port))
+        await one.ready()
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.http)
+        writer.write(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n01234".encode())
+        await until(lambda: _established(port) >= 1)
+        one.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                while True:
+                    await get(one.http)
+        writer.write(b"56789")
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+            status = await one.process.wait()
+        writer.close()
+
+    assert ok(answer)
     assert status == 0
 
 

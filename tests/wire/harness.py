@@ -36,7 +36,7 @@ LIMIT = 64 * 1024 * 1024
 
 def trusting() -> ssl.SSLContext:
     """Make the context of a client that believes the tests' authority."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     AUTHORITY.configure_trust(context)
     return context
 

@@ -4,10 +4,12 @@ import asyncio
 import gc
 import time
 
+import msgspec
 import pytest
-from wire.harness import WAIT, Peer, Proxy, proxying, socketless
+from wire.harness import AUTHORITY, CERTIFICATE, WAIT, Peer, Proxy, config_for, proxying, socketless
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
 
+from proxy.model.sensitive import Sensitive
 from proxy.settings import Settings
 
 MIB = 1024 * 1024
@@ -89,6 +91,45 @@ async def test_e6_close_handshake_passes_over_tls(secure: bool, backend_tls: boo
         await socketless(proxy)
 
         assert list(closes_of(proxy)) == [("1000", "client")]
+
+
+async def test_h2_thousand_certificates_in_turn_fail_no_handshake_and_touch_no_socket() -> None:
+    issued = AUTHORITY.issue_cert("a.test")
+    chain = b"".join(one.bytes() for one in issued.cert_chain_pems)
+    other = msgspec.structs.replace(CERTIFICATE, chain=chain, key=Sensitive(issued.private_key_pem.bytes()))
+    async with proxying() as proxy:
+        client, backend = await opened(proxy, secure=True)
+        plain = config_for(proxy.backend.port)
+        serials: list[str] = []
+        swapped = False
+
+        async def visit() -> None:
+            while not swapped:
+                visitor = await proxy.client(secure=True)
+                serials.append(visitor.writer.get_extra_info("peercert")["serialNumber"])
+                await visitor.gone()
+
+        async def swap() -> None:
+            nonlocal swapped
+            for number in range(1000):
+                certificate = (CERTIFICATE, other)[number % 2]
+                proxy.serves(msgspec.structs.replace(plain, certificates={"test/tls": certificate}))
+                seen = len(serials)
+                while number % 20 == 0 and len(serials) < seen + 2:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            swapped = True
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(swap(), *(visit() for _ in range(4)))
+        await client.sends(frame(1, b"hello", masked=True))
+        sent = await backend.reads(11)
+        await backend.sends(frame(1, b"hello"))
+        await client.sees(frame(1, b"hello"))
+
+        assert sent[:2] == b"\x81\x85"
+        assert len(serials) >= 100
+        assert len(set(serials)) == 2
 
 
 def read_slowly(proxy: Proxy, *, secure: bool) -> int:
