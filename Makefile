@@ -49,7 +49,7 @@ soak: $(VENV)/.demo ## sluice standalone under load, edits and kills for SOAK_MI
 	@mkdir -p build
 	@exec $(BIN)/python tools/soak.py $(SOAK_MINUTES) 2>build/soak.log
 
-bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="--loads HTTP --peers nginx --rounds 3 --seconds 2"
+bench: $(VENV)/.dev ## ours beside nginx, HAProxy, Caddy and Envoy; BENCH_ARGS="--loads 'HTTP|latency' --peers nginx --rounds 3 --seconds 2 --json FILE"
 	tools/install-bench-packages
 	$(BIN)/python tools/build_native.py
 	$(BIN)/python benchmarks $(BENCH_ARGS)
@@ -65,6 +65,7 @@ docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the
 	$(BIN)/python tools/docs_wsroute.py
 	$(BIN)/python tools/annotations_table.py
 	$(BIN)/python tools/sizing_table.py
+	$(BIN)/python tools/bench_table.py
 	$(BIN)/python tools/rights_table.py
 
 cluster: $(VENV)/.dev ## a whole Kubernetes of one node with Sluice's image, until Ctrl-C (root; Go 1.25 or newer)

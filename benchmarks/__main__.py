@@ -7,150 +7,95 @@ import functools
 import os
 import platform
 import re
-import statistics
+import signal
+import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import alive
-import loads
-from demo import make_certificate, write_whole
-from loads import LOADS, Load
-from peers import CORES, LOAD_CORES, ROOT, Proxy, available, ours, peer, raise_descriptors, write_objects
-
-NATIVE = ROOT / "build" / "native"
-OURS = ("sluice", "compiled")
-
-
-@contextlib.contextmanager
-def backend() -> Iterator[int]:
-    """Run the raw backend; give its port."""
-    process = subprocess.Popen(
-        ["taskset", "-c", LOAD_CORES, sys.executable, str(ROOT / "benchmarks" / "backend.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.communicate()
+import scale
+from certificates import make_certificate
+from latency import FIXED, PARTS, TIMES_SECONDS, Fixed, Found, at_fixed_rate, sentences
+from loads import LOADS
+from peers import CORES, ROOT, Proxy, available, backend, ours, peer, raise_descriptors, relay, trees, versions, write_objects
+from report import FLOOR, OURS, PEERS, Row, as_json, beyond_limits, not_measured
+from run import Run
 
 
-def trees(extra: list[str]) -> dict[str, Path]:
-    """Return the checkouts of ours to measure, by name."""
-    found = {"sluice": ROOT}
-    if (NATIVE / ".made").exists():
-        found["compiled"] = NATIVE
-    return found | {name: Path(path) for name, _, path in (one.partition("=") for one in extra)}
-
-
-def row(load: Load, seen: dict[str, list[float]]) -> str:
-    """Write one row: medians with their spread, and ours over the best peer."""
-    medians = {name: statistics.median(values) for name, values in seen.items()}
-    peers = [value for name, value in medians.items() if name in PEERS]
-    cells = [f"{medians[name]:.1f} ({min(values):.1f}-{max(values):.1f})" for name, values in seen.items()]
-    ratios = []
-    for name in OURS:
-        if name in medians and peers:
-            best = max(peers) if load.higher else min(peers)
-            ratios.append(f"{medians[name] / best:.2f}")
-    wanted = f"{load.goal:g} / {load.limit:g}" if load.goal else "-"
-    return f"| {load.name}, {load.unit} | {' | '.join(cells)} | {' / '.join(ratios)} | {wanted} |"
-
-
-PEERS = ("nginx", "haproxy", "caddy", "envoy")
-
-
-def beside_peers(arguments: argparse.Namespace, folder: Path, port: int, say: Callable[[str], None]) -> None:
+def beside_peers(run: Run, asked: str) -> None:
     """Measure the loads that every proxy can take."""
-    certificate = make_certificate()
-    (folder / "both.pem").write_bytes(b"".join(certificate))
-    (folder / "key.pem").write_bytes(certificate[1])
-    objects = folder / "objects"
-    write_objects(objects, certificate, port)
-    chosen = [load for load in LOADS if re.search(arguments.loads, load.name)]
+    objects = run.folder / "objects"
+    write_objects(objects, run.certificate, run.port)
+    (run.folder / "both.pem").write_bytes(run.certificate.chain + run.certificate.key)
+    (run.folder / "key.pem").write_bytes(run.certificate.key)
+    starts: dict[str, Callable[[], contextlib.AbstractContextManager[Proxy]]] = {}
+    for name, tree in trees(run.further).items():
+        starts[name] = functools.partial(ours, name, tree, objects)
+    for name in run.peers:
+        starts[name] = functools.partial(peer, name, run.folder, run.port)
+    if run.floor:
+        starts[FLOOR] = functools.partial(relay, run.port)
+    chosen = [load for load in LOADS if re.search(asked, load.name)]
     with contextlib.ExitStack() as stack:
-        starts: dict[str, Callable[[], contextlib.AbstractContextManager[Proxy]]] = {}
-        for name, tree in trees(arguments.ours).items():
-            starts[name] = functools.partial(ours, name, tree, objects)
-        for name in available():
-            if re.search(arguments.peers, name):
-                starts[name] = functools.partial(peer, name, folder, port)
         proxies = [stack.enter_context(start()) for start in starts.values()]
-        say("| load | " + " | ".join(starts) + " | ours / best peer: plain / compiled | goal / limit |")
-        say("|---" * (len(starts) + 3) + "|")
+        if chosen:
+            run.table("load", list(starts))
         for load in chosen:
-            seen: dict[str, list[float]] = {name: [] for name in starts}
-            for _ in range(1 if load.unit == "KB" else arguments.rounds):
-                for one in proxies:
+            taking = [one for one in proxies if load.relay or one.name != FLOOR]
+            seen: dict[str, list[float]] = {one.name: [] for one in taking}
+            for _ in range(1 if load.unit == "KB" else run.rounds):
+                for one in taking:
                     if load.unit == "KB":
                         # What other loads have left free would be used again: memory is measured in processes of its own.
                         with starts[one.name]() as fresh:
-                            seen[one.name].append(load.measure(fresh, arguments.seconds))
+                            seen[one.name].append(load.measure(fresh, run.seconds))
                     else:
-                        seen[one.name].append(load.measure(one, arguments.seconds))
-            say(row(load, seen))
+                        seen[one.name].append(load.measure(one, run.seconds))
+            run.tell(load.row(seen))
+        fixed_rate(run, asked, proxies)
 
 
-def many_routes(arguments: argparse.Namespace, folder: Path, port: int, say: Callable[[str], None]) -> None:
-    """Measure what depends on the number of routes: ours only, as peers reload by other means."""
-    certificate = make_certificate()
-    request = loads.http_load(tls=False)
-    say("")
-    say("| with many routes, ours alone | " + " | ".join(trees([])) + " | goal / limit |")
-    say("|---" * (len(trees([])) + 2) + "|")
-    cells: dict[str, list[str]] = {}
-    for name, tree in trees([]).items():
-        cpu, empty = {}, 0
-        for count in (10, 10_000):
-            objects = folder / f"hosts-{name}-{count}"
-            write_objects(objects, certificate, port)
-            write_whole(objects / "hosts.yaml", "".join(loads.ingress(number) for number in range(count)))
-            with ours(name, tree, objects) as one:
-                cpu[count] = loads.median([request(one, arguments.seconds) for _ in range(arguments.rounds)])
-        cells.setdefault("CPU per request, 10,000 hosts over 10 | 1.05 / 1.15", []).append(f"{cpu[10_000] / cpu[10]:.2f}")
-        objects = folder / f"routes-{name}"
-        write_objects(objects, certificate, port)
-        with ours(name, tree, objects, workers=2) as one:
-            empty = one.memory()
-        for number in range(5000):
-            write_whole(objects / f"h{number}.yaml", loads.ingress(number).removeprefix("---\n"))
-        with ours(name, tree, objects, workers=2) as one:
-            held = (one.memory() - empty) / 1024
-            cells.setdefault("5,000 routes over none, MB, all processes, two workers | 40 / 80", []).append(f"{held:.0f}")
-        with ours(name, tree, objects) as one:
-            stall = loads.longest_stall(one, 2500)
-            cells.setdefault("longest answer while one route of 5,000 changes, ms | 5 / 15", []).append(f"{stall:.1f}")
-        for number in range(3000, 5000):
-            (objects / f"h{number}.yaml").unlink()
-        with ours(name, tree, objects) as one:
-            times = loads.change_to_answer(one, 1500)
-            text = f"{loads.median(times):.1f} ({min(times):.1f}-{max(times):.1f})"
-            cells.setdefault("changed file to first answer, 3,000 routes, ms | 10 / 25", []).append(text)
-    for key, values in cells.items():
-        name, _, wanted = key.partition(" | ")
-        say(f"| {name} | {' | '.join(values)} | {wanted} |")
+def fixed_rate(run: Run, asked: str, proxies: list[Proxy]) -> None:
+    """Measure latency at fixed rates."""
+    chosen = [fixed for fixed in FIXED if re.search(asked, fixed.name) or re.search(asked, "latency")]
+    if not chosen:
+        return
+    run.table("latency, counted from when a request was due", [one.name for one in proxies])
+    found: dict[Fixed, dict[str, list[Found | None]]] = {}
+    for fixed in chosen:
+        columns = found[fixed] = {one.name: [] for one in proxies if not fixed.tls or one.name != FLOOR}
+        for _ in range(run.rounds):
+            for one in proxies:
+                if one.name in columns:
+                    columns[one.name].append(at_fixed_rate(fixed, one, run.seconds * TIMES_SECONDS))
+        for part in PARTS:
+            values = {name: [one.parts[part] for one in rounds if one] for name, rounds in columns.items()}
+            run.tell(fixed.row(part, {name: parts for name, parts in values.items() if parts}))
+    run.say("")
+    for sentence in sentences(found):
+        run.say(sentence)
 
 
-def features(arguments: argparse.Namespace, folder: Path, port: int, say: Callable[[str], None]) -> None:
+def features(run: Run) -> None:
     """Measure what each feature of WebSockets costs per message, beside none of them: ours only, as no peer has them."""
-    for name, tree in trees([]).items():
-        say("")
-        say(f"What features cost, `{name}`:\n")
-        place = folder / f"features-{name}"
+    for name, tree in trees().items():
+        run.say(f"\nWhat features cost, `{name}`:\n")
+        place = run.folder / f"features-{name}"
         place.mkdir()
-        alive.messages(tree, place, port, {}, max(FEATURE_ROUNDS, arguments.rounds), arguments.seconds, say)
+        seen = alive.messages(tree, place, run.port, {}, max(FEATURE_ROUNDS, run.rounds), run.seconds, run.say)
+        run.rows.append(Row(f"{FEATURES}, {name}", "µs", seen))
 
 
+FEATURES = "WS echo 64 B by feature"
 FEATURE_ROUNDS = 7
 """What is looked for is a few hundredths: three rounds do not show them."""
+ALONE = ("many", "workers", "features")
 CLUSTER = "<!-- cluster -->\n"
 """What follows in RESULTS.md is of `make bench-cluster`."""
 UNFAIR = """
@@ -158,9 +103,79 @@ Not fair, and in which direction:
 - Ours counts requests, bytes, latencies, messages and close codes, and follows every frame; the peers' logs and metrics are off.
 - Ours runs a controller and a supervisor beside its worker; their CPU and memory are counted as its own.
 - The peers use defaults where these matter little. Ciphers are each one's own choice with an ECDSA P-256 certificate.
-- wrk sends as fast as it is answered: a slower proxy is offered less. CPU per operation hardly depends on that; latency would.
+- wrk and the echoes send as fast as they are answered: a slower proxy is offered less, and one that is never idle takes more at a
+  time, which is cheaper. So a proxy can be below the relay.
+- Latencies are counted from when requests were due, at the times of a Poisson process, the same for all. Load and backend are part
+  of them for all; the relay's column says how much.
+- The relay opens a connection to the backend for each of the client's; the proxies keep theirs.
+- Many hosts: nginx has a `server` for each, HAProxy a map, Caddy a site, Envoy a virtual host in a file that it watches. A change
+  of one is a whole new configuration, with a reload but for Envoy, as their controllers do it; for ours it is one object's file.
 - A row whose values spread by more than a tenth says nothing about a tenth.
 """
+
+
+def everything() -> list[str]:
+    """Return the labels of all rows that there are."""
+    rows = [*(load.row({}) for load in LOADS), *(fixed.row(part, {}) for fixed in FIXED for part in PARTS)]
+    rows += [*scale.ROUTES, *scale.WORKERS, *(Row(f"{FEATURES}, {name}", "µs") for name in trees())]
+    return [row.label for row in rows]
+
+
+def about(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return what a reader of the figures has to know."""
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *command], check=False, capture_output=True, text=True).stdout.strip()
+
+    return {
+        "date": f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "commit": git("rev-parse", "HEAD") or None,
+        "changed_since_commit": bool(git("status", "--porcelain")),
+        "machine": {
+            "cores": len(CORES),
+            "linux": platform.release(),
+            "python": platform.python_version(),
+            "openssl": ssl.OPENSSL_VERSION,
+            "load_average": os.getloadavg(),
+        },
+        "versions": versions(available()),
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+    }
+
+
+def written(run: Run, told: Mapping[str, Any]) -> str:
+    """Return RESULTS.md, but for the part of `make bench-cluster`."""
+    machine = told["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    commit = str(told["commit"])[:10] + (" with changes" if told["changed_since_commit"] else "")
+    seconds, load = told["seconds"], machine["load_average"][0]
+    head = f"""# Results
+
+Measured {told["date"][:10]} by `make bench`, commit {commit}: {machine["cores"]} cores, Linux {machine["linux"]},
+Python {machine["python"]}, {machine["openssl"]}; {versions}; load average before it {load:.1f}.
+{told["rounds"]} interleaved rounds of {seconds:g} s, for latencies of {seconds * TIMES_SECONDS:g} s; medians (lowest-highest).
+One core for the proxy, the others for load and backend, 64 connections. CPU: time of all its processes per operation; memory: PSS,
+once, in processes of its own. `sluice` is plain Python, `compiled` has the hot modules compiled (`make wheel`); `relay` only
+copies: the floor, no peer.
+"""
+    closing = [beyond_limits(run.rows), not_measured(everything(), [*OURS, *PEERS, FLOOR], run.rows)]
+    return "\n".join([head, *run.lines, "", "\n\n".join(filter(None, closing)), UNFAIR])
+
+
+def measured(run: Run, asked: str) -> None:
+    """Measure what was asked for."""
+    if asked not in ALONE:
+        beside_peers(run, asked)
+    if asked in (".", "many"):
+        run.table("with many routes", [*trees(), *run.peers])
+        scale.many_routes(run)
+    # Two workers, their load and their backend want a core each.
+    if asked in (".", "workers") and len(CORES) >= 4:
+        run.table("ours alone, two workers", list(trees()))
+        scale.two_workers(run)
+    if asked in (".", "features"):
+        features(run)
 
 
 def main() -> None:
@@ -169,44 +184,45 @@ def main() -> None:
     parser.add_argument(
         "--loads",
         default=".",
-        help="regular expression of the loads; 'many' alone: only what depends on routes; 'features': only those of WebSockets",
+        help="regular expression of the loads; 'latency': those at a fixed rate; alone, 'many': what depends on routes, "
+        "'workers': two over one, 'features': those of WebSockets",
     )
-    parser.add_argument("--peers", default=".", help="regular expression of the peers")
+    parser.add_argument("--peers", default=".", help="regular expression of the peers, and of the relay")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument(
         "--ours", action="append", default=[], metavar="NAME=DIR", help="a further checkout of ours, to compare with"
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every value of every round")
     parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     raise_descriptors()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # nothing that was started is left
+    told = about(arguments)
     # What changes files and probes must not run where the proxy does.
     os.sched_setaffinity(0, set(CORES[1:] or CORES))
-    lines: list[str] = []
-
-    def say(text: str) -> None:
-        lines.append(text)
-        print(text, flush=True)
-
+    peers = [name for name in available() if re.search(arguments.peers, name)]
     with tempfile.TemporaryDirectory() as name, backend() as port:
-        if arguments.loads not in ("many", "features"):
-            beside_peers(arguments, Path(name), port, say)
-        if arguments.loads in (".", "many"):
-            many_routes(arguments, Path(name), port, say)
-        if arguments.loads in (".", "features"):
-            features(arguments, Path(name), port, say)
-    if arguments.write:
-        machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
-        method = f"{arguments.rounds} interleaved rounds of {arguments.seconds:g} s, medians (lowest-highest)"
-        head = (
-            f"# Results\n\nMeasured {dt.datetime.now(dt.UTC):%Y-%m-%d} by `make bench`: {machine}; {method}.\n"
-            "One core for the proxy, the others for load and backend, 64 connections. CPU: user and system time of all its\n"
-            "processes per operation; memory: PSS.\n"
-            "`sluice` is plain Python, `compiled` has the hot modules compiled (`make wheel`).\n\n"
+        run = Run(
+            Path(name),
+            make_certificate(),
+            port,
+            arguments.rounds,
+            arguments.seconds,
+            peers,
+            floor=bool(re.search(arguments.peers, FLOOR)),
+            further=arguments.ours,
         )
+        try:
+            measured(run, arguments.loads)
+        finally:
+            if arguments.json:
+                arguments.json.write_text(as_json(told, run.rows))
+    print(f"\n{beyond_limits(run.rows)}")
+    if arguments.write:
         results = ROOT / "benchmarks" / "RESULTS.md"
         _, mark, cluster = results.read_text().partition(CLUSTER)
-        results.write_text(head + "\n".join(lines) + "\n" + UNFAIR + "\n" + mark + cluster)
+        results.write_text(written(run, told) + "\n" + mark + cluster)
 
 
 if __name__ == "__main__":

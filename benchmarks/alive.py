@@ -16,14 +16,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
-from demo import make_certificate, write_endpoints, write_secret, write_whole
+from certificates import Certificate, make_certificate
+from demo import write_endpoints, write_secret, write_whole
 from loads import sockets
-from peers import CORES, INGRESS, ROOT, SERVICE, Proxy, ours, raise_descriptors
+from peers import CORES, INGRESS, NATIVE, ROOT, SERVICE, Proxy, ours, raise_descriptors
 
 SOCKETS = 10_000
 WORKERS = 2
 INTERVAL = 30
-NATIVE = ROOT / "build" / "native"
 FEATURES: Mapping[str, str] = {
     "off": "",
     "keepalive": 'sluice.dev/keepalive-interval: "30s"',
@@ -52,14 +52,14 @@ def backend() -> Iterator[int]:
             process.kill()
 
 
-def objects(folder: Path, feature: str, port: int, certificate: tuple[bytes, bytes]) -> Path:
+def objects(folder: Path, feature: str, port: int, certificate: Certificate) -> Path:
     """Write what one proxy serves: an Ingress with these annotations."""
     folder.mkdir()
     annotations = 'sluice.dev/ssl-redirect: "false"'
     write_whole(
         folder / "objects.yaml", SERVICE + INGRESS.replace(annotations, f"{annotations}, {feature}" if feature else annotations)
     )
-    write_secret(folder, *certificate)
+    write_secret(folder, certificate.chain, certificate.key)
     write_endpoints(folder, {"bench": port})
     return folder
 
@@ -72,8 +72,8 @@ def messages(
     rounds: int,
     seconds: float,
     say: Callable[[str], None] = print,
-) -> None:
-    """CPU per message of an echo of 64 bytes, all proxies in turn in each round."""
+) -> dict[str, list[float]]:
+    """CPU per message of an echo of 64 bytes, all proxies in turn in each round; return the µs of each."""
     certificate = make_certificate()
     wanted = {name: (path, "") for name, path in further.items()} | {
         name: (tree, text) for name, text in (*FEATURES.items(), ("all of them", ALL))
@@ -97,6 +97,7 @@ def messages(
     for name, values in seen.items():
         ratio = statistics.median(one / base for one, base in zip(values, first, strict=True))
         say(f"| {name} | {statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f}) | {ratio:.3f} |")
+    return seen
 
 
 def pings(tree: Path, folder: Path, port: int, seconds: float) -> None:

@@ -15,6 +15,7 @@ import uvloop
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nhello world\n"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
+CLOSING = ANSWER.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
 KEY = re.compile(rb"(?i)\r\nsec-websocket-key: *([^\r]+)")
 
 
@@ -62,6 +63,10 @@ class Backend(asyncio.Protocol):
                 length = LENGTH.search(head)
                 self.unread = max(0, int(length[1]) - len(self.held)) if length else 0
                 self.held = self.held[int(length[1]) :] if length else self.held
+                if b"\r\nConnection: close\r\n" in head:  # no proxy passes it on, but for the relay
+                    self.transport.write(CLOSING)
+                    self.transport.close()
+                    return
                 if not self.unread:
                     self.transport.write(ANSWER)
                 continue

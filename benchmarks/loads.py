@@ -1,19 +1,16 @@
 """What is measured, one function for each kind: what a proxy costs per operation, per idle socket, or per change."""
 
 import contextlib
-import http.client
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import write_whole
 from peers import HOST, LOAD_CORES, Proxy
+from report import Row
 
 HERE = Path(__file__).parent
 IDLE_SOCKETS = 4000
@@ -48,18 +45,34 @@ class Load:
     limit: float
     """Ours over the best peer: what is wanted, and above what the project is not done (below, where higher is better)."""
     higher: bool = False
+    relay: bool = False
+    """The relay that only copies can take it."""
+
+    def row(self, values: Mapping[str, Sequence[float]]) -> Row:
+        """Return the row with what was measured."""
+        return Row(self.name, self.unit, values, self.goal, self.limit, higher=self.higher)
 
 
-def _wrk(proxy: Proxy, seconds: float, *, tls: bool, script: str = "", fields: Sequence[str] = ()) -> int:
+def wrk(
+    proxy: Proxy,
+    seconds: float,
+    *,
+    tls: bool = False,
+    script: str = "",
+    fields: Sequence[str] = (),
+    host: str = HOST,
+    cores: str = LOAD_CORES,
+) -> int:
+    """Run wrk; return how many requests were answered."""
     url = f"https://127.0.0.1:{proxy.https}/" if tls else f"http://127.0.0.1:{proxy.http}/"
-    command = ["taskset", "-c", LOAD_CORES, "wrk", "-t1", "-c64", f"-d{max(1, round(seconds))}s"]
+    command = ["taskset", "-c", cores, "wrk", "-t1", "-c64", f"-d{max(1, round(seconds))}s"]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         if script:
             file.write(script)
             file.flush()
             command += ["-s", file.name]
         else:
-            command += ["-H", f"Host: {HOST}"]
+            command += ["-H", f"Host: {host}"]
         for field in fields:
             command += ["-H", field]
         output = subprocess.run([*command, url], check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
@@ -69,12 +82,14 @@ def _wrk(proxy: Proxy, seconds: float, *, tls: bool, script: str = "", fields: S
     return int(next(line.split()[0] for line in output.splitlines() if "requests in" in line))
 
 
-def http_load(*, tls: bool, script: str = "", fields: Sequence[str] = ()) -> Callable[[Proxy, float], float]:
+def http_load(
+    *, tls: bool = False, script: str = "", fields: Sequence[str] = (), host: str = HOST
+) -> Callable[[Proxy, float], float]:
     """CPU microseconds per request."""
 
     def measure(proxy: Proxy, seconds: float) -> float:
         start = proxy.cpu()
-        count = _wrk(proxy, seconds, tls=tls, script=script, fields=fields)
+        count = wrk(proxy, seconds, tls=tls, script=script, fields=fields, host=host)
         return (proxy.cpu() - start) / count * 1e6
 
     return measure
@@ -146,86 +161,22 @@ def handshakes(proxy: Proxy, seconds: float) -> float:
 
 
 LOADS = (
-    Load("HTTP, two fields", "µs", http_load(tls=False), 1.0, 1.4),
-    Load("HTTP, browser-like", "µs", http_load(tls=False, script=BROWSER), 1.0, 2.0),
+    Load("HTTP, two fields", "µs", http_load(tls=False), 1.0, 1.4, relay=True),
+    Load("HTTP, browser-like", "µs", http_load(tls=False, script=BROWSER), 1.0, 2.0, relay=True),
     Load("HTTPS, two fields", "µs", http_load(tls=True), 1.0, 1.5),
     Load("HTTPS, browser-like", "µs", http_load(tls=True, script=BROWSER), 1.0, 2.0),
-    Load("WS echo 64 B", "µs", socket_load("echo", 64, 64, tls=False), 1.0, 1.45),
-    Load("WS echo 1 KiB", "µs", socket_load("echo", 64, 1024, tls=False), 1.0, 1.35),
-    Load("WS echo 16 KiB", "µs", socket_load("echo", 64, 16384, tls=False), 1.0, 1.1),
+    Load("WS echo 64 B", "µs", socket_load("echo", 64, 64, tls=False), 1.0, 1.45, relay=True),
+    Load("WS echo 1 KiB", "µs", socket_load("echo", 64, 1024, tls=False), 1.0, 1.35, relay=True),
+    Load("WS echo 16 KiB", "µs", socket_load("echo", 64, 16384, tls=False), 1.0, 1.1, relay=True),
     Load("WSS echo 64 B", "µs", socket_load("echo", 64, 64, tls=True), 1.0, 1.4),
     Load("WSS echo 1 KiB", "µs", socket_load("echo", 64, 1024, tls=True), 1.0, 1.5),
     Load("WSS echo 16 KiB", "µs", socket_load("echo", 64, 16384, tls=True), 1.0, 1.2),
-    Load("WS broadcast to 1,000, 64 B", "µs", socket_load("broadcast", BROADCAST_SOCKETS, 64, tls=False), 1.0, 1.3),
+    Load("WS broadcast to 1,000, 64 B", "µs", socket_load("broadcast", BROADCAST_SOCKETS, 64, tls=False), 1.0, 1.3, relay=True),
     Load("WSS broadcast to 1,000, 64 B", "µs", socket_load("broadcast", BROADCAST_SOCKETS, 64, tls=True), 1.0, 1.3),
-    Load("POST of 64 KiB", "µs", http_load(tls=False, script=POST), 0.0, 0.0),
-    Load("connect, GET, close", "µs", http_load(tls=False, fields=("Connection: close",)), 0.0, 0.0),
-    Load("memory per idle WS", "KB", idle_load(tls=False), 0.5, 1.0),
+    Load("POST of 64 KiB", "µs", http_load(tls=False, script=POST), 0.0, 0.0, relay=True),
+    Load("connect, GET, close", "µs", http_load(tls=False, fields=("Connection: close",)), 0.0, 0.0, relay=True),
+    Load("memory per idle WS", "KB", idle_load(tls=False), 0.5, 1.0, relay=True),
     Load("memory per idle WSS", "KB", idle_load(tls=True), 1.0, 1.3),
     Load("full TLS handshakes per CPU second", "1/s", handshakes, 1.0, 0.7, higher=True),
 )
 """Rows with a goal of 0 are reported and not judged."""
-
-
-def ingress(number: int, path: str = "/") -> str:
-    """Write an Ingress with a host of its own."""
-    return f"""---
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {{name: h{number}, annotations: {{sluice.dev/ssl-redirect: "false"}}}}
-spec:
-  ingressClassName: sluice
-  rules:
-  - host: h{number}.localhost
-    http: {{paths: [{{path: {path}, pathType: Prefix, backend: {{service: {{name: bench, port: {{number: 80}}}}}}}}]}}
-"""
-
-
-def _status(connection: http.client.HTTPConnection, host: str, path: str) -> int:
-    connection.request("GET", path, headers={"Host": host})
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status
-
-
-def change_to_answer(proxy: Proxy, number: int, times: int = 20) -> list[float]:
-    """Milliseconds from a changed file to the first answer by the new route, for each of some changes."""
-    assert proxy.folder is not None
-    found = []
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.http, timeout=10)
-    for turn in range(times):
-        time.sleep(0.7)  # changes that follow each other at once are taken together: not what is measured
-        text = ingress(number, f"/v{turn}")
-        start = time.perf_counter()
-        write_whole(proxy.folder / f"h{number}.yaml", text)
-        while _status(connection, f"h{number}.localhost", f"/v{turn}") != 200:
-            pass
-        found.append((time.perf_counter() - start) * 1000)
-    return found
-
-
-def longest_stall(proxy: Proxy, number: int) -> float:
-    """Milliseconds of the longest answer to a steady probe while one route changes ten times."""
-    stop = threading.Event()
-    longest = [0.0]
-
-    def probe() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", proxy.http, timeout=10)
-        while not stop.is_set():
-            start = time.perf_counter()
-            _status(connection, HOST, "/")
-            longest[0] = max(longest[0], (time.perf_counter() - start) * 1000)
-
-    thread = threading.Thread(target=probe)
-    thread.start()
-    try:
-        change_to_answer(proxy, number, 10)
-    finally:
-        stop.set()
-        thread.join()
-    return longest[0]
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median."""
-    return statistics.median(values)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -9,14 +10,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+NATIVE = ROOT / "build" / "native"
 sys.path.insert(0, str(ROOT / "tools"))
+from certificates import Certificate
+from configurations import CADDY, ENVOY, HAPROXY, NGINX
 from demo import await_ready, end, write_endpoints, write_secret, write_whole
+from programs import program
 
-TICKS = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
 PROXY_CORE, LOAD_CORES = str(CORES[0]), ",".join(map(str, CORES[1:] or CORES))
 HOST = "bench.localhost"
@@ -45,106 +49,6 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: bench, port: {number: 80}}}}]}
 """
 
-NGINX = """daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log crit; worker_rlimit_nofile 19000;
-events {{ worker_connections 18000; }}
-http {{ access_log off; keepalive_requests 1000000000; server_names_hash_max_size 65536; server_names_hash_bucket_size 128;
-  client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; client_max_body_size 1g;
-  fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-  upstream bench {{ server 127.0.0.1:{backend}; keepalive 256; keepalive_requests 1000000000; }}
-  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-  ssl_certificate {dir}/both.pem; ssl_certificate_key {dir}/both.pem; ssl_protocols TLSv1.2 TLSv1.3;
-  server {{ listen 127.0.0.1:{http} backlog=4096; listen 127.0.0.1:{https} ssl backlog=4096; server_name bench.localhost{names};
-    location / {{ proxy_pass http://bench; proxy_http_version 1.1; proxy_set_header Host $host; proxy_read_timeout 1h;
-      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; proxy_request_buffering off;
-      proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Request-ID $request_id; }} }} }}
-"""
-
-HAPROXY = """global
-  nbthread 1
-  maxconn 9000
-  ssl-default-bind-options ssl-min-ver TLSv1.2
-defaults
-  mode http
-  timeout client 1h
-  timeout server 1h
-  timeout connect 5s
-  timeout tunnel 1h
-  option forwardfor
-  http-reuse always
-frontend f
-  bind 127.0.0.1:{http} backlog 4096
-  bind 127.0.0.1:{https} ssl crt {dir}/both.pem alpn http/1.1 backlog 4096
-  unique-id-format %{{+X}}o%ci:%cp_%fi:%fp_%Ts_%rt:%pid
-  unique-id-header X-Request-ID
-  http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
-  use_backend b if {{ hdr(host) -i bench.localhost{names} }}
-backend b
-  server s 127.0.0.1:{backend}
-"""
-
-CADDY = """{{
-  admin off
-  auto_https off
-  default_sni bench.localhost
-}}
-http://bench.localhost:{http} {{
-  bind 127.0.0.1
-  reverse_proxy 127.0.0.1:{backend}
-}}
-https://:{https} {{
-  bind 127.0.0.1
-  tls {dir}/both.pem {dir}/key.pem
-  reverse_proxy 127.0.0.1:{backend}
-}}
-"""
-
-_ENVOY_ROUTE = """          typed_config:
-            "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-            stat_prefix: bench
-            upgrade_configs: [{{upgrade_type: websocket}}]
-            route_config:
-              virtual_hosts:
-              - name: bench
-                domains: [bench.localhost, "bench.localhost:*"]
-                routes: [{{match: {{prefix: /}}, route: {{cluster: bench, timeout: 0s}}}}]
-            http_filters:
-            - name: envoy.filters.http.router
-              typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-"""
-ENVOY = (
-    """static_resources:
-  listeners:
-  - address: {{socket_address: {{address: 127.0.0.1, port_value: {http}}}}}
-    filter_chains:
-    - filters:
-        - name: envoy.filters.network.http_connection_manager
-"""
-    + _ENVOY_ROUTE
-    + """  - address: {{socket_address: {{address: 127.0.0.1, port_value: {https}}}}}
-    filter_chains:
-    - transport_socket:
-        name: envoy.transport_sockets.tls
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
-          common_tls_context:
-            alpn_protocols: [http/1.1]
-            tls_certificates: [{{certificate_chain: {{filename: {dir}/both.pem}}, private_key: {{filename: {dir}/key.pem}}}}]
-      filters:
-        - name: envoy.filters.network.http_connection_manager
-"""
-    + _ENVOY_ROUTE
-    + """  clusters:
-  - name: bench
-    type: STATIC
-    connect_timeout: 5s
-    circuit_breakers: {{thresholds: [{{max_connections: 100000, max_requests: 100000, max_pending_requests: 100000}}]}}
-    load_assignment:
-      cluster_name: bench
-      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {backend}}}}}}}}}]}}]
-"""
-)
-
 
 class Proxy:
     """A running proxy: its ports, and the session whose processes are its CPU and memory."""
@@ -163,7 +67,13 @@ class Proxy:
 
     def cpu(self) -> float:
         """Seconds of CPU that all processes of the session have used."""
-        return sum(int(fields[11]) + int(fields[12]) for _, fields in self._stats()) / TICKS
+        used = 0.0
+        for folder, _ in self._stats():
+            with contextlib.suppress(OSError):
+                # Linux' clock of all threads of a process (clock_getcpuclockid(3)): nanoseconds. /proc/PID/stat counts in
+                # ticks of 10 ms, a few hundredths of a short measurement; schedstat knows single threads only.
+                used += time.clock_gettime((~int(folder.name) << 3) | 2)
+        return used
 
     def memory(self) -> int:
         """Kilobytes that all processes of the session hold, what they share counted once (PSS)."""
@@ -192,21 +102,24 @@ def _listens(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def peer(name: str, folder: Path, backend: int, names: tuple[str, ...] = ()) -> Iterator[Proxy]:
-    """Run nginx, haproxy, caddy or envoy with a configuration that does what ours does; `names` are further hosts."""
-    http, https = free_port(), free_port()
-    template, command = {
-        "nginx": (NGINX, ["nginx", "-p", str(folder), "-c"]),
-        "haproxy": (HAPROXY, ["haproxy", "-db", "-f"]),
-        "caddy": (CADDY, ["caddy", "run", "--adapter", "caddyfile", "--config"]),
-        "envoy": (ENVOY, [envoy() or "envoy", "--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "-c"]),
-    }[name]
-    path = folder / f"{name}.yaml"
-    path.write_text(template.format(dir=folder, backend=backend, http=http, https=https, names="".join(f" {one}" for one in names)))
+def backend(cores: str = LOAD_CORES) -> Iterator[int]:
+    """Run the raw backend; give its port."""
+    command = ["taskset", "-c", cores, sys.executable, str(ROOT / "benchmarks" / "backend.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def running(name: str, command: Sequence[str], folder: Path, http: int, https: int) -> Iterator[Proxy]:
+    """Run a peer until it is left, on the proxy's core."""
     environment = {**os.environ, "GOMAXPROCS": "1", "HOME": str(folder)}
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            ["taskset", "-c", PROXY_CORE, *command, str(path)], start_new_session=True, stdout=log, stderr=log, env=environment
+            ["taskset", "-c", PROXY_CORE, *command], start_new_session=True, stdout=log, stderr=log, env=environment
         )
         try:
             _listens(http, process)
@@ -215,6 +128,39 @@ def peer(name: str, folder: Path, backend: int, names: tuple[str, ...] = ()) -> 
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its workers too
             process.wait()
+
+
+def start_of(name: str, folder: Path) -> list[str]:
+    """Return the command of a peer, but for its configuration's path."""
+    return {
+        "nginx": ["nginx", "-p", str(folder), "-c"],
+        "haproxy": ["haproxy", "-db", "-f"],
+        "caddy": ["caddy", "run", "--adapter", "caddyfile", "--config"],
+        "envoy": [envoy() or "envoy", "--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "-c"],
+    }[name]
+
+
+@contextlib.contextmanager
+def peer(name: str, folder: Path, port: int) -> Iterator[Proxy]:
+    """Run nginx, haproxy, caddy or envoy with a configuration that does what ours does."""
+    http, https = free_port(), free_port()
+    template = {"nginx": NGINX, "haproxy": HAPROXY, "caddy": CADDY, "envoy": ENVOY}[name]
+    path = folder / f"{name}.yaml"
+    path.write_text(template.format(dir=folder, backend=port, http=http, https=https))
+    with running(name, [*start_of(name, folder), str(path)], folder, http, https) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def relay(port: int) -> Iterator[Proxy]:
+    """Run the relay that only copies. It has no port for TLS."""
+    command = ["taskset", "-c", PROXY_CORE, str(program("relay")), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Proxy("relay", process.pid, int(process.stdout.readline()), 0)
+        finally:
+            process.kill()
 
 
 def envoy() -> str | None:
@@ -227,12 +173,36 @@ def available() -> list[str]:
     return [name for name in ("nginx", "haproxy", "caddy") if shutil.which(name)] + (["envoy"] if envoy() else [])
 
 
-def write_objects(folder: Path, certificate: tuple[bytes, bytes], backend: int, further: str = "") -> None:
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Return what the peers say of their versions."""
+    asked = {
+        "nginx": ["nginx", "-v"],
+        "haproxy": ["haproxy", "-v"],
+        "caddy": ["caddy", "version"],
+        "envoy": [envoy() or "", "--version"],
+    }
+    found = {}
+    for name in names:
+        said = subprocess.run(asked[name], check=False, capture_output=True, text=True)
+        number = re.search(r"[0-9]+\.[0-9]+\.[0-9]+[^\s/]*", said.stdout + said.stderr)
+        found[name] = number[0] if number else "unknown"
+    return found
+
+
+def trees(extra: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the checkouts of ours to measure, by name."""
+    found = {"sluice": ROOT}
+    if (NATIVE / ".made").exists():
+        found["compiled"] = NATIVE
+    return found | {name: Path(path) for name, _, path in (one.partition("=") for one in extra)}
+
+
+def write_objects(folder: Path, certificate: Certificate, port: int, further: str = "") -> None:
     """Write what ours serves: one Ingress for the bench's host, and further objects."""
     folder.mkdir(exist_ok=True)
     write_whole(folder / "objects.yaml", SERVICE + INGRESS + further)
-    write_secret(folder, *certificate)
-    write_endpoints(folder, {"bench": backend})
+    write_secret(folder, certificate.chain, certificate.key)
+    write_endpoints(folder, {"bench": port})
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What was written to a connection and has not arrived yet. Needed before one is cut: the end of an answer must not be lost."""
+"""What of a connection waits in buffers, ours and the kernel's. Needed before one is cut: the end of an answer must not be lost."""
 
 import asyncio
 import fcntl
@@ -12,19 +12,25 @@ _BYTES_ACKED = struct.Struct("120xQ")
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Return the bytes that the peer has not acknowledged, in our buffers and in the kernel's (tcp(7), SIOCOUTQ).
+    """Return the bytes that the peer has not acknowledged, in our buffers and in the kernel's (tcp(7), SIOCOUTQ)."""
+    return transport.get_write_buffer_size() + _ask(transport, termios.TIOCOUTQ)
 
-    Over TLS a part of what waits in between is not seen; nothing waits there unless something waits in the kernel.
-    """
+
+def unread(transport: asyncio.Transport) -> int:
+    """Return the bytes of the peer that wait in the kernel (tcp(7), SIOCINQ)."""
+    return _ask(transport, termios.FIONREAD)
+
+
+def _ask(transport: asyncio.Transport, request: int) -> int:
     sock = transport.get_extra_info("socket")
     descriptor = sock.fileno() if sock is not None else -1
     if descriptor < 0:
         return 0
     try:
-        queued: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        number: int = struct.unpack("i", fcntl.ioctl(descriptor, request, b"\0\0\0\0"))[0]
     except OSError:
-        queued = 0
-    return transport.get_write_buffer_size() + queued
+        return 0
+    return number
 
 
 def acknowledged(transport: asyncio.Transport) -> int:

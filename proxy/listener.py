@@ -12,26 +12,28 @@ import socket
 import ssl
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.deadlines import Deadline
 from proxy.exchange import Client
 from proxy.http1.server import ServerConnection
+from proxy.leftover import unread
 from proxy.runtime import Runtime
-from proxy.shells import PlainShell, SecureShell
+from proxy.shells import NOWHERE, Shell, Stream
 from proxy.tls.client_hello import (
     ALERT_DECODE_ERROR,
     ALERT_NO_APPLICATION_PROTOCOL,
     ALERT_PROTOCOL_VERSION,
     ALERT_UNRECOGNIZED_NAME,
-    MAX_BYTES,
     TLS_1_2,
     ClientHello,
     Peek,
     alert,
     parse_client_hello,
 )
+from proxy.tls.leg import SecureLeg
 from proxy.tls.store import CertificateStore
 
 ACCEPT_BATCH = 64
@@ -44,10 +46,14 @@ RESUME_SHARE = 0.95
 """Share of that from which on accepting goes on, so that it does not stop again at once."""
 PAUSE_SECONDS = 0.25
 """How long accepting rests when descriptors or memory ran out."""
-SHUTDOWN_SECONDS = 75.0
-"""How long uvloop lets a TLS connection flush and wait for the peer's close_notify: longer than any owner waits who knows more."""
 LINGER_SECONDS = 1.0
 """How long a refused connection may take to read its answer."""
+
+HELLO: Final = 0
+TURN: Final = 1
+SHAKING: Final = 2
+REFUSED: Final = 3
+"""What a connection to a TLS port waits for: its hello, its turn, the end of the handshake, or nothing more."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _MESSAGE = b"This port speaks HTTPS; the request came as plain HTTP.\n"
@@ -99,7 +105,7 @@ class Listener:
         self.tls = tls
         self.turns = turns
         self.greetings: set[Greeting] = set()
-        """TLS connections whose hello is not here yet."""
+        """TLS connections whose handshake is not done."""
         self._loop = runtime.loop
         self._sock = sock
         self._name = name
@@ -199,164 +205,147 @@ class Listener:
             listener=self._name,
             began=self._loop.time(),
         )
-        if self.tls is None:
-            self.spawn(self._serve(sock, client))
-        else:
-            Greeting(self, self.tls, sock, client).look()
-
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
-        """Run the start of a connection; it is `pending` until it is done."""
-        task = self._loop.create_task(work)
+        stream: Stream = ServerConnection(self.runtime, client) if self.tls is None else Greeting(self, self.tls, client)
+        task = self._loop.create_task(self._serve(sock, stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, sock: socket.socket, client: Client) -> None:
+    async def _serve(self, sock: socket.socket, stream: Stream) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: PlainShell(ServerConnection(self.runtime, client)), sock)
+            await self._loop.connect_accepted_socket(lambda: Shell(stream), sock)
         except OSError:
             sock.close()
 
 
 class Greeting:
-    """A connection to a TLS port until its handshake starts, or until it is refused."""
+    """A connection to a TLS port until its handshake is done or it is refused."""
 
-    __slots__ = ("_client", "_deadline", "_listener", "_reading", "_seen", "_sock", "_started", "_tls")
+    __slots__ = ("_client", "_deadline", "_hello", "_listener", "_started", "_state", "_tls", "_transport")
 
-    def __init__(self, listener: Listener, tls: Termination, sock: socket.socket, client: Client) -> None:
+    def __init__(self, listener: Listener, tls: Termination, client: Client) -> None:
         self._listener = listener
         self._tls = tls
-        self._sock = sock
         self._client = client
-        self._seen = 0
-        self._reading = False
+        self._hello = b""
+        self._state = HELLO
         self._started = listener.runtime.loop.time()
         self._deadline = Deadline(self._late)
-        listener.greetings.add(self)
+        self._transport: asyncio.Transport = NOWHERE
 
     @property
     def silent(self) -> bool:
-        """No byte has come."""
-        return not self._seen
+        """No byte has come, not even to the kernel."""
+        return self._state == HELLO and not self._hello and not unread(self._transport)
 
-    def look(self) -> None:
-        """Look at what is here, without taking it from OpenSSL."""
-        try:
-            data = self._sock.recv(MAX_BYTES, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            self._wait(self.look)
+    def made(self, transport: asyncio.Transport) -> None:
+        """Wait for the hello."""
+        self._transport = transport
+        self._listener.greetings.add(self)
+        self._listener.runtime.wheel.file(self._deadline, self._tls.timeout)
+
+    def received(self, data: bytes) -> None:
+        """Look at the hello, and keep what comes for OpenSSL."""
+        if self._state == REFUSED:
             return
-        except OSError:
-            self.drop()
+        self._hello = self._hello + data if self._hello else data
+        if self._state != HELLO:
             return
-        if len(data) == self._seen:  # woken without more bytes: the peer has ended
-            self.drop()
-            return
-        self._seen = len(data)
-        hello = parse_client_hello(data)
+        hello = parse_client_hello(self._hello)
         if isinstance(hello, ClientHello):
             self._judge(hello)
-        elif hello is Peek.MORE:
-            # The bytes stay in the socket, so it would be readable all the time.
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._seen + 1)
-            self._wait(self.look)
-        else:
+        elif hello is not Peek.MORE:
             self._refuse(PLAIN_ON_TLS if hello is Peek.NOT_TLS else alert(ALERT_DECODE_ERROR))
 
     def drop(self) -> None:
-        """Close without an answer."""
-        if self._forget():
-            self._sock.close()
+        """End the connection without an answer."""
+        self._transport.abort()
+
+    def half_closed(self) -> bool:
+        """Let a FIN end the connection."""
+        return False
+
+    def gone(self, exc: Exception | None) -> None:
+        """End."""
+        del exc
+        self._state = REFUSED
+        self._transport = NOWHERE
+        self._forget()
+
+    def full(self) -> None:
+        """Go on: what is written here is short."""
+
+    def ready(self) -> None:
+        """Go on."""
 
     def _judge(self, hello: ClientHello) -> None:
         if hello.version < TLS_1_2:
-            # OpenSSL's own alert would be lost: uvloop drops what a failed handshake has left to say.
             self._refuse(alert(ALERT_PROTOCOL_VERSION))
         elif hello.alpn and b"http/1.1" not in hello.alpn:
             self._refuse(alert(ALERT_NO_APPLICATION_PROTOCOL))  # RFC 7301 3.2
         elif not self._tls.store.serves(hello.sni):
             self._refuse(alert(ALERT_UNRECOGNIZED_NAME))
         else:
-            self._sleep()
+            self._state = TURN
             self._client.sni = hello.sni
             self._listener.turns.add(self._start)
 
     def _start(self) -> None:
-        if self._forget():
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-            self._listener.spawn(self._handshake())
-
-    async def _handshake(self) -> None:
-        runtime, client, tls = self._listener.runtime, self._client, self._tls
+        if self._state != TURN:
+            return
+        self._state = SHAKING
+        client, tls, transport, hello = self._client, self._tls, self._transport, self._hello
+        self._hello = b""
         client.tls_scope = tls.store.scope(client.sni)
-        left = self._started + tls.timeout - runtime.loop.time()
-        result = "failed"
-        try:
-            await runtime.loop.connect_accepted_socket(
-                lambda: SecureShell(ServerConnection(runtime, client), runtime.scratch),
-                self._sock,
-                ssl=tls.base,
-                ssl_handshake_timeout=max(left, 0.001),
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
-            result = "ok"
-        except OSError:  # ssl.SSLError too
-            if runtime.loop.time() >= self._started + tls.timeout:
-                result = "timeout"
-            self._sock.close()
-        runtime.stats.tls_handshake(result, runtime.loop.time() - self._started)
+        leg = SecureLeg(ServerConnection(self._listener.runtime, client), tls.base, self._finished, server_side=True)
+        transport.set_protocol(Shell(leg))
+        leg.begin(transport, hello)
 
-    def _wait(self, then: Callable[[], None]) -> None:
-        if not self._reading:
-            self._reading = True
-            self._listener.runtime.loop.add_reader(self._sock, then)
-            if not self._deadline.at:
-                self._listener.runtime.wheel.file(self._deadline, self._tls.timeout)
-
-    def _sleep(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._listener.runtime.loop.remove_reader(self._sock)
-
-    def _forget(self) -> bool:
-        """Leave the loop and the wheel; False: that was done before."""
-        self._sleep()
-        self._listener.runtime.wheel.drop(self._deadline)
-        if self not in self._listener.greetings:
-            return False
-        self._listener.greetings.discard(self)
-        return True
+    def _finished(self, error: Exception | None) -> None:
+        """Take note of how the handshake went; an alert that says why it failed is on its way."""
+        if self._state != SHAKING:  # too late
+            return
+        if error is None:
+            self._count("ok")
+            self._forget()
+        else:
+            self._count("failed")
+            self._linger()
 
     def _late(self) -> None:
-        if self._seen >= 0:
+        if self._state != REFUSED:
+            self._state = REFUSED
             self._listener.runtime.stats.tls_handshake("timeout", self._tls.timeout)
-        self.drop()
+        self._transport.abort()
+        self._forget()
 
     def _refuse(self, answer: bytes) -> None:
-        """Say why, then read on for a moment: closing on unread bytes would reset the connection and lose the answer."""
-        self._sleep()
-        self._seen = -1
-        runtime = self._listener.runtime
-        runtime.stats.tls_handshake("refused", runtime.loop.time() - self._started)
-        try:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-            self._sock.send(answer)
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.drop()
-            return
-        self._deadline.at = 0.0
-        runtime.wheel.file(self._deadline, LINGER_SECONDS)
-        self._wait(self._discard)
+        self._count("refused")
+        self._transport.write(answer)
+        self._linger()
 
-    def _discard(self) -> None:
-        try:
-            if self._sock.recv(65536):
-                return
-        except (BlockingIOError, InterruptedError):
+    def _linger(self) -> None:
+        """Read on for a moment: closing on unread bytes would reset the connection and lose what was said."""
+        self._state = REFUSED
+        if self._transport.is_closing():
+            self._forget()
             return
-        except OSError:
-            pass
-        self.drop()
+        self._transport.write_eof()
+        self._deadline.at = 0.0
+        self._listener.runtime.wheel.file(self._deadline, LINGER_SECONDS)
+
+    def _count(self, result: str) -> None:
+        runtime = self._listener.runtime
+        runtime.stats.tls_handshake(result, runtime.loop.time() - self._started)
+
+    def _forget(self) -> None:
+        """Leave the wheel and the listener."""
+        self._listener.runtime.wheel.drop(self._deadline)
+        self._deadline.expire = _nothing
+        self._listener.greetings.discard(self)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _plain_address(address: str) -> str:

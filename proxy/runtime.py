@@ -27,7 +27,6 @@ from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
 from proxy.routing.table import Entry as TableEntry
-from proxy.scratch import Scratch
 from proxy.upstream.balance import Shares
 from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
@@ -206,7 +205,6 @@ class Runtime:
         self.settings = settings
         self.stats = WorkerStats()
         self.wheel = Wheel(loop, self.stats.loop_lag.observe)
-        self.scratch = Scratch()
         self.request_lines = FieldLines(request=True)
         self.response_lines = FieldLines(request=False)
         self.accesslog = accesslog
@@ -324,7 +322,7 @@ class Runtime:
         live = self.upstreams.get(name)
         if live is None:
             live = self.upstreams[name] = LiveUpstream(
-                *(name, self.stats.service(name), self.wheel, self.scratch, self.loop, self.counts),
+                *(name, self.stats.service(name), self.wheel, self.loop, self.counts),
                 tcp_keepalive=self.settings.tcp_keepalive,
             )
         live.update(upstream, self._upstream_tls)

@@ -1,12 +1,10 @@
-"""The shells that asyncio sees: a plain connection and a TLS one. All they do is done by the stream inside, a plain object.
+"""The shell of a connection that asyncio sees. All it does is done by the stream inside, a plain object.
 
 uvloop keeps the method for reading that it finds when a protocol is set, so that is the stream's own: no read goes through here.
 """
 
 import asyncio
 from typing import Protocol, cast
-
-from proxy.scratch import Inbox, Scratch
 
 BUFFER_HIGH = 64 * 1024
 """Bytes that may wait to be written to a connection before its other side is no longer read: uvloop's own for plain ones."""
@@ -69,13 +67,14 @@ class _Nowhere(asyncio.Transport):
 NOWHERE = _Nowhere()
 
 
-class Shell(asyncio.BaseProtocol):
-    """What both kinds have in common: everything but the reading."""
+class Shell(asyncio.Protocol):
+    """A connection of asyncio."""
 
-    __slots__ = ("stream",)
+    __slots__ = ("data_received", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
+        self.data_received = stream.received  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -97,30 +96,3 @@ class Shell(asyncio.BaseProtocol):
     def resume_writing(self) -> None:
         """Go on writing."""
         self.stream.ready()
-
-
-class PlainShell(Shell, asyncio.Protocol):
-    """A plain connection."""
-
-    __slots__ = ("data_received",)
-
-    def __init__(self, stream: Stream) -> None:
-        super().__init__(stream)
-        self.data_received = stream.received  # type: ignore[method-assign]
-
-
-class SecureShell(Shell, asyncio.BufferedProtocol):
-    """A connection over TLS, decrypted into the worker's scratch."""
-
-    __slots__ = ("buffer_updated", "get_buffer")
-
-    def __init__(self, stream: Stream, scratch: Scratch) -> None:
-        super().__init__(stream)
-        inbox = Inbox(scratch, stream.received)
-        self.get_buffer = inbox.get_buffer  # type: ignore[method-assign]
-        self.buffer_updated = inbox.buffer_updated  # type: ignore[method-assign]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, with the limit of plain connections: uvloop's for TLS is 512 KiB, which a slow reader costs more than twice."""
-        cast("asyncio.Transport", transport).set_write_buffer_limits(high=BUFFER_HIGH)
-        super().connection_made(transport)

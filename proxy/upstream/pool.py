@@ -10,9 +10,9 @@ from proxy.deadlines import Deadline, Wheel
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
-from proxy.scratch import Scratch
-from proxy.shells import PlainShell, SecureShell
+from proxy.shells import Shell
 from proxy.silence import ask_when_silent
+from proxy.tls.leg import SecureLeg
 from proxy.upstream.balance import Chooser
 from proxy.upstream.hashing import NO_KEY, first_of, seed_of
 from proxy.upstream.health import Health
@@ -56,7 +56,6 @@ class EndpointPool:
         "_owner",
         "_reaper",
         "_return",
-        "_scratch",
         "_tls",
         "_wheel",
         "address",
@@ -79,7 +78,6 @@ class EndpointPool:
         endpoint: Endpoint,
         tls: ssl.SSLContext | None,
         wheel: Wheel,
-        scratch: Scratch,
         loop: asyncio.AbstractEventLoop,
         counts: Counts,
     ) -> None:
@@ -100,7 +98,6 @@ class EndpointPool:
         self.stats = owner.stats
         self._tls = tls
         self._wheel = wheel
-        self._scratch = scratch
         self._loop = loop
         self._idle: list[UpstreamConnection] = []
         self._reaper = Deadline(self._reap)
@@ -189,20 +186,32 @@ class EndpointPool:
         start = self._loop.time()
         async with asyncio.timeout(timeout):
             if self._tls is None:
-                await self._loop.create_connection(lambda: PlainShell(connection), self.address, self.port)
+                await self._loop.create_connection(lambda: Shell(connection), self.address, self.port)
             else:
-                await self._loop.create_connection(
-                    lambda: SecureShell(connection, self._scratch),
-                    self.address,
-                    self.port,
-                    ssl=self._tls,
-                    server_hostname=self.address,
-                    ssl_shutdown_timeout=2,
-                )
+                await self._connect_securely(connection, self._tls)
         ask_when_silent(connection.transport.get_extra_info("socket"), self._owner.tcp_keepalive)
         self.stats.connections += 1
         self.stats.connected(self._loop.time() - start)
         return connection
+
+    async def _connect_securely(self, connection: UpstreamConnection, tls: ssl.SSLContext) -> None:
+        shaken: asyncio.Future[None] = self._loop.create_future()
+
+        def finished(error: Exception | None) -> None:
+            if shaken.done():
+                return
+            if error is None:
+                shaken.set_result(None)
+            else:
+                shaken.set_exception(error)
+
+        leg = SecureLeg(connection, tls, finished, server_side=False, server_name=self.address)
+        transport, _ = await self._loop.create_connection(lambda: Shell(leg), self.address, self.port)
+        try:
+            await shaken
+        except BaseException:
+            transport.abort()
+            raise
 
 
 class LiveUpstream:
@@ -213,7 +222,6 @@ class LiveUpstream:
         "_counts",
         "_loop",
         "_pools",
-        "_scratch",
         "_wheel",
         "draining",
         "endpoints",
@@ -230,7 +238,6 @@ class LiveUpstream:
         key: str,
         stats: ServiceStats,
         wheel: Wheel,
-        scratch: Scratch,
         loop: asyncio.AbstractEventLoop,
         counts: Counts,
         *,
@@ -240,7 +247,6 @@ class LiveUpstream:
         self._counts = counts
         self.stats = stats
         self._wheel = wheel
-        self._scratch = scratch
         self._loop = loop
         self.tcp_keepalive = tcp_keepalive
         """Seconds of silence after which the kernel asks an endpoint; 0: never."""
@@ -276,9 +282,7 @@ class LiveUpstream:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
             if pool is None:
-                pool = EndpointPool(
-                    self, endpoint, tls if upstream.tls else None, self._wheel, self._scratch, self._loop, self._counts
-                )
+                pool = EndpointPool(self, endpoint, tls if upstream.tls else None, self._wheel, self._loop, self._counts)
             pool.pod, pool.draining = endpoint.pod, endpoint.state != "ready"
             pools[key] = pool
             if endpoint.state == "ready":

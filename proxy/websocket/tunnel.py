@@ -18,8 +18,7 @@ from proxy.exchange import Request
 from proxy.leftover import unsent
 from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive, MessageLimits
-from proxy.scratch import Scratch
-from proxy.shells import BUFFER_HIGH, NOWHERE, PlainShell, SecureShell
+from proxy.shells import BUFFER_HIGH, NOWHERE, Shell
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
 from proxy.websocket.closings import Lease
@@ -40,7 +39,6 @@ class TunnelHost(Protocol):
     """What a tunnel needs of its worker."""
 
     wheel: Wheel
-    scratch: Scratch
     accesslog: AccessLog
     tunnels: "set[Tunnel]"
     touched: "list[Tunnel]"
@@ -122,7 +120,7 @@ class Leg:
     def take_over(self) -> None:
         """Become the transport's protocol, with our limits."""
         transport = self.transport
-        transport.set_protocol(PlainShell(self) if self.plain else SecureShell(self, self.tunnel.host.scratch))
+        transport.set_protocol(Shell(self))
         if transport.get_write_buffer_size():
             # Whether the one before us was told to pause cannot be known: a limit of nothing makes it so, and we are told when
             # what is left is written.

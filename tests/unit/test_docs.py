@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import annotations_table
+import bench_table
 import rights_table
 import sizing_table
 import yaml
@@ -58,6 +59,13 @@ def test_table_of_sizes_is_what_was_measured() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
 
     assert text == sizing_table.with_table(text)
+
+
+def test_table_of_the_benchmarks_is_what_was_measured() -> None:
+    text = (ROOT / "README.md").read_text()
+
+    assert text == bench_table.with_table(text)
+    assert "| WSS echo 64 B, µs | " in text
     assert "| memory per idle WSS, KB |" in text
 
 

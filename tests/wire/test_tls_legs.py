@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import ssl
 import time
 
 import msgspec
 import pytest
-from wire.harness import AUTHORITY, CERTIFICATE, WAIT, Peer, Proxy, config_for, proxying, socketless
+from wire.harness import AUTHORITY, CERTIFICATE, WAIT, Peer, Proxy, config_for, proxying, socketless, trusting
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
 
 from proxy.model.sensitive import Sensitive
@@ -130,6 +131,17 @@ async def test_h2_thousand_certificates_in_turn_fail_no_handshake_and_touch_no_s
         assert sent[:2] == b"\x81\x85"
         assert len(serials) >= 100
         assert len(set(serials)) == 2
+
+
+async def test_handshake_that_openssl_refuses_gets_its_alert() -> None:
+    """RFC 8446, 6.2: a client that learns nothing but that the connection ended would try again."""
+    context = trusting()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-RSA-AES128-SHA")  # nothing that we speak
+    async with proxying() as proxy, asyncio.timeout(WAIT):
+        with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+            await asyncio.open_connection("127.0.0.1", proxy.tls_port, ssl=context, server_hostname="a.test")
+        await proxy.is_innocent()
 
 
 def read_slowly(proxy: Proxy, *, secure: bool) -> int:

@@ -19,7 +19,6 @@ from proxy.accesslog import AccessLog
 from proxy.deadlines import Wheel
 from proxy.exchange import Client, Request
 from proxy.metrics import RouteStats
-from proxy.scratch import Scratch
 from proxy.websocket.closing import MAX_REASON_BYTES, close_frame
 from proxy.websocket.tunnel import Tunnel
 
@@ -77,7 +76,6 @@ class Endpoint:
 class Host:
     wheel: Wheel
     accesslog: AccessLog
-    scratch: Scratch = field(default_factory=Scratch)
     tunnels: set[Tunnel] = field(default_factory=set)
     touched: list[Tunnel] = field(default_factory=list)
     close_wait: float = 2.0

@@ -1,0 +1,235 @@
+"""Two TLS legs that talk to each other over a wire in memory, cut into segments at will."""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wire.harness import AUTHORITY
+
+from proxy.shells import Stream
+from proxy.tls.leg import PIECE, SecureLeg
+
+
+class Wire(asyncio.Transport):
+    """One end of a connection: what is written to it waits until `Pair.run` carries it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: deque[bytes] = deque()
+        self.eof = self.closed = False
+
+    def write(self, data: object) -> None:
+        assert not self.eof
+        assert not self.closed
+        assert isinstance(data, bytes)
+        self.sent.append(data)
+
+    def write_eof(self) -> None:
+        self.eof = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Said(Stream):
+    """A stream that notes what it is told."""
+
+    def __init__(self, *, stays: bool = False) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.got = bytearray()
+        self.ends = 0
+        self.lost: bool = False
+        self.stays = stays
+
+    def made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+
+    def received(self, data: bytes) -> None:
+        assert data
+        self.got += data
+
+    def half_closed(self) -> bool:
+        self.ends += 1
+        return self.stays
+
+    def gone(self, exc: Exception | None) -> None:
+        del exc
+        self.lost = True
+
+    def full(self) -> None:
+        pass
+
+    def ready(self) -> None:
+        pass
+
+
+SERVER = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+AUTHORITY.issue_cert("a.test").configure_cert(SERVER)
+CLIENT = ssl.create_default_context()
+AUTHORITY.configure_trust(CLIENT)
+
+
+class Pair:
+    """A client and a server, each with its leg."""
+
+    def __init__(self, client: ssl.SSLContext = CLIENT, *, stays: bool = False) -> None:
+        self.streams = Said(), Said(stays=stays)
+        self.wires = Wire(), Wire()
+        self.results: list[list[Exception | None]] = [[], []]
+        contexts = client, SERVER
+        self.legs = tuple(
+            SecureLeg(self.streams[i], contexts[i], self.results[i].append, server_side=i == 1, server_name=name)
+            for i, name in enumerate(("a.test", None))
+        )
+        self.ended = [False, False]
+        self.legs[1].begin(self.wires[1], b"")
+        self.legs[0].made(self.wires[0])
+
+    def run(self, segment: int = 1 << 20) -> None:
+        """Carry bytes and ends both ways until nothing moves."""
+        moved = True
+        while moved:
+            moved = False
+            for i in (0, 1):
+                wire, other, leg = self.wires[i], self.wires[1 - i], self.legs[1 - i]
+                data = b"".join(wire.sent)
+                wire.sent.clear()
+                for at in range(0, len(data), segment):
+                    moved = True
+                    if not other.closed:
+                        leg.received(data[at : at + segment])
+                if (wire.eof or wire.closed) and not self.ended[i] and not wire.sent:
+                    moved = self.ended[i] = True
+                    if not other.closed and not leg.half_closed():
+                        other.close()
+
+
+async def test_handshake_is_said_once_on_both_sides() -> None:
+    pair = Pair()
+    pair.run()
+
+    assert pair.results == [[None], [None]]
+    for leg, stream in zip(pair.legs, pair.streams, strict=True):
+        assert stream.transport is cast("asyncio.Transport", leg)
+        assert leg.get_extra_info("ssl_object").version() == "TLSv1.3"
+
+
+SIZES = st.lists(
+    st.tuples(st.booleans(), st.sampled_from([0, 1, 64, 1000, 16384, 16388, PIECE - 1, PIECE, PIECE + 1, 100_000])), max_size=8
+)
+
+
+@given(sizes=SIZES, segment=st.sampled_from([1, 7, 1448, 16384, 20_000, PIECE, 1 << 20]), together=st.booleans())
+def test_bytes_arrive_in_order_however_they_are_cut(sizes: list[tuple[bool, int]], segment: int, together: bool) -> None:
+    if segment < 1000:
+        sizes = [(way, min(size, 1000)) for way, size in sizes]
+    pair = Pair()
+    pair.run(segment)
+    sent = bytearray(), bytearray()
+    for number, (way, size) in enumerate(sizes):
+        data = bytes([number + 1]) * size
+        sent[way].extend(data)
+        pair.legs[way].write(data)
+        if not together:
+            pair.run(segment)
+    pair.run(segment)
+
+    assert (pair.streams[1].got, pair.streams[0].got) == sent
+
+
+def test_close_delivers_what_was_written_and_ends_both_sides() -> None:
+    pair = Pair()
+    pair.run()
+    pair.legs[1].write(b"x" * 100_000)
+    pair.legs[1].close()
+    pair.legs[1].write(b"too late")
+    pair.run(1448)
+
+    assert pair.streams[0].got == b"x" * 100_000
+    assert pair.streams[0].ends == 1
+    assert pair.streams[1].ends == 0
+    assert [wire.closed for wire in pair.wires] == [True, True]
+
+
+def test_stream_that_stays_can_still_write_after_the_peers_end() -> None:
+    """RFC 8446, 6.1: a close_notify ends one direction."""
+    pair = Pair(stays=True)
+    pair.run()
+    pair.legs[0].close()
+    pair.run()
+    assert pair.streams[1].ends == 1
+    assert not pair.wires[1].closed
+
+    pair.legs[1].write(b"answer")
+    assert pair.wires[1].sent
+    pair.legs[1].close()
+    assert pair.wires[1].closed
+
+
+def test_what_comes_after_close_is_not_delivered() -> None:
+    pair = Pair()
+    pair.run()
+    pair.legs[0].write(b"on its way")
+    pair.legs[1].close()
+    pair.run()
+
+    assert not pair.streams[1].got
+
+
+def test_bytes_that_are_no_tls_end_the_connection_with_an_alert() -> None:
+    pair = Pair(stays=True)
+    pair.run()
+    pair.legs[0].write(b"before")
+    pair.legs[1].received(b"".join(pair.wires[0].sent) + b"\x17\x03\x03\x00\x20" + bytes(32))
+    pair.wires[0].sent.clear()
+
+    assert pair.streams[1].got == b"before"
+    assert pair.legs[1].is_closing()
+    assert pair.wires[1].closed
+    assert pair.streams[1].ends == 0
+    with pytest.raises(ssl.SSLError, match=r"BAD_RECORD_MAC"):
+        read_alert(pair)
+
+
+def read_alert(pair: Pair) -> None:
+    """Let OpenSSL say what the server's last bytes mean."""
+    secure = pair.legs[0].get_extra_info("ssl_object")
+    pair.legs[0]._incoming.write(b"".join(pair.wires[1].sent))
+    secure.read(100)
+
+
+def test_handshake_that_fails_says_why_to_both() -> None:
+    old = ssl.create_default_context()
+    AUTHORITY.configure_trust(old)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers("ECDHE-RSA-AES128-SHA")  # the certificate's key is no RSA key
+    pair = Pair(old)
+    pair.run()
+
+    [there], [here] = pair.results
+    assert "NO_SHARED_CIPHER" in str(here)
+    assert "HANDSHAKE_FAILURE" in str(there)
+    assert not pair.wires[1].closed  # its owner reads on until the alert has arrived
+    pair.legs[1].gone(None)
+    assert not pair.streams[1].lost
+
+
+def test_connection_that_is_lost_in_its_handshake_is_said() -> None:
+    pair = Pair()
+    pair.legs[1].gone(None)
+
+    [error] = pair.results[1]
+    assert isinstance(error, ConnectionResetError)
+    assert not pair.streams[1].lost
