@@ -12,6 +12,7 @@ from proxy.websocket.handshake import check_attempt, is_attempt
 
 NO_BODY, CHUNKED = 0, -1
 
+_LENGTH = frozenset((b"content-length",))
 _KEPT_ANYWAY = frozenset((b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"))
 """Nominating these in Connection removes nothing: they frame or address the message (RFC 9110, 7.6.1)."""
 _NOTHING: frozenset[bytes] = frozenset()
@@ -236,7 +237,11 @@ def read_response(status: int, reason: str, version: int, kept: list[bytes], rea
             return None
         facts.length = int(value)
     facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection) and not login
-    if dropped := frozenset(connection) - _KEPT_ANYWAY:
+    dropped = frozenset(connection) - _KEPT_ANYWAY
+    if lengths and (status < 200 or status == 204):
+        # RFC 9110, 8.6: these have no length, not even of nothing.
+        dropped |= _LENGTH
+    if dropped:
         kept = without(kept, dropped)
     facts.forward = b"\r\n".join((f"HTTP/1.1 {status} {reason}".encode("latin-1"), *kept, b""))
     return facts

@@ -168,7 +168,7 @@ def _same(one: Sequence[Entry[T]], other: Sequence[Entry[T]]) -> bool:
 
 
 class Table(Generic[T]):
-    """All hosts. Made by `compile_table`."""
+    """All hosts. Begins as `empty_table`; `with_changes` makes the next one."""
 
     __slots__ = ("_fallback", "_hosts")
 
@@ -238,13 +238,3 @@ def hosts_of(route: Route) -> tuple[str, ...]:
 def empty_table() -> "Table[T]":
     """Return a table that serves nothing."""
     return Table({}, _Host([]))
-
-
-def compile_table(entries: Iterable[Entry[T]]) -> "Table[T]":
-    """Compile all entries; raises `BadPatternError`."""
-    hosts: dict[str, list[Entry[T]]] = {}
-    for entry in entries:
-        for host in hosts_of(entry.route):
-            hosts.setdefault(host, []).append(entry)
-    empty: Table[T] = empty_table()
-    return empty.with_changes(hosts, hosts)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -176,6 +177,13 @@ def issue(authority: trustme.CA, *names: str) -> Certificate:
     return Certificate(chain, Sensitive(issued.private_key_pem.bytes()), time.time() + 86400)
 
 
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """Make the context of a client that believes an authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
 async def get(port: int, path: str = "/", host: str = HOST, *, seconds: float = 10) -> bytes:
     """Send one request on a connection of its own; return everything that comes."""
     async with asyncio.timeout(seconds):
@@ -185,6 +193,11 @@ async def get(port: int, path: str = "/", host: str = HOST, *, seconds: float = 
         writer.close()
         await writer.wait_closed()
         return answer
+
+
+def ok(answer: bytes) -> bool:
+    """Whether it is the whole answer of `backend`."""
+    return answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nhello")
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:

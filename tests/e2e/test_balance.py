@@ -5,11 +5,9 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import msgspec
-import pytest
 from aiohttp import web
 from e2e.harness import HOST, Hub, Proxy, config, proxy, until
 
@@ -17,14 +15,6 @@ from proxy.model.config import ProxyConfig, Target
 from proxy.model.policy import CookieAffinity, Policy, Rebalance
 
 SOCKETS = 60
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "control.sock")
-    await hub.start()
-    yield hub
-    await hub.stop()
 
 
 class Chat:

@@ -24,14 +24,6 @@ ROUTE, SERVICE = "wsroute/default/shop/all", "default/shop:80"
 
 
 @pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "control.sock")
-    await hub.start()
-    yield hub
-    await hub.stop()
-
-
-@pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user can look into."""
     with tempfile.TemporaryDirectory() as folder:

@@ -12,25 +12,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from e2e.harness import HOST, Hub, Proxy, backend, config, get, issue, proxy, until
+from e2e.harness import HOST, Hub, Proxy, backend, config, get, issue, ok, proxy, trusting, until
 
 from proxy.websocket.handshake import accept_for
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 READERS = 8
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "control.sock")
-    await hub.start()
-    yield hub
-    await hub.stop()
-
-
-def ok(answer: bytes) -> bool:
-    return answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nhello")
 
 
 def lags_over(metrics: str, bound: str) -> float:
@@ -175,8 +163,7 @@ ASK_WS = (
 async def test_e4_slow_reader_of_a_gibibyte_costs_a_worker_under_a_mebibyte(hub: Hub, asked: bytes, secure: bool) -> None:
     """Eight of them at their common peak, against what the worker has when a quick one has read of such a stream and is gone."""
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     async with Endless().running() as endless, proxy(hub, "--workers", "1") as one:
         hub.publish(config(endless.port, issue(authority, HOST)))
         await one.ready()
@@ -255,8 +242,7 @@ async def visits(one: Proxy, context: ssl.SSLContext, host: str) -> None:
 async def test_j5_churn_leaves_descriptors_and_memory_as_they_were(hub: Hub) -> None:
     """The soak in small: routes, endpoints and certificates come and go, clients vanish, a worker is killed again and again."""
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
 
     async def rounds(one: Proxy, ports: tuple[int, int], count: int) -> dict[int, tuple[int, int]]:
         """Churn; return the descriptors and KiB of the supervisor and the steady worker when all is quiet again."""

@@ -1,6 +1,7 @@
 """Real `sluice-proxy` processes: workers that die, configurations that come and go, TLS across workers, signals."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import re
@@ -10,27 +11,14 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 import trustme
-from e2e.harness import HOST, Hub, backend, config, get, issue, proxy, running, until
+from e2e.harness import HOST, Hub, backend, config, get, issue, ok, proxy, running, trusting, until
 
 from proxy.model.wire import ProblemReport, Report
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "control.sock")
-    await hub.start()
-    yield hub
-    await hub.stop()
-
-
-def ok(answer: bytes) -> bool:
-    return answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nhello")
 
 
 async def test_start_without_configuration_refuses_connections_and_is_not_ready(hub: Hub) -> None:
@@ -249,8 +237,7 @@ class Tls:
     """Clients that trust one authority, and remember their sessions."""
 
     def __init__(self, authority: trustme.CA, port: int) -> None:
-        self.context = ssl.create_default_context()
-        authority.configure_trust(self.context)
+        self.context = trusting(authority)
         self.port = port
 
     def visit(self, session: ssl.SSLSession | None = None, name: str = HOST) -> tuple[bool, ssl.SSLSession | None, int]:
@@ -349,8 +336,7 @@ async def test_h7_h9_tls_port_refuses_plain_http_h2_only_and_silence_each_in_its
 async def test_h10_tls_hello_in_pieces_is_served(hub: Hub) -> None:
     """Post-quantum key shares spread a ClientHello over segments."""
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname=HOST)
     with pytest.raises(ssl.SSLWantReadError):
@@ -417,6 +403,28 @@ async def test_j1_sigterm_finishes_requests_closes_sockets_and_ends_before_the_g
     assert ok(late)
     assert [(close.type, close.data) for close in closes] == [(aiohttp.WSMsgType.CLOSE, 1001)] * 6
     assert ok(finished)
+    assert status == 0
+
+
+async def test_j1_sigterm_lets_an_upload_end_that_was_begun_before(hub: Hub) -> None:
+    async with backend() as port, proxy(hub, "--workers", "1", "--drain-time", "1s", "--grace", "20s") as one:
+        hub.publish(config(port))
+        await one.ready()
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.http)
+        writer.write(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n01234".encode())
+        await until(lambda: _established(port) >= 1)
+        one.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                while True:
+                    await get(one.http)
+        writer.write(b"56789")
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+            status = await one.process.wait()
+        writer.close()
+
+    assert ok(answer)
     assert status == 0
 
 
@@ -538,9 +546,13 @@ def _established(port: int) -> int:
     return len(_rows(port, 1, "01"))
 
 
-async def test_log_that_nobody_reads_stops_neither_workers_nor_supervisor(hub: Hub) -> None:
+@pytest.mark.parametrize("why", ["nobody reads", "disk full"])
+async def test_log_that_takes_nothing_stops_neither_workers_nor_supervisor(hub: Hub, why: str) -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    if why == "disk full":
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
     async with backend() as port, proxy(hub, "--workers", "1", stderr=writer) as one:
         os.close(writer)
         hub.publish(config(port))

@@ -1,6 +1,5 @@
 """TCP keepalive of a real proxy: the kernel's own timers of both connections of a socket."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -10,14 +9,6 @@ from e2e.harness import HOST, Hub, backend, config, proxy, until
 RETRANSMIT, KEEPALIVE = 1, 2
 """Kinds of timers in /proc/net/tcp (proc(5)); the first runs while something is not acknowledged yet."""
 ESTABLISHED = "01"
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "control.sock")
-    await hub.start()
-    yield hub
-    await hub.stop()
 
 
 def timers(*, local: int = 0, remote: int = 0) -> list[tuple[int, float]]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trustme
 from demo import sluice, write_whole
+from e2e.harness import trusting
 from e2e.test_reload import echo_backends, endpoints_text
 from websockets.asyncio.client import connect
 
@@ -90,8 +91,7 @@ class Running:
 
     async def ask(self, host: str, path: str = "/", *, name: str | None = "", secure: bool = True) -> int:
         """Ask over TLS with a server name of its own; the status."""
-        context = ssl.create_default_context()
-        AUTHORITY.configure_trust(context)
+        context = trusting(AUTHORITY)
         if name is None:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         async with asyncio.timeout(WAIT):
@@ -183,8 +183,7 @@ async def test_access_log_has_a_line_per_request_and_two_per_socket(folder: Path
         request = await asyncio.to_thread(proxy.line)
         assert await proxy.ask("nobody.localhost", "/", secure=False) == 404
         refused = await asyncio.to_thread(proxy.line)
-        context = ssl.create_default_context()
-        AUTHORITY.configure_trust(context)
+        context = trusting(AUTHORITY)
         async with asyncio.timeout(WAIT):
             async with connect(f"wss://a.localhost:{proxy.https}/ws", ssl=context, host="127.0.0.1", compression=None) as socket:
                 for _ in range(3):

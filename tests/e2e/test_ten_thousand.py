@@ -6,7 +6,7 @@ import re
 import resource
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,12 @@ ENDS = Path(__file__).with_name("many_ends.py")
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """The processes that hold ends inherit the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    hub = Hub(tmp_path / "control.sock")
-    await hub.start()
-    yield hub
-    await hub.stop()
+    yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

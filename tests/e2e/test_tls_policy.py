@@ -4,27 +4,18 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 import trustme
-from e2e.harness import HOST, Hub, Proxy, backend, config, issue, proxy
+from e2e.harness import HOST, Hub, Proxy, backend, config, issue, proxy, trusting
 
 from proxy.model.config import ProxyConfig
 
 OTHER = "other.example.com"
 REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path / "control.sock")
-    await hub.start()
-    yield hub
-    await hub.stop()
 
 
 def two_hosts(port: int, authority: trustme.CA) -> ProxyConfig:
@@ -58,8 +49,7 @@ def visit(
 async def test_h5_ticket_of_one_host_opens_no_other_hosts_door(hub: Hub, version: ssl.TLSVersion) -> None:
     """All hosts without a policy of their own are one scope of tickets; what is served is what the server name asks for."""
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     context.maximum_version = version
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(two_hosts(port, authority))
@@ -82,8 +72,7 @@ async def test_h5_ticket_of_one_host_opens_no_other_hosts_door(hub: Hub, version
 @VERSIONS
 async def test_h5_ticket_does_not_stand_in_for_a_name_under_strict_sni(hub: Hub, version: ssl.TLSVersion) -> None:
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     context.maximum_version = version
     async with backend() as port, proxy(hub, "--workers", "1", "--strict-sni") as one:
         hub.publish(two_hosts(port, authority))
@@ -96,8 +85,7 @@ async def test_h5_ticket_does_not_stand_in_for_a_name_under_strict_sni(hub: Hub,
 @VERSIONS
 async def test_h5_ticket_of_another_proxy_costs_a_full_handshake_and_nothing_else(hub: Hub, version: ssl.TLSVersion) -> None:
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     context.maximum_version = version
     async with backend() as port, proxy(hub, "--workers", "1") as one, proxy(hub, "--workers", "1") as two:
         hub.publish(two_hosts(port, authority))
@@ -216,8 +204,7 @@ def records(data: bytes) -> bytes:
 @pytest.mark.parametrize("how", ["huge hello", "huge record", "not a record", "end in a request", "end in a record"])
 async def test_h10_client_that_breaks_tls_ends_alone_and_leaves_nothing(hub: Hub, how: str) -> None:
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port, issue(authority, HOST)))
         await one.ready()

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect as connect_sync
 from websockets.typing import Subprotocol
-from wire.harness import AUTHORITY, WAIT, Proxy, config_for, proxying
+from wire.harness import WAIT, Proxy, config_for, proxying, trusting
 
 LARGE = 2 * 1024 * 1024
 
@@ -46,12 +45,6 @@ def chosen(_socket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprot
 async def server() -> AsyncIterator[int]:
     async with serve(serve_all, "127.0.0.1", 0, max_size=None, select_subprotocol=chosen, close_timeout=1) as made:
         yield next(iter(made.sockets)).getsockname()[1]
-
-
-def trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    return context
 
 
 def dialled(proxy: Proxy, *, secure: bool, **options: Any) -> connect:

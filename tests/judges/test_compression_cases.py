@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import random
 import re
-import ssl
 import zlib
 from collections.abc import AsyncIterator
 
@@ -16,7 +15,7 @@ import pytest
 from judges.autobahn import REQUEST, close, frame, frames_of
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from wire.harness import AUTHORITY, WAIT, config_for, proxying
+from wire.harness import WAIT, config_for, proxying, trusting
 
 OFFERS = {
     "13.1": b"permessage-deflate",
@@ -124,10 +123,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def connected(port: int, *, secure: bool = False) -> AsyncIterator[Client]:
-    context = None
-    if secure:
-        context = ssl.create_default_context()
-        AUTHORITY.configure_trust(context)
+    context = trusting() if secure else None
     name = "a.test" if secure else None
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24, ssl=context, server_hostname=name)
     try:

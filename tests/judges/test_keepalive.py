@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import socketio
 from aiohttp import web
-from judges.test_clients import dialled, serve_all, trusting
+from judges.test_clients import dialled, serve_all
 from judges.test_ws import ENVIRONMENT, NODE, SCRIPT
 from websockets.asyncio.server import serve
-from wire.harness import Proxy, config_for, proxying
+from wire.harness import Proxy, config_for, proxying, trusting
 
 from proxy.model.policy import Keepalive
 from proxy.settings import Settings

@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import trustme
@@ -32,6 +32,13 @@ CERTIFICATE = Certificate(
     b"".join(one.bytes() for one in _ISSUED.cert_chain_pems), Sensitive(_ISSUED.private_key_pem.bytes()), time.time() + 86400
 )
 LIMIT = 64 * 1024 * 1024
+
+
+def trusting() -> ssl.SSLContext:
+    """Make the context of a client that believes the tests' authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    AUTHORITY.configure_trust(context)
+    return context
 
 
 class Peer:
@@ -152,20 +159,23 @@ class Proxy:
     tls_port: int = 0
     peers: list[Peer] = field(default_factory=list)
 
-    async def client(self) -> Peer:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=LIMIT)
+    async def client(self, *, secure: bool = False) -> Peer:
+        """Connect, over TLS as who believes the tests' authority."""
+        port, tls = (self.tls_port, {"ssl": trusting(), "server_hostname": "a.test"}) if secure else (self.port, {})
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LIMIT, **tls)
         peer = Peer(reader, writer)
         self.peers.append(peer)
         return peer
 
-    async def secure_client(self, name: str = "a.test") -> Peer:
-        """Connect over TLS, as who believes the test's authority."""
-        context = ssl.create_default_context()
-        AUTHORITY.configure_trust(context)
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.tls_port, limit=LIMIT, ssl=context, server_hostname=name)
-        peer = Peer(reader, writer)
-        self.peers.append(peer)
-        return peer
+    @contextlib.contextmanager
+    def blocking_client(self, *, secure: bool) -> Iterator[socket.socket]:
+        """Connect with a blocking socket for which the kernel keeps little; for a thread of its own."""
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(socket.socket())
+            sock.settimeout(WAIT)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+            sock.connect(("127.0.0.1", self.tls_port if secure else self.port))
+            yield stack.enter_context(trusting().wrap_socket(sock, server_hostname="a.test")) if secure else sock
 
     def serves(self, config: ProxyConfig) -> None:
         encoded = wire.encode_config(config)
@@ -218,21 +228,25 @@ class Proxy:
         client.closes()
 
 
-def config_for(port: int, *policies: Policy, path: str = "/", tls: bool = False) -> ProxyConfig:
-    target = Target((Share("test/backend:80"),))
-    route = Route(
-        id="ingress/test/a/0",
+def route_for(target: Target, path: Path, *policies: Policy, name: str = "a", hosts: tuple[str, ...] = ("a.test",)) -> Route:
+    """Make a route that serves both kinds of traffic."""
+    return Route(
+        id=f"ingress/test/{name}/0",
         origin="ingress",
         namespace="test",
-        name="a",
+        name=name,
         created="",
         index=0,
-        hosts=("a.test",),
-        path=Path("prefix", path),
+        hosts=hosts,
+        path=path,
         websocket=target,
         http=target,
         policies=policies,
     )
+
+
+def config_for(port: int, *policies: Policy, path: str = "/", tls: bool = False) -> ProxyConfig:
+    route = route_for(Target((Share("test/backend:80"),)), Path("prefix", path), *policies)
     return ProxyConfig(
         routes={route.id: route},
         upstreams={"test/backend:80": Upstream((Endpoint("127.0.0.1", port),), tls=tls)},
@@ -291,6 +305,20 @@ async def proxying(
         runtime.wheel.close()
         # Transports that were aborted close their descriptors in the loop's next turns.
         for _ in range(3):
+            await asyncio.sleep(0)
+
+
+async def socketless(proxy: Proxy) -> None:
+    """Wait until no WebSocket is open."""
+    async with asyncio.timeout(WAIT):
+        while proxy.runtime.tunnels:
+            await asyncio.sleep(0)
+
+
+async def connectionless(proxy: Proxy) -> None:
+    """Wait until no client's connection is open, but for those that became WebSockets."""
+    async with asyncio.timeout(WAIT):
+        while proxy.runtime.connections:
             await asyncio.sleep(0)
 
 

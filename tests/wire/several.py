@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-from wire.harness import Backend, Peer, Proxy
+from wire.harness import Backend, Peer, Proxy, route_for
 
-from proxy.model.config import Endpoint, LoadBalancing, Path, ProxyConfig, Route, Share, Target, Upstream
+from proxy.model.config import Endpoint, LoadBalancing, Path, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import Policy
 from proxy.websocket.handshake import accept_for
 
@@ -26,19 +26,7 @@ def serving(
     """One route to one upstream, and `more` upstreams with the same share."""
     upstreams = {KEY: Upstream(endpoints), **{key: Upstream(found) for key, found in (more or {}).items()}}
     target = Target(tuple(Share(key) for key in upstreams), balancing)
-    route = Route(
-        id="ingress/test/a/0",
-        origin="ingress",
-        namespace="test",
-        name="a",
-        created="",
-        index=0,
-        hosts=(host,),
-        path=path or Path("prefix", "/"),
-        websocket=target,
-        http=target,
-        policies=policies,
-    )
+    route = route_for(target, path or Path("prefix", "/"), *policies, hosts=(host,))
     return ProxyConfig(routes={route.id: route}, upstreams=upstreams, certificates={}, tls_hosts={})
 
 

@@ -92,7 +92,7 @@ async def test_cookie_is_secure_behind_a_proxy_that_ended_tls() -> None:
 
 async def test_cookie_is_secure_over_tls() -> None:
     async with proxying(policies=(KEYED,)) as proxy:
-        client = await proxy.secure_client()
+        client = await proxy.client(secure=True)
         await client.sends(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
         backend = await proxy.backend.accepts()
         await backend.head()

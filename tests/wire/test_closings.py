@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 import pytest
-from wire.harness import CERTIFICATE, WAIT, Backend, Peer, Proxy, config_for, proxying
+from wire.harness import CERTIFICATE, Backend, Peer, Proxy, config_for, proxying, socketless
 from wire.test_tunnel import SWITCH, UPGRADE, frame, opened
 
 from proxy.http1.server import ServerConnection
@@ -76,12 +76,6 @@ def without(config: ProxyConfig) -> ProxyConfig:
     return msgspec.structs.replace(config, routes={}, upstreams={})
 
 
-async def gone(proxy: Proxy) -> None:
-    async with asyncio.timeout(WAIT):
-        while proxy.runtime.tunnels:
-            await asyncio.sleep(0)
-
-
 def restored(proxy: Proxy, config: ProxyConfig) -> None:
     """Serve again what the harness looks at in the end."""
     proxy.serves(config)
@@ -130,7 +124,7 @@ async def test_socket_whose_ground_is_gone_is_drained_and_its_cause_told(what: s
         client, backend = await opened(proxy)
         moves(proxy, config, after(what, config, proxy.backend.port))
         await dismissed(client, backend)
-        await gone(proxy)
+        await socketless(proxy)
         cause, route = CASES[what]
         assert closes(proxy) == {route: {("4012", f"proxy:{cause}"): 1}}
         restored(proxy, config)
@@ -159,7 +153,7 @@ async def test_socket_whose_ground_is_gone_is_closed_at_once_where_its_route_say
         client, backend = await opened(proxy)
         moves(proxy, config, after(what, config, proxy.backend.port))
         await dismissed(client, backend)
-        await gone(proxy)
+        await socketless(proxy)
         restored(proxy, config)
 
 
@@ -222,7 +216,7 @@ async def test_sockets_of_a_route_that_is_gone_get_one_close_each_evenly_and_old
         assert slots(proxy) == times
         assert [late - early for early, late in itertools.pairwise(times)] == pytest.approx([0.025] * 19)
         await asyncio.gather(*(dismissed(*pair) for pair in pairs))
-        await gone(proxy)
+        await socketless(proxy)
         assert closes(proxy) == {"-": {("4012", "proxy:route_deleted"): 20}}
         restored(proxy, config)
 
@@ -245,7 +239,7 @@ async def test_socket_that_opens_while_its_route_goes_is_drained_with_the_others
         await backend.sends(SWITCH + b"\r\n")
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
         await dismissed(client, backend)
-        await gone(proxy)
+        await socketless(proxy)
         assert closes(proxy)["-"] == {("4012", "proxy:route_deleted"): 1}
         restored(proxy, config)
 
@@ -259,7 +253,7 @@ async def test_endpoint_that_is_killed_soon_is_left_two_seconds_before() -> None
         moves(proxy, config, changed(config, upstream=Upstream((ending,))))
         async with asyncio.timeout(1.5):
             await dismissed(client, backend)
-        await gone(proxy)
+        await socketless(proxy)
         restored(proxy, config)
 
 
@@ -278,7 +272,7 @@ async def test_new_sockets_avoid_a_terminating_endpoint_at_once() -> None:
         assert (first.count, other.count) == (0, 4)
         for peer in proxy.peers:
             await peer.gone()
-        await gone(proxy)
+        await socketless(proxy)
         await other.gone()
         restored(proxy, config)
 
@@ -289,7 +283,7 @@ async def test_socket_of_its_maximum_age_is_closed_with_the_drains_code() -> Non
         client, backend = await opened(proxy)
         await lives(client, backend)
         await dismissed(client, backend)
-        await gone(proxy)
+        await socketless(proxy)
         assert closes(proxy) == {ROUTE: {("4012", "proxy:max_age"): 1}}
         assert proxy.runtime.stats.route(ROUTE).unanswered == 0
 
@@ -312,7 +306,7 @@ async def test_object_whose_class_is_gone_is_told_apart_from_one_that_was_delete
         proxy.runtime.closings.classless = frozenset({"ingress/test/a"})
         moves(proxy, config, without(config))
         await dismissed(client, backend)
-        await gone(proxy)
+        await socketless(proxy)
         assert closes(proxy) == {"-": {("4012", "proxy:class_gone"): 1}}
         restored(proxy, config)
 
@@ -327,7 +321,7 @@ async def test_peer_that_never_answers_its_close_frame_is_cut_after_the_close_wa
         await client.ends()
         await backend.reads(6 + len(FAREWELL))
         await backend.ends()
-        await gone(proxy)
+        await socketless(proxy)
         assert proxy.runtime.stats.unmatched.unanswered == 1
         restored(proxy, config)
 
@@ -344,7 +338,7 @@ async def test_what_has_a_backend_no_more_is_another_rule() -> None:
         client, backend = await opened(proxy)
         moves(proxy, both, msgspec.structs.replace(config, routes={ROUTE: root}))
         await dismissed(client, backend)
-        await gone(proxy)
+        await socketless(proxy)
         assert closes(proxy) == {"-": {("4012", "proxy:rule_gone"): 1}}
         restored(proxy, config)
 
@@ -362,7 +356,7 @@ async def test_nothing_of_sockets_that_were_drained_waits_for_a_collector() -> N
             pairs = [await opened(proxy) for _ in range(5)]
             moves(proxy, config, without(config))
             await asyncio.gather(*(dismissed(*pair) for pair in pairs))
-            await gone(proxy)
+            await socketless(proxy)
             restored(proxy, config)
         gc.disable()
         try:

@@ -1,6 +1,7 @@
 """Rows E of the acceptance list: frames, ends and pressure inside a tunnel."""
 
 import asyncio
+import zlib
 
 import pytest
 from wire.harness import WAIT, proxying
@@ -57,6 +58,19 @@ async def test_e8_message_that_never_ends_is_not_kept() -> None:
         assert leg.scanner.rest == b""
         assert leg.other.transport.get_write_buffer_size() == 0
         await proxy.is_innocent()
+
+
+async def test_e8_compressed_bomb_passes_as_the_few_bytes_it_is() -> None:
+    async with proxying() as proxy:
+        packer = zlib.compressobj(wbits=-15)
+        packed = packer.compress(bytes(64 * 1024 * 1024)) + packer.flush(zlib.Z_SYNC_FLUSH)
+        bomb = frame(2, packed.removesuffix(b"\0\0\xff\xff"), masked=True, first=0xC0)
+        extension = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+        client, backend = await opened(proxy, extension, extension)
+        await asyncio.gather(client.sends(bomb), backend.sees(bomb))
+
+        assert len(bomb) < 100_000
+        assert next(iter(proxy.runtime.tunnels)).client.scanner.payload_bytes < 100_000
 
 
 async def test_e8_frame_of_which_the_header_promises_much_is_not_waited_for() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 import pytest
-from wire.harness import WAIT, Peer, Proxy, proxying
+from wire.harness import WAIT, Peer, Proxy, proxying, socketless
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
 
 from proxy.deltas import HistogramDelta
@@ -32,9 +32,7 @@ async def asked(client: Peer) -> bytes:
 
 async def closed(proxy: Proxy) -> dict[tuple[str, str], int]:
     """The closes that were counted, when the socket is gone."""
-    async with asyncio.timeout(WAIT):
-        while proxy.runtime.tunnels:
-            await asyncio.sleep(0)
+    await socketless(proxy)
     return closes_of(proxy)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
-from wire.harness import WAIT, Peer, Proxy, config_for, proxying
+from wire.harness import WAIT, Peer, Proxy, config_for, connectionless, proxying, socketless
 from wire.test_tunnel import SWITCH, UPGRADE, opened
 
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
@@ -36,9 +36,8 @@ def replaced(config: ProxyConfig, upstream: Upstream) -> ProxyConfig:
 
 async def until_free(proxy: Proxy) -> None:
     """Wait until nothing is counted as open any more."""
-    async with asyncio.timeout(WAIT):
-        while proxy.runtime.tunnels or proxy.runtime.connections:
-            await asyncio.sleep(0)
+    await connectionless(proxy)
+    await socketless(proxy)
 
 
 @pytest.mark.parametrize(

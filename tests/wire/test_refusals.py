@@ -44,14 +44,19 @@ REFUSED = {
     "a7_spill": (400, post(b"Transfer-Encoding: chunked", body=b"5\r\nhelloXX\r\n0\r\n\r\n")),
     "a7_lf_in_extension": (400, post(b"Transfer-Encoding: chunked", body=b"5;a\nb\r\nhello\r\n0\r\n\r\n")),
     "a8_long_extension": (400, post(b"Transfer-Encoding: chunked", body=b"5;" + b"a" * 2000 + b"\r\nhello\r\n0\r\n\r\n")),
+    "a8_many_extensions": (400, post(b"Transfer-Encoding: chunked", body=b"1;%b\r\na\r\n" % (b"x" * 100) * 200)),
     "a10_many_trailers": (400, post(b"Transfer-Encoding: chunked", body=b"0\r\n" + b"X: %s\r\n" % (b"a" * 1000) * 20)),
     "a10_long_trailer": (400, post(b"Transfer-Encoding: chunked", body=b"0\r\nX: " + b"a" * 10_000)),
     "a10_no_trailer": (400, post(b"Transfer-Encoding: chunked", body=b"0\r\nno colon\r\n\r\n")),
     "a11_bare_lf": (400, b"GET / HTTP/1.1\nHost: a.test\n\n"),
+    "a11_bare_lf_in_line": (400, b"GET / HTTP/1.1\n" + HOST + b"\r\n"),
+    "a11_bare_lf_in_fields": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\nY: b\r\n\r\n"),
+    "a11_escape": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\x1bb\r\n\r\n"),
     "a11_bare_cr": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\rb\r\n\r\n"),
     "a11_nul": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\0b\r\n\r\n"),
     "a12_fold": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n"),
     "a12_first_space": (400, b"GET / HTTP/1.1\r\n Host: a.test\r\n\r\n"),
+    "a12_space_before_colon": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X : a\r\n\r\n"),
     "a12_no_colon": (400, b"GET / HTTP/1.1\r\n" + HOST + b"Xab\r\n\r\n"),
     "a12_empty_name": (400, b"GET / HTTP/1.1\r\n" + HOST + b": a\r\n\r\n"),
     "a12_x85": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X\x85: a\r\n\r\n"),
@@ -74,6 +79,7 @@ REFUSED = {
     "b6_star": (400, b"GET * HTTP/1.1\r\n" + HOST + b"\r\n"),
     "b6_authority": (400, b"GET a.test:80 HTTP/1.1\r\n" + HOST + b"\r\n"),
     "b6_no_slash": (400, b"GET admin HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "b6_space": (400, b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n"),
     "b6_fragment": (400, b"GET /#frag HTTP/1.1\r\n" + HOST + b"\r\n"),
     "b6_eight_bit": (400, b"GET /\xe9 HTTP/1.1\r\n" + HOST + b"\r\n"),
     "b7_connect": (405, b"CONNECT a.test:443 HTTP/1.1\r\n" + HOST + b"\r\nGET /evil HTTP/1.1\r\n\r\n"),
@@ -93,6 +99,7 @@ REFUSED |= {
     "d3_post": (400, WS.replace(b"GET", b"POST") + VERSION + KEY + b"\r\n"),
     "d3_other_protocol": (400, WS.replace(b"Upgrade: websocket", b"Upgrade: proto1, websocket") + VERSION + KEY + b"\r\n"),
     "d10_body": (400, WS + VERSION + KEY + b"Content-Length: 4\r\n\r\nbody"),
+    "d10_chunked": (400, WS + VERSION + KEY + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"),
 }
 
 
@@ -157,12 +164,14 @@ async def test_d2_d12_what_is_no_attempt_is_plain_http_without_upgrade(fields: b
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\na",
         b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551617\r\n\r\na",
         b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n\r\n\r\n",
         b"garbage\r\n\r\n",
+        b"<html>an answer of HTTP/0.9</html>\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         b"X" * 70_000,
     ],
@@ -190,7 +199,7 @@ async def test_b9_path_with_several_readings_passes_where_all_lead_to_one_route(
         assert (await client.answer())[0] == 200
 
 
-@pytest.mark.parametrize("path", [b"/a%00", b"/%zz", b"/%"])
+@pytest.mark.parametrize("path", [b"/a%00", b"/%zz", b"/%", b"/%1"])
 async def test_b9_path_that_cannot_be_read_is_400(path: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
@@ -198,7 +207,7 @@ async def test_b9_path_that_cannot_be_read_is_400(path: bytes) -> None:
         assert (await client.answer())[0] == 400
 
 
-async def test_options_star_is_answered_here() -> None:
+async def test_b6_options_star_is_answered_here() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(b"OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n")

@@ -1,12 +1,14 @@
 """Rows A, B and C that test_refusals.py and test_http.py do not have: odd input, legal and illegal, as raw bytes."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
-from wire.harness import WAIT, config_for, proxying
+from wire.harness import WAIT, config_for, proxying, route_for
+from wire.test_health import answering
 
-from proxy.model.config import Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
+from proxy.model.config import Endpoint, Path, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import HttpsRedirect
 
 HOST = b"Host: a.test\r\n"
@@ -67,6 +69,7 @@ async def test_odd_input_is_refused_and_closed_and_the_backend_sees_no_request(n
         await proxy.refuses(data, status, at_once=not name.startswith(("a6", "a7", "a8")))
 
 
+INSIDE = b"GET /inside HTTP/1.1\r\nHost: a.test\r\n\r\n"
 LEGAL = {
     "a4_upper_case": (post(b"Transfer-Encoding: CHUNKED", body=b"3\r\nabc\r\n0\r\n\r\n"), b"3\r\nabc\r\n0\r\n\r\n"),
     "a4_spaces_around": (post(b"Transfer-Encoding:   chunked  ", body=b"0\r\n\r\n"), b"0\r\n\r\n"),
@@ -74,6 +77,21 @@ LEGAL = {
     "a6_upper_case_hex": (post(CHUNKED, body=b"A\r\n0123456789\r\n0\r\n\r\n"), b"a\r\n0123456789\r\n0\r\n\r\n"),
     "a8_extension": (post(CHUNKED, body=b'3;name="v;x"\r\nabc\r\n0;last\r\n\r\n'), b"3\r\nabc\r\n0\r\n\r\n"),
     "a10_trailers": (post(CHUNKED, body=b"3\r\nabc\r\n0\r\nHost: evil\r\nContent-Length: 9\r\n\r\n"), b"3\r\nabc\r\n0\r\n\r\n"),
+    "a10_trailers_of_framing_and_credentials": (
+        post(CHUNKED, body=b"3\r\nabc\r\n0\r\nTransfer-Encoding: gzip\r\nAuthorization: Basic eDp5\r\nCookie: a=b\r\n\r\n"),
+        b"3\r\nabc\r\n0\r\n\r\n",
+    ),
+    "a13_body_on_head": (b"HEAD / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"abc"),
+    "a13_body_on_options": (b"OPTIONS / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"abc"),
+    "a13_body_that_reads_like_a_request": (
+        b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(INSIDE) + INSIDE,
+        INSIDE,
+    ),
+    "a13_chunk_that_reads_like_a_request": (
+        post(CHUNKED, body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(INSIDE), INSIDE)),
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(INSIDE), INSIDE),
+    ),
+    "a14_expectation_of_another_case": (post(b"Expect: 100-Continue", b"Content-Length: 3", body=b"abc"), b"abc"),
     "a13_body_on_get": (b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"abc"),
     "a13_body_on_delete": (b"DELETE / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", b"abc"),
     "a3_zero": (post(b"Content-Length: 0"), b""),
@@ -118,16 +136,18 @@ async def test_odd_but_legal_request_is_the_same_however_it_is_cut(name: str) ->
         assert (await client.answer())[0] == 200
 
 
-async def test_a9_million_chunks_of_one_byte_cost_no_more_than_their_number() -> None:
+async def test_a9_chunks_of_one_byte_cost_no_more_than_their_number_and_hold_up_nobody() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(post(CHUNKED))
         backend = await proxy.backend.accepts()
         await backend.head()
         spent = []
-        for _ in range(2):
+        for alone in (True, False):
             start = time.process_time()
             writing = asyncio.create_task(client.sends(b"1\r\na\r\n" * 200_000))
+            if not alone:
+                await proxy.is_innocent()
             seen = 0
             async with asyncio.timeout(30):
                 while seen < 200_000:
@@ -158,23 +178,22 @@ async def test_b2_host_is_matched_without_case_dot_and_port_and_passed_as_it_is(
         assert b"\r\nHost:" + host + b"\r\n" in head
 
 
+@pytest.mark.parametrize("host", [b"[::1]", b"[2001:DB8::1]:8080", b"192.0.2.1", b"xn--bcher-kva.test", b"a_b.test"])
+async def test_b2_host_of_another_form_is_read_and_nobodys(host: bytes) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+
+        assert (await client.answer())[0] == 404
+
+
 def many_hosts(port: int, count: int) -> ProxyConfig:
     plain = config_for(port)
     target = Target((Share("test/backend:80"),))
     routes = dict(plain.routes)
     for number in range(count):
-        route = Route(
-            id=f"ingress/test/h{number}/0",
-            origin="ingress",
-            namespace="test",
-            name=f"h{number}",
-            created="",
-            index=0,
-            hosts=(f"h{number}.test", f"*.w{number}.test"),
-            path=Path("prefix", f"/p{number}"),
-            websocket=target,
-            http=target,
-        )
+        hosts = (f"h{number}.test", f"*.w{number}.test")
+        route = route_for(target, Path("prefix", f"/p{number}"), name=f"h{number}", hosts=hosts)
         routes[route.id] = route
     return ProxyConfig(
         routes=routes,
@@ -225,6 +244,14 @@ async def test_b5_absolute_form_that_names_the_host_is_passed_in_origin_form(tar
         assert (status, head.split(b"\r\n")[0]) == (204, b"GET /x?y HTTP/1.1")
 
 
+@pytest.mark.parametrize(("target", "path"), [(b"http://a.test", b"/"), (b"http://a.test?x=/y", b"/?x=/y")])
+async def test_b5_absolute_form_without_a_path_is_passed_with_one(target: bytes, path: bytes) -> None:
+    async with proxying() as proxy:
+        head, status, _ = await proxy.passes(b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+
+        assert (status, head.split(b"\r\n")[0]) == (204, b"GET " + path + b" HTTP/1.1")
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -258,6 +285,50 @@ async def test_b11_prefix_matches_whole_segments(path: bytes, status: int) -> No
             found = (await client.answer())[0]
 
         assert found == status
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        (b"/one", b"exact"),
+        *((b"/one/", b"deep"), (b"/one/two", b"deep"), (b"/one?/one/two/three", b"exact")),
+        *((b"/one/two/three", b"deepest"), (b"/one/two/three/", b"deepest"), (b"/one/two/threes", b"deep"), (b"/ones", b"a")),
+    ],
+)
+async def test_b11_exact_path_wins_over_a_prefix_and_the_longest_prefix_over_shorter_ones(path: bytes, seen: bytes) -> None:
+    paths = {
+        "a": Path("prefix", "/"),
+        "deep": Path("prefix", "/one"),
+        "deepest": Path("prefix", "/one/two/three"),
+        "exact": Path("exact", "/one"),
+    }
+    async with proxying() as proxy, contextlib.AsyncExitStack() as stack:
+        routes, upstreams = {}, dict(config_for(proxy.backend.port).upstreams)
+        for name, where in paths.items():
+            backend = await stack.enter_async_context(answering(b"200 OK\r\nX-Name: " + name.encode()))
+            route = route_for(Target((Share(name),)), where, name=name)
+            routes[route.id] = route
+            upstreams[name] = Upstream((Endpoint("127.0.0.1", backend.port),))
+        proxy.serves(ProxyConfig(routes=routes, upstreams=upstreams, certificates={}, tls_hosts={}))
+        client = await proxy.client()
+        await client.sends(b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+        status, fields, _ = await client.answer()
+
+        assert (status, fields["x-name"].encode()) == (200, seen)
+
+
+async def test_c1_nomination_takes_neither_the_host_nor_the_framing_away() -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(post(b"Connection: Host, Content-Length, Transfer-Encoding", b"Content-Length: 3", body=b"abc"))
+        backend = await proxy.backend.accepts()
+        head = await backend.head()
+        await backend.sees(b"abc")
+        await backend.sends(OK)
+
+        assert (await client.answer())[0] == 200
+        assert head.count(b"\r\n" + HOST) == 1
+        assert head.count(b"Content-Length: 3\r\n") == 1
 
 
 async def test_c3_hop_by_hop_fields_pass_in_neither_direction() -> None:
@@ -326,6 +397,14 @@ async def test_c7_hundred_and_twenty_fields_and_sixty_kilobytes_pass() -> None:
 
         assert status == 204
         assert fields in head
+
+
+async def test_c7_target_of_sixteen_thousand_bytes_passes() -> None:
+    line = b"GET /" + b"a" * 16_000 + b"?b HTTP/1.1"
+    async with proxying() as proxy:
+        head, status, _ = await proxy.passes(line + b"\r\n" + HOST + b"\r\n")
+
+        assert (status, head.split(b"\r\n")[0]) == (204, line)
 
 
 async def test_c7_dribbled_head_is_bounded_all_the_same() -> None:

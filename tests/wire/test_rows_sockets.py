@@ -6,7 +6,7 @@ import os
 import socket
 
 import pytest
-from wire.harness import WAIT, Proxy, config_for, proxying
+from wire.harness import WAIT, config_for, proxying, socketless
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
 
 from proxy.model.policy import Timeouts
@@ -14,12 +14,6 @@ from proxy.model.policy import Timeouts
 HOST = b"Host: a.test\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 MIB = 1024 * 1024
-
-
-async def socketless(proxy: Proxy) -> None:
-    async with asyncio.timeout(WAIT):
-        while proxy.runtime.tunnels:
-            await asyncio.sleep(0)
 
 
 def resident() -> int:
@@ -133,7 +127,7 @@ async def test_e2_invalid_text_passes_unmodified() -> None:
 async def test_e4_reader_that_stops_costs_under_a_megabyte(secure: bool, who: str) -> None:
     """The writer is held back: what waits is in the kernels, not in the proxy."""
     async with proxying(backend_tls=secure) as proxy:
-        client = await (proxy.secure_client() if secure else proxy.client())
+        client = await proxy.client(secure=secure)
         await client.sends(UPGRADE + b"\r\n")
         backend = await proxy.backend.accepts()
         await backend.head()
@@ -164,10 +158,12 @@ async def test_e4_reader_that_stops_costs_under_a_megabyte(secure: bool, who: st
         await socketless(proxy)
 
 
-async def test_f3_body_without_an_end_streams_and_is_not_held() -> None:
+@pytest.mark.parametrize("framing", [b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"])
+async def test_f3_body_without_an_end_streams_and_is_not_held(framing: bytes) -> None:
+    piece = bytes(8 * MIB) if framing.startswith(b"Content") else b"10000\r\n%b\r\n" % bytes(65536) * 128
     async with proxying() as proxy:
         client = await proxy.client()
-        await client.sends(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1073741824\r\n\r\n")
+        await client.sends(b"POST / HTTP/1.1\r\n" + HOST + framing + b"\r\n\r\n")
         backend = await proxy.backend.accepts()
         await backend.head()
 
@@ -175,11 +171,11 @@ async def test_f3_body_without_an_end_streams_and_is_not_held() -> None:
             while wanted > 0:
                 wanted -= len(await backend.reader.read(MIB))
 
-        await asyncio.gather(client.sends(bytes(8 * MIB)), drain(8 * MIB))
+        await asyncio.gather(client.sends(piece), drain(8 * MIB))
         before = resident()
         async with asyncio.timeout(30):
             for _ in range(8):
-                await asyncio.gather(client.sends(bytes(8 * MIB)), drain(8 * MIB))
+                await asyncio.gather(client.sends(piece), drain(8 * MIB))
 
         assert resident() - before < 16 * 1024
 

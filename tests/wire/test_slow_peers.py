@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import socket
-import ssl
 import time
 from collections.abc import Iterator
 
 import pytest
-from wire.harness import AUTHORITY, WAIT, Peer, Proxy, config_for, proxying
+from wire.harness import WAIT, Peer, Proxy, config_for, connectionless, proxying
 from wire.test_health import answering, with_endpoints
 from wire.test_tunnel import UPGRADE
 
@@ -33,19 +32,13 @@ async def floods(peer: Peer) -> None:
             await peer.writer.drain()
 
 
-async def connectionless(proxy: Proxy) -> None:
-    async with asyncio.timeout(WAIT):
-        while proxy.runtime.connections:
-            await asyncio.sleep(0)
-
-
 @SECURE
 async def test_f2_client_that_does_not_read_loses_its_connection_and_frees_the_backends(
     monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
     monkeypatch.setattr("proxy.http1.forwarding.WRITE_STALL", 0.3)
     async with proxying() as proxy:
-        client = await (proxy.secure_client() if secure else proxy.client())
+        client = await proxy.client(secure=secure)
         client.writer.transport.pause_reading()
         await client.sends(GET)
         backend = await proxy.backend.accepts()
@@ -59,17 +52,9 @@ async def test_f2_client_that_does_not_read_loses_its_connection_and_frees_the_b
         await proxy.is_innocent()
 
 
-def sip(port: int, *, secure: bool) -> int:
+def sip(proxy: Proxy, *, secure: bool) -> int:
     """Ask, and read sixteen bytes now and then until the connection ends; return how many came."""
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    with contextlib.ExitStack() as stack:
-        sock = stack.enter_context(socket.socket())
-        sock.settimeout(WAIT)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-        sock.connect(("127.0.0.1", port))
-        if secure:
-            sock = stack.enter_context(context.wrap_socket(sock, server_hostname="a.test"))
+    with proxy.blocking_client(secure=secure) as sock:
         sock.sendall(GET)
         seen = 0
         deadline = time.monotonic() + 2
@@ -84,7 +69,7 @@ def sip(port: int, *, secure: bool) -> int:
 async def test_f2_client_that_reads_a_few_bytes_at_a_time_is_as_bad(monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
     monkeypatch.setattr("proxy.http1.forwarding.WRITE_STALL", 0.5)
     async with proxying() as proxy:
-        sipping = asyncio.create_task(asyncio.to_thread(sip, proxy.tls_port if secure else proxy.port, secure=secure))
+        sipping = asyncio.create_task(asyncio.to_thread(sip, proxy, secure=secure))
         backend = await proxy.backend.accepts()
         await backend.head()
         await backend.sends(ENDLESS)
@@ -100,7 +85,7 @@ async def test_f2_body_that_is_too_slow_ends_both_connections_over_tls_too(monke
     monkeypatch.setattr("proxy.http1.sending.BODY_GRACE", 0.2)
     monkeypatch.setattr("proxy.http1.forwarding.BODY_GRACE", 0.2)
     async with proxying(Settings(min_body_rate=1_000_000)) as proxy:
-        client = await (proxy.secure_client() if secure else proxy.client())
+        client = await proxy.client(secure=secure)
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\nslow")
         backend = await proxy.backend.accepts()
         await backend.head()

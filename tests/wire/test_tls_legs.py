@@ -1,16 +1,16 @@
 """TLS on either leg: the same bytes, but no half-close, and nothing that was written is lost at the end."""
 
 import asyncio
-import contextlib
 import gc
-import socket
 import ssl
 import time
 
+import msgspec
 import pytest
-from wire.harness import AUTHORITY, WAIT, Peer, Proxy, proxying
+from wire.harness import AUTHORITY, CERTIFICATE, WAIT, Peer, Proxy, config_for, proxying, socketless, trusting
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
 
+from proxy.model.sensitive import Sensitive
 from proxy.settings import Settings
 
 MIB = 1024 * 1024
@@ -20,7 +20,7 @@ MANY = 60_000
 
 
 async def opened(proxy: Proxy, *, secure: bool) -> tuple[Peer, Peer]:
-    client = await (proxy.secure_client() if secure else proxy.client())
+    client = await proxy.client(secure=secure)
     await client.sends(UPGRADE + b"\r\n")
     backend = await proxy.backend.accepts()
     head = await backend.head()
@@ -30,19 +30,13 @@ async def opened(proxy: Proxy, *, secure: bool) -> tuple[Peer, Peer]:
     return client, backend
 
 
-async def socketless(proxy: Proxy) -> None:
-    async with asyncio.timeout(WAIT):
-        while proxy.runtime.tunnels:
-            await asyncio.sleep(0)
-
-
 LEGS = pytest.mark.parametrize(("secure", "backend_tls"), [(True, False), (False, True), (True, True)])
 
 
 @LEGS
 async def test_request_and_answer_pass_over_tls(secure: bool, backend_tls: bool) -> None:
     async with proxying(backend_tls=backend_tls) as proxy:
-        client = await (proxy.secure_client() if secure else proxy.client())
+        client = await proxy.client(secure=secure)
         body = bytes(range(256)) * 1024
         await client.sends(b"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         backend = await proxy.backend.accepts()
@@ -100,10 +94,48 @@ async def test_e6_close_handshake_passes_over_tls(secure: bool, backend_tls: boo
         assert list(closes_of(proxy)) == [("1000", "client")]
 
 
+async def test_h2_thousand_certificates_in_turn_fail_no_handshake_and_touch_no_socket() -> None:
+    issued = AUTHORITY.issue_cert("a.test")
+    chain = b"".join(one.bytes() for one in issued.cert_chain_pems)
+    other = msgspec.structs.replace(CERTIFICATE, chain=chain, key=Sensitive(issued.private_key_pem.bytes()))
+    async with proxying() as proxy:
+        client, backend = await opened(proxy, secure=True)
+        plain = config_for(proxy.backend.port)
+        serials: list[str] = []
+        swapped = False
+
+        async def visit() -> None:
+            while not swapped:
+                visitor = await proxy.client(secure=True)
+                serials.append(visitor.writer.get_extra_info("peercert")["serialNumber"])
+                await visitor.gone()
+
+        async def swap() -> None:
+            nonlocal swapped
+            for number in range(1000):
+                certificate = (CERTIFICATE, other)[number % 2]
+                proxy.serves(msgspec.structs.replace(plain, certificates={"test/tls": certificate}))
+                seen = len(serials)
+                while number % 20 == 0 and len(serials) < seen + 2:
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            swapped = True
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(swap(), *(visit() for _ in range(4)))
+        await client.sends(frame(1, b"hello", masked=True))
+        sent = await backend.reads(11)
+        await backend.sends(frame(1, b"hello"))
+        await client.sees(frame(1, b"hello"))
+
+        assert sent[:2] == b"\x81\x85"
+        assert len(serials) >= 100
+        assert len(set(serials)) == 2
+
+
 async def test_handshake_that_openssl_refuses_gets_its_alert() -> None:
     """RFC 8446, 6.2: a client that learns nothing but that the connection ended would try again."""
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
+    context = trusting()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE-RSA-AES128-SHA")  # nothing that we speak
     async with proxying() as proxy, asyncio.timeout(WAIT):
@@ -112,20 +144,12 @@ async def test_handshake_that_openssl_refuses_gets_its_alert() -> None:
         await proxy.is_innocent()
 
 
-def read_slowly(port: int, *, secure: bool) -> int:
+def read_slowly(proxy: Proxy, *, secure: bool) -> int:
     """Ask for the answer with a blocking socket, and rest again and again; return how many bytes of it came.
 
     The kernels hold megabytes: where in the answer the proxy holds its last bytes itself cannot be told.
     """
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    with contextlib.ExitStack() as stack:
-        sock = stack.enter_context(socket.socket())
-        sock.settimeout(WAIT)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-        sock.connect(("127.0.0.1", port))
-        if secure:
-            sock = stack.enter_context(context.wrap_socket(sock, server_hostname="a.test"))
+    with proxy.blocking_client(secure=secure) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
         got = -HEAD_SIZE
         rests = [*range(0, BIG, MIB // 2)]
@@ -145,7 +169,7 @@ HEAD_SIZE = len(HEAD + b"Connection: close\r\n\r\n")
 async def test_last_answer_arrives_whole_at_a_client_slower_than_close_wait(secure: bool) -> None:
     """The connection ends after it, so nothing but its own bytes keeps it open."""
     async with proxying(Settings(close_wait=0.05)) as proxy, asyncio.timeout(30):
-        reading = asyncio.create_task(asyncio.to_thread(read_slowly, proxy.tls_port if secure else proxy.port, secure=secure))
+        reading = asyncio.create_task(asyncio.to_thread(read_slowly, proxy, secure=secure))
         backend = await proxy.backend.accepts()
         await backend.head()
         await backend.sends(HEAD + b"\r\n" + bytes(BIG))
@@ -157,7 +181,7 @@ async def test_last_answer_arrives_whole_at_a_client_slower_than_close_wait(secu
 async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure: bool) -> None:
     """Pipelined requests that the proxy answers itself are held back too: memory is bounded."""
     async with proxying() as proxy:
-        client = await (proxy.secure_client() if secure else proxy.client())
+        client = await proxy.client(secure=secure)
         await client.sends(REQUEST)
         assert (await client.answer())[0] in (404, 421)
         (connection,) = proxy.runtime.connections

@@ -4,7 +4,7 @@ import asyncio
 import os
 
 import pytest
-from wire.harness import WAIT, Peer, Proxy, proxying
+from wire.harness import Peer, Proxy, proxying, socketless
 
 from proxy.model.policy import Timeouts
 from proxy.settings import Settings
@@ -173,9 +173,7 @@ async def test_e6_close_handshake_of_the_client_is_counted_as_the_clients() -> N
         backend.closes()
         await client.sees(answer)
         await client.ends()
-        async with asyncio.timeout(WAIT):
-            while proxy.runtime.tunnels:
-                await asyncio.sleep(0)
+        await socketless(proxy)
         assert closes_of(proxy) == {("4001", "client"): 1}
 
 
@@ -185,22 +183,22 @@ async def test_e6_reset_of_one_side_ends_the_other(who: str) -> None:
         client, backend = await opened(proxy)
         (client if who == "client" else backend).resets()
         await (backend if who == "client" else client).ends()
-        async with asyncio.timeout(WAIT):
-            while proxy.runtime.tunnels:
-                await asyncio.sleep(0)
+        await socketless(proxy)
         assert closes_of(proxy) == {("1006", who): 1}
 
 
-async def test_e5_half_close_is_passed_on_and_the_other_direction_goes_on() -> None:
+@pytest.mark.parametrize("who", ["client", "backend"])
+async def test_e5_half_close_is_passed_on_and_the_other_direction_goes_on(who: str) -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
-        client.writer.write_eof()
-        assert await backend.rest() == b""
-        data = frame(1, b"still")
-        await backend.sends(data)
-        await client.sees(data)
-        backend.closes()
-        await client.ends()
+        one, other = (client, backend) if who == "client" else (backend, client)
+        one.writer.write_eof()
+        assert await other.rest() == b""
+        data = frame(1, b"still", masked=other is client)
+        await other.sends(data)
+        await one.sees(data)
+        other.closes()
+        await one.ends()
 
 
 async def test_e7_idle_socket_is_closed_with_1001_to_both_sides() -> None:
@@ -212,9 +210,7 @@ async def test_e7_idle_socket_is_closed_with_1001_to_both_sides() -> None:
         assert bytes(a ^ b for a, b in zip(await backend.reads(2), head[2:4], strict=True)) == b"\x03\xe9"
         await client.ends()
         await backend.ends()
-        async with asyncio.timeout(WAIT):
-            while proxy.runtime.tunnels:
-                await asyncio.sleep(0)
+        await socketless(proxy)
         assert closes_of(proxy) == {("1001", "proxy:idle"): 1}
 
 
@@ -255,9 +251,7 @@ async def test_malformed_frame_ends_with_1002_and_1001_after_what_came_before(ba
         await backend.reads(8)
         await backend.ends()
         await client.ends()
-        async with asyncio.timeout(WAIT):
-            while proxy.runtime.tunnels:
-                await asyncio.sleep(0)
+        await socketless(proxy)
         assert closes_of(proxy) == {("1002", "proxy:protocol_error"): 1}
 
 

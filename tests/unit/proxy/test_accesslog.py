@@ -80,3 +80,31 @@ async def test_log_whose_reader_is_gone_drops_lines() -> None:
     os.close(writer)
 
     assert log.dropped == 1
+
+
+async def test_disk_that_is_full_costs_lines_and_what_has_room_again_begins_on_a_line_of_its_own() -> None:
+    """A file that must not grow stands for the disk; the place where it is written to is the log's and ours together."""
+    file = os.memfd_create("disk", os.MFD_ALLOW_SEALING)
+    size = 8192
+    os.truncate(file, size)
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    log = AccessLog("text", asyncio.get_running_loop(), file)
+    written = 0
+    while not log.dropped:
+        for _ in range(10):
+            log.request(make_request(), 200, "n/s:80", 5, 0.25, "r")
+            written += 1
+        log.flush()
+    full = os.pread(file, size, 0)
+    dropped = log.dropped
+    os.lseek(file, 0, os.SEEK_SET)
+    log.request(make_request("/after"), 200, "n/s:80", 5, 0.25, "r")
+    log.close()
+    after = os.pread(file, size, 0)
+    os.close(file)
+
+    assert len(full.rstrip(b"\0")) > size - 4096
+    assert full.count(b"\n") + dropped == written
+    assert after.startswith(b"\ntime=")
+    assert b'target="/after"' in after.split(b"\n")[1]
+    assert log.dropped == dropped

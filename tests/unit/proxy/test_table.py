@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.model.config import Conditions, Origin, Pair, Path, PathKind, Route, Share, Target
 from proxy.routing.hosts import normalise_host
 from proxy.routing.paths import is_plain, readings
-from proxy.routing.table import Entry, NoMatch, Table, compile_table
+from proxy.routing.table import Entry, NoMatch, Table, empty_table, hosts_of
 
 TARGET = Target((Share("a/b:1"),))
 
@@ -61,7 +61,12 @@ def make_route(
 
 
 def table_of(*routes: Route) -> Table[str]:
-    return compile_table(Entry(route, route.id) for route in routes)
+    hosts: dict[str, list[Entry[str]]] = {}
+    for route in routes:
+        for host in hosts_of(route):
+            hosts.setdefault(host, []).append(Entry(route, route.id))
+    empty: Table[str] = empty_table()
+    return empty.with_changes(hosts, hosts)
 
 
 def covers(pattern: str, host: str) -> int:
