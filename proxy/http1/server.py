@@ -129,8 +129,8 @@ class ServerConnection:
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        """Read the client again."""
-        if self.paused and not self.lost:
+        """Read the client again, unless there are requests enough that wait already."""
+        if self.paused and not self.lost and len(self.buffer) <= BUFFER_LIMIT:
             self.paused = False
             with contextlib.suppress(RuntimeError):
                 self.transport.resume_reading()
