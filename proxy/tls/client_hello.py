@@ -41,8 +41,8 @@ class ClientHello:
     """legacy_version: the newest that the client speaks up to TLS 1.2 (0x0303), which newer ones send too (RFC 8446, 4.1.2)."""
 
 
-class _TruncatedError(Exception):
-    """A length points past its end."""
+class _MalformedError(Exception):
+    """A length points past its end, or a name is not ASCII."""
 
 
 def alert(description: int) -> bytes:
@@ -63,7 +63,7 @@ def parse_client_hello(data: bytes) -> ClientHello | Peek:
         return message
     try:
         return _read_hello(message)
-    except _TruncatedError:
+    except _MalformedError:
         return Peek.MALFORMED
 
 
@@ -108,7 +108,7 @@ class _Reader:
     def take(self, count: int) -> bytes:
         """Read `count` bytes."""
         if count > self.left:
-            raise _TruncatedError
+            raise _MalformedError
         self._at += count
         return self._data[self._at - count : self._at]
 
@@ -150,6 +150,9 @@ def _server_name(names: _Reader) -> str | None:
         kind = names.number(1)
         value = names.vector(2)
         if kind == 0:  # host_name, the only kind there is
+            # RFC 6066, 3. Python's ssl prints a traceback for a name that it cannot decode.
+            if not value.isascii():
+                raise _MalformedError
             name = value.decode("latin-1").lower().rstrip(".")
             return None if _is_address(name) else name
     return None

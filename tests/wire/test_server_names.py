@@ -6,6 +6,8 @@ import ssl
 import pytest
 from wire.harness import CERTIFICATE, proxying, trusting
 
+from proxy.tls.client_hello import ALERT_DECODE_ERROR, alert
+
 LEAF = ssl.PEM_cert_to_DER_cert(
     CERTIFICATE.chain.decode().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
 )
@@ -69,5 +71,10 @@ async def test_h3_name_in_any_case_and_with_a_dot_gets_its_certificate(name: byt
 async def test_h3_name_that_is_nobodys_gets_nobodys_certificate(name: bytes) -> None:
     said = await answered(name)
 
-    assert said[:1] in (b"\x15", b"\x16", b"")  # an alert, the default certificate, or the end
+    assert said[:1] in (b"\x15", b"\x16")  # an alert, or the default certificate
     assert LEAF not in said
+
+
+@pytest.mark.parametrize("name", [b"\xff" * 64, b"\xc3\xa4.test"])
+async def test_h3_name_that_is_not_ascii_is_refused_with_an_alert(name: bytes) -> None:
+    assert await answered(name) == alert(ALERT_DECODE_ERROR)
