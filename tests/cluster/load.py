@@ -3,14 +3,14 @@
 Usage: load.py JSON (`Plan`). Prints a line when every client was answered once, and what it saw (`Seen`) when its input ends.
 A request fails unless its whole answer, a 200, is there within ten seconds; one that found its kept connection closed fails too.
 
-New connections have source ports of their own, none twice in a minute. What a client of the node itself sends while no pod is ready
-stays in the kernel's table for two minutes, without a pod's address, and the next connection from that port is refused too.
+Each load has a source address of its own, where the kernel finds free ports. What a client of the node itself sends while no pod
+is ready stays in the kernel's table for two minutes, without a pod's address, and the next connection from that address and port
+is refused too.
 """
 
 import asyncio
 import collections
 import contextlib
-import itertools
 import json
 import ssl
 import sys
@@ -20,7 +20,6 @@ import websockets.asyncio.client
 import websockets.exceptions
 
 TIMEOUT = 10.0
-PORTS = 2_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class Plan:
     http: int
     https: int
     """Ports of the address."""
+    source: str
+    """The address that all connections come from."""
     plain_host: str
     """Host of the requests over plain HTTP; those over TLS and the sockets have the other."""
     secure_host: str
@@ -45,8 +46,6 @@ class Plan:
     """Seconds between two requests or messages of a client."""
     fresh_pause: float = 0.1
     """The same for clients that make a connection for each request."""
-    first_port: int = 12_000
-    """Of `PORTS` source ports for those."""
 
 
 @dataclass
@@ -76,7 +75,7 @@ class Load:
         self._plan = plan
         self._trust = ssl.create_default_context(cafile=plan.authority)
         self._began = 0.0
-        self._ports = itertools.cycle(range(plan.first_port, plan.first_port + PORTS))
+        self._source = plan.source, 0
         self._unanswered = set(range(plan.kept + plan.fresh + plan.sockets))
 
     async def run(self) -> None:
@@ -112,7 +111,7 @@ class Load:
             try:
                 async with asyncio.timeout(TIMEOUT):
                     if connection is None:
-                        connection, used = await self._connect(keep=keep, secure=secure), 0
+                        connection, used = await self._connect(secure=secure), 0
                     status, pod, kept = await self._ask(*connection, keep=keep, secure=secure)
                 used += 1
                 if status == 200:
@@ -134,14 +133,13 @@ class Load:
         kind = f"{'kept' if keep else 'fresh'} {'https' if secure else 'http'}"
         self.seen.failures.append(f"{self._when()}, {kind}, after {used} answers: {how}")
 
-    async def _connect(self, *, keep: bool, secure: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, *, secure: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         plan = self._plan
-        source = None if keep else ("0.0.0.0", next(self._ports))
         if secure:
             return await asyncio.open_connection(
-                plan.address, plan.https, local_addr=source, ssl=self._trust, server_hostname=plan.secure_host
+                plan.address, plan.https, local_addr=self._source, ssl=self._trust, server_hostname=plan.secure_host
             )
-        return await asyncio.open_connection(plan.address, plan.http, local_addr=source)
+        return await asyncio.open_connection(plan.address, plan.http, local_addr=self._source)
 
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, keep: bool, secure: bool
@@ -160,7 +158,12 @@ class Load:
         while True:
             try:
                 async with websockets.asyncio.client.connect(
-                    f"wss://{plan.secure_host}/ws", ssl=self._trust, host=plan.address, port=plan.https, proxy=None
+                    f"wss://{plan.secure_host}/ws",
+                    ssl=self._trust,
+                    host=plan.address,
+                    port=plan.https,
+                    local_addr=self._source,
+                    proxy=None,
                 ) as opened:
                     await self._talk(opened, number)
             except (OSError, EOFError, TimeoutError, websockets.exceptions.InvalidHandshake) as error:

@@ -1,7 +1,7 @@
 """Sluice installed by helm on the node, a shop with real backends behind it, and a load on both."""
 
 import contextlib
-import itertools
+import ipaddress
 import json
 import ssl
 import subprocess
@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import trustme
 from cluster.backend_image import BACKENDS
-from cluster.load import PORTS, Plan, Seen
+from cluster.load import Plan, Seen
 from cluster.nodes import Namespace
 from cluster_binaries import build
 
@@ -111,9 +111,9 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return {**under, **both}
 
 
-def source_ports() -> Iterator[int]:
-    """The first source port of one load after the other: above the ports of the kubelet and kube-proxy, below NodePorts."""
-    return itertools.cycle(range(12_000, 29_000, PORTS))
+def source_addresses() -> Iterator[str]:
+    """The source address of one load after the other: of no pod, no Service and no other program of the node."""
+    return map(str, ipaddress.ip_network("10.98.0.0/24").hosts())
 
 
 def deployment(name: str, replicas: int) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ def route(name: str, host: str, ingress_class: str, **rules: dict[str, Any]) -> 
 class Shop(Namespace):
     """A namespace with an HTTP echo of two pods behind an Ingress, and behind a WsRoute the same and a Socket.IO server."""
 
-    def __init__(self, release: Release, name: str, sources: Iterator[int]) -> None:
+    def __init__(self, release: Release, name: str, sources: Iterator[str]) -> None:
         super().__init__(release.node, name)
         self.release = release
         self._sources = sources
@@ -211,7 +211,9 @@ class Shop(Namespace):
         """Load the shop, by default through the NodePorts, from a process in the node's network; every client was answered once."""
         ports = self.release.ports()
         where = address or self.node.address, http or ports["http"], https or ports["https"]
-        plan = Plan(*where, PLAIN, SECURE, str(self.trusted), first_port=next(self._sources))
+        source = next(self._sources)
+        self.node.run(["ip", "address", "add", f"{source}/32", "dev", "lo"])
+        plan = Plan(*where, source, PLAIN, SECURE, str(self.trusted))
         command = [sys.executable, "-P", str(Path(__file__).with_name("load.py")), json.dumps(asdict(plan))]
         with (
             tempfile.TemporaryFile("w+") as errors,

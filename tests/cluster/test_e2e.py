@@ -20,7 +20,7 @@ import yaml
 from cluster.backend_image import write_backends
 from cluster.load import Seen
 from cluster.nodes import Namespace
-from cluster.serving import PLAIN, ROOT, SECURE, Release, Shop, deployment, route, source_ports
+from cluster.serving import PLAIN, ROOT, SECURE, Release, Shop, deployment, route, source_addresses
 from cluster_binaries import build
 from cluster_node import Node
 from monitoring.test_dashboard import HOST, Traffic, alert_selectors, dashboard_queries, ended, objects, of_a_cluster, prometheus
@@ -46,13 +46,13 @@ def release(images: Node) -> Iterator[Release]:
 
 
 @pytest.fixture(scope="module")
-def sources() -> Iterator[int]:
-    """Where the source ports of the next load begin; the shops share the node."""
-    return source_ports()
+def sources() -> Iterator[str]:
+    """Where the next load comes from; the shops share the node."""
+    return source_addresses()
 
 
 @pytest.fixture(scope="module")
-def shop(release: Release, sources: Iterator[int]) -> Iterator[Shop]:
+def shop(release: Release, sources: Iterator[str]) -> Iterator[Shop]:
     """The shop behind it."""
     one = Shop(release, f"shop-{secrets.token_hex(3)}", sources)
     one.open()
@@ -299,7 +299,7 @@ def answers(release: Release, pod: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("sluice_http_requests_total{"))
 
 
-def test_controller_that_runs_out_of_memory_leaves_the_proxy_serving_and_recovers(images: Node, sources: Iterator[int]) -> None:
+def test_controller_that_runs_out_of_memory_leaves_the_proxy_serving_and_recovers(images: Node, sources: Iterator[str]) -> None:
     """The load goes to the pod itself: Kubernetes takes a pod out of its Services while one of its containers is down."""
     small = Release(images, f"small-{secrets.token_hex(3)}")
     memory = {"requests": {"memory": "64Mi"}, "limits": {"memory": "96Mi"}}
