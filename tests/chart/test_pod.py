@@ -1,5 +1,6 @@
 """What runs in the pod: who has the token, what each container may do, flags that the programs know, the test that helm runs."""
 
+import contextlib
 import http.server
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from demo import sluice
 
 from controller.cli import controller_command, sockets_command
 from proxy.__main__ import main as proxy_command
+from proxy.runtime import NOT_FOUND
 from proxy.settings import settings_from
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
@@ -223,17 +225,21 @@ def test_pod_that_helm_tests_with_is_selected_by_no_service_and_has_no_token() -
     assert tester["spec"]["automountServiceAccountToken"] is False
 
 
-def run_helm_test(port: int) -> subprocess.CompletedProcess[str]:
-    """Run what the pod of `helm test` runs, against a port of loopback."""
+def helm_test(port: int, patience: float = 30) -> list[str]:
+    """Return the command line of what the pod of `helm test` runs, against a port of loopback."""
     (tester,) = [
         raw for raw in yaml.safe_load_all(helm("template", "sluice", str(CHART)).stdout) if raw["metadata"]["name"] == "sluice-test"
     ]
     container = tester["spec"]["containers"][0]
-    script, host, service_port = container["args"]
+    script, host, service_port, patient = container["args"]
     assert (container["command"], host, service_port) == (["python3", "-c"], "sluice.default.svc", "80")
-    return subprocess.run(
-        [sys.executable, "-c", script, "127.0.0.1", str(port)], capture_output=True, text=True, timeout=30, check=False
-    )
+    # What it has to say must be said before the pod is killed, and helm waits for five minutes.
+    assert 2 * float(patient) < tester["spec"]["activeDeadlineSeconds"] < 300
+    return [sys.executable, "-c", script, "127.0.0.1", str(port), str(patience)]
+
+
+def run_helm_test(port: int, patience: float = 30) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(helm_test(port, patience), capture_output=True, text=True, timeout=60, check=False)
 
 
 CLASS = """apiVersion: networking.k8s.io/v1
@@ -281,20 +287,65 @@ class SomethingElse(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@contextlib.contextmanager
+def served(server: http.server.HTTPServer) -> Iterator[None]:
+    """Let a server that listens serve."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.parametrize("options", [404, 204])
 def test_helm_test_fails_at_something_else(options: int) -> None:
     handler = type("Handler", (SomethingElse,), {"options": options})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            done = run_helm_test(server.server_address[1])
-        finally:
-            server.shutdown()
-            thread.join()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, served(server):
+        done = run_helm_test(server.server_address[1])
 
     assert done.returncode == 1
     assert "404" in done.stderr
+
+
+class Likeness(SomethingElse):
+    """Answers as a proxy without routes."""
+
+    options = 204
+
+    def do_GET(self) -> None:
+        self.send_response(NOT_FOUND.status)
+        self.end_headers()
+        self.wfile.write(NOT_FOUND.message.encode())
+
+
+@pytest.fixture
+def silent() -> Iterator[http.server.HTTPServer]:
+    """A server that has a port and does not listen yet: whoever connects is refused."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Likeness, bind_and_activate=False) as server:
+        server.server_bind()
+        yield server
+
+
+def test_helm_test_waits_for_a_service_that_does_not_answer_yet_and_says_so(silent: http.server.HTTPServer) -> None:
+    with subprocess.Popen(helm_test(silent.server_address[1]), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        silent.server_activate()
+        with served(silent):
+            last, _ = process.communicate(timeout=60)
+
+    assert (process.returncode, "as it should be" in last) == (0, True), last
+    assert "ConnectionRefusedError" in first
+
+
+def test_helm_test_fails_when_its_patience_ends(silent: http.server.HTTPServer) -> None:
+    done = run_helm_test(silent.server_address[1], 0)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("OPTIONS * was not answered by 127.0.0.1:")
+    assert "ConnectionRefusedError" in done.stderr
 
 
 def notes(values: Mapping[str, Any], *more: str) -> str:

@@ -383,8 +383,8 @@ def follow(commands: str, node: Node, folder: Path) -> str:
     path = os.pathsep.join([str(build(name).parent) for name in ("helm", "kubectl")] + [os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "KUBECONFIG": str(node.kubeconfig)}
     command = ["sh", "-ec", commands]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -411,7 +411,7 @@ async def test_who_follows_the_readme_gets_a_first_route_over_wss(images: Node, 
     system.kubectl("rollout", "status", "deployment/sluice", "--timeout=60s")
     shop.wait("condition=Programmed", "wsroute/chat")
     listed = follow(commands.splitlines()[-1], images, tmp_path)
-    tested = follow("helm test sluice -n sluice-system", images, ROOT)
+    tested = follow("helm test sluice -n sluice-system --logs --timeout=180s", images, ROOT)
     ports = {
         one["name"]: one["nodePort"] for one in json.loads(system.kubectl("get", "service", "sluice", "-o=json"))["spec"]["ports"]
     }
