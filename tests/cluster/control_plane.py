@@ -47,10 +47,16 @@ def missing() -> str:
     return ""
 
 
-def free_port() -> int:
+@contextlib.contextmanager
+def held_port(port: int = 0) -> Iterator[int]:
+    """Keep a port of loopback, or find a free one, for whoever listens there with SO_REUSEADDR, as Go's programs do.
+
+    The kernel gives it to nobody else meanwhile, also while nobody listens: whoever connects then is refused.
+    """
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", port))
+        yield int(one.getsockname()[1])
 
 
 @dataclass
@@ -270,10 +276,9 @@ def control_plane(*, extra: Iterable[str] = (), port: int = 0, folder: Path | No
             _keys(place)
             (place / "tokens.csv").write_text(f'{ADMIN},admin,admin,"system:masters"\n')
             (place / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
-        port = port or free_port()
+        port, store, peers = (stack.enter_context(held_port(wanted)) for wanted in (port, 0, 0))
         plane = ControlPlane(place, f"https://127.0.0.1:{port}", (place / "ca.pem").read_bytes())
         stack.callback(_stop, plane)
-        store, peers = free_port(), free_port()
         plane.store = f"http://127.0.0.1:{store}"
         _start(
             plane,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import trustme
 from aiohttp import web
-from cluster.control_plane import ControlPlane
+from cluster.control_plane import ControlPlane, held_port
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 """Looks at a request and answers it wrongly; None: it goes on to the API server."""
@@ -38,7 +38,8 @@ class Relay:
     """Passes requests on; `fault` and `edit` say what goes wrong."""
 
     plane: ControlPlane
-    port: int = 0
+    port: int
+    """One that is held, also while the relay is closed."""
     ca: bytes = b""
     fault: Fault | None = None
     edit: Edit | None = None
@@ -116,9 +117,7 @@ class Relay:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._context)
-        await self._site.start()
-        self.port = self._runner.addresses[0][1]
+        await self.open()
 
     async def stop(self) -> None:
         assert self._runner is not None
@@ -140,12 +139,13 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 @contextlib.asynccontextmanager
 async def relaying(plane: ControlPlane) -> AsyncIterator[Relay]:
-    relay = Relay(plane)
-    await relay.start()
-    try:
-        yield relay
-    finally:
-        await relay.stop()
+    with held_port() as port:
+        relay = Relay(plane, port)
+        await relay.start()
+        try:
+            yield relay
+        finally:
+            await relay.stop()
 
 
 def event(kind: str, /, **fields: object) -> bytes:
