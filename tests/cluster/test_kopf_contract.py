@@ -37,6 +37,23 @@ def resource(kind: Any) -> Resource:
     return Resource(kind.group, kind.version, kind.plural, kind=kind.name, namespaced=kind.namespaced)
 
 
+def sockets() -> set[str]:
+    """Return the sockets that this process has open."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(descriptor.readlink()))
+    return {one for one in found if one.startswith("socket:")}
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_open() -> AsyncIterator[None]:
+    """Watches over TLS close a few turns of the loop after their session; a loop that ends first leaves them open."""
+    before = sockets()
+    yield
+    await until(lambda: sockets() - before, lambda left: not left)
+
+
 def log_in_by(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let logins of this process read a kubeconfig; the client that kopf asks looks at KUBECONFIG once, at its import."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
