@@ -20,7 +20,8 @@ from cluster_binaries import build
 
 ROOT = Path(__file__).parents[2]
 CRD = ROOT / "manifests/crds/sluice.dev_wsroutes.yaml"
-WAIT = 20.0
+WAIT = 40.0
+"""Seconds until what was not seen counts as missing."""
 GOOD = {"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs", "Programmed": "True Programmed"}
 """Conditions of a WsRoute with which nothing is wrong."""
 _INSTALLED = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "IngressClass")

@@ -102,7 +102,7 @@ async def test_first_requests_are_answered_through_the_node_port_and_the_objects
             await opened.send_str("hello")
             echoed = await opened.receive_str()
         web = socketio.AsyncClient(http_session=session, ssl_verify=True)
-        await web.connect(f"https://{SECURE}:{ports['https']}", transports=["websocket"])
+        await web.connect(f"https://{SECURE}:{ports['https']}", transports=["websocket"], wait_timeout=10)
         said = await web.call("say", "hello", timeout=10)
         await web.disconnect()
 

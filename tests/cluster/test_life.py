@@ -23,6 +23,8 @@ GRACE = 20
 PACED = GRACE - 2
 """Seconds that the sockets of a pod have: all of its grace period but two."""
 BACKENDS = [{"service": "chat", "port": 80}]
+PATIENT = 20
+"""Seconds that a Socket.IO client waits for an answer; by default it gives its namespace one."""
 CLIENT = """
 import asyncio, sys, websockets.asyncio.client
 
@@ -191,8 +193,8 @@ async def test_socket_io_clients_without_cookies_upgrade_at_the_pod_that_they_po
 
     async def talk() -> tuple[str, str]:
         async with chat.client("support") as session:
-            web = socketio.AsyncClient(http_session=session, reconnection=False)
-            await web.connect(chat.address)  # polling first, as every client does by default
+            web = socketio.AsyncClient(http_session=session, reconnection=False, request_timeout=PATIENT)
+            await web.connect(chat.address, wait_timeout=PATIENT)  # polling first, as every client does by default
             said = await web.call("say", "hello", timeout=10)
             transport = web.transport()
             await web.disconnect()
