@@ -141,19 +141,21 @@ async def test_deleted_route_answers_404_at_once_and_closes_its_sockets_one_afte
         ends = [asyncio.create_task(end(one)) for one in opened]
         async with session.get("/") as answer:
             before = answer.status
-        await asyncio.to_thread(chat.kubectl, "delete", "wsroute", "removed")
-        async with asyncio.timeout(3):
+        # kubectl returns when it has heard of the end itself; by then the drain may be over.
+        deleting = asyncio.create_task(asyncio.to_thread(chat.kubectl, "delete", "wsroute", "removed"))
+        async with asyncio.timeout(20):
             while True:
                 async with session.get("/") as answer:
                     if answer.status == 404:
                         break
         left = sum(not one.done() for one in ends)
+        await deleting
         async with asyncio.timeout(20):
             seen = await asyncio.gather(*ends)
 
     times = sorted(when for _, _, when in seen)
     assert before == 200
-    assert left > 0
+    assert left > len(seen) / 2
     assert {(code, reason) for code, reason, _ in seen} == {(1012, "service restart")}
     assert 2 < times[-1] - times[0] < 6
     assert max(second - first for first, second in itertools.pairwise(times)) < 1.5
