@@ -198,6 +198,11 @@ class Shop(Namespace):
             self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
         self.wait("condition=Programmed", "wsroute/chat")
 
+    def settle(self, name: str, replicas: int) -> None:
+        """Wait until a Deployment has so many pods, and none that is ending."""
+        path = f"/api/v1/namespaces/{self.name}/pods?labelSelector=app={name}"
+        self.node.until("Only pods that stay are left", lambda: len(self.node.get(path)["items"]) == replicas)
+
     def certify(self) -> bytes:
         """Give the Secret a new certificate; return it in DER."""
         made = self.authority.issue_cert(SECURE)
