@@ -313,10 +313,11 @@ def test_controller_that_runs_out_of_memory_leaves_the_proxy_serving_and_recover
     chain, key = certificate.cert_chain_pems[0].bytes().decode(), certificate.private_key_pem.bytes().decode()
     data = {"tls.crt": chain * (900_000 // len(chain)), "tls.key": key}
     with shop.load(address=described["status"]["podIP"], http=8080, https=8443) as load:
-        for number in range(100):
-            metadata = {"name": f"large-{number}", "labels": {"large": "yes"}}
-            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls", "stringData": data}
-            shop.kubectl("create", "-f", "-", given=secret)
+        for start in range(0, 100, 4):
+            metadata = [{"name": f"large-{number}", "labels": {"large": "yes"}} for number in range(start, start + 4)]
+            secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "stringData": data}
+            items = [{**secret, "metadata": one} for one in metadata]
+            shop.kubectl("create", "-f", "-", given={"apiVersion": "v1", "kind": "List", "items": items})
             if killed_for_memory(small, pod):
                 break
         killed = killed_for_memory(small, pod)
