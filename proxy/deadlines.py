@@ -14,6 +14,10 @@ TICK = 0.1
 """Seconds between turns of the wheel."""
 
 
+def nothing() -> None:
+    """Do nothing: what a deadline calls whose owner has ended, or has not begun."""
+
+
 class Deadline:
     """Something that happens at a time unless it is pushed back or cancelled first."""
 
@@ -55,8 +59,12 @@ class Wheel:
             self._file(deadline, at)
 
     def drop(self, deadline: Deadline) -> None:
-        """Cancel `deadline` and forget it, and what it would have called: for owners that end."""
+        """Cancel `deadline` for good: for owners that end.
+
+        What it would have called is its owner's; together they would wait for a collector, and for ever once they are frozen.
+        """
         deadline.at = 0.0
+        deadline.expire = nothing
         if deadline._filed:  # noqa: SLF001
             deadline._filed = 0.0  # noqa: SLF001
             self._unfile(deadline)

@@ -57,6 +57,7 @@ class EndpointPool:
         "_reaper",
         "_return",
         "_scratch",
+        "_tcp_keepalive",
         "_tls",
         "_wheel",
         "address",
@@ -85,7 +86,9 @@ class EndpointPool:
     ) -> None:
         self.tally = counts.tally(counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode()))
         self.tally.pin()
-        self._owner = owner
+        self._owner: LiveUpstream | None = owner
+        """None: the endpoint is gone, and waits for no collector."""
+        self._tcp_keepalive = owner.tcp_keepalive
         self.health = Health()
         self.latency = Latency()
         self.address = endpoint.address
@@ -157,6 +160,7 @@ class EndpointPool:
         if not self.retired:
             self.tally.unpin()
         self.retired = True
+        self._owner = None
         self._wheel.drop(self._reaper)
         self._wheel.drop(self._return)
         idle, self._idle = self._idle, []
@@ -175,13 +179,15 @@ class EndpointPool:
             self._eject()
 
     def _eject(self) -> None:
-        if not self.retired and self._owner.may_lose(self):
+        owner = self._owner
+        if owner is not None and owner.may_lose(self):
             self._wheel.file(self._return, self.health.eject())
-            self._owner.sort()
+            owner.sort()
 
     def _readmit(self) -> None:
         self.health.readmit(self._wheel.now)
-        self._owner.sort()
+        if self._owner is not None:
+            self._owner.sort()
 
     async def connect(self, timeout: float) -> UpstreamConnection:
         """Make a connection; raises OSError or TimeoutError."""
@@ -199,7 +205,7 @@ class EndpointPool:
                     server_hostname=self.address,
                     ssl_shutdown_timeout=2,
                 )
-        ask_when_silent(connection.transport.get_extra_info("socket"), self._owner.tcp_keepalive)
+        ask_when_silent(connection.transport.get_extra_info("socket"), self._tcp_keepalive)
         self.stats.connections += 1
         self.stats.connected(self._loop.time() - start)
         return connection
