@@ -70,9 +70,13 @@ class Wheel:
             self._unfile(deadline)
 
     def _unfile(self, deadline: Deadline) -> None:
-        bucket = self._buckets.get(deadline._slot)  # noqa: SLF001
+        slot = deadline._slot  # noqa: SLF001
+        bucket = self._buckets.get(slot)
         if bucket is not None:  # else the turn of that slot is under way
             del bucket[deadline]
+            if not bucket:
+                # A socket's idle timeout is an hour away: of many that come and go, each left its bucket behind until then.
+                del self._buckets[slot]
 
     def _file(self, deadline: Deadline, at: float) -> None:
         slot = max(int(at / TICK) + 1, self._turned + 1)
