@@ -14,6 +14,10 @@ TICK = 0.1
 """Seconds between turns of the wheel."""
 
 
+def nothing() -> None:
+    """Do nothing: what a deadline calls whose owner has ended, or has not begun."""
+
+
 class Deadline:
     """Something that happens at a time unless it is pushed back or cancelled first."""
 
@@ -55,16 +59,24 @@ class Wheel:
             self._file(deadline, at)
 
     def drop(self, deadline: Deadline) -> None:
-        """Cancel `deadline` and forget it, and what it would have called: for owners that end."""
+        """Cancel `deadline` for good: for owners that end.
+
+        What it would have called is its owner's; together they would wait for a collector, and for ever once they are frozen.
+        """
         deadline.at = 0.0
+        deadline.expire = nothing
         if deadline._filed:  # noqa: SLF001
             deadline._filed = 0.0  # noqa: SLF001
             self._unfile(deadline)
 
     def _unfile(self, deadline: Deadline) -> None:
-        bucket = self._buckets.get(deadline._slot)  # noqa: SLF001
+        slot = deadline._slot  # noqa: SLF001
+        bucket = self._buckets.get(slot)
         if bucket is not None:  # else the turn of that slot is under way
             del bucket[deadline]
+            if not bucket:
+                # A socket's idle timeout is an hour away: of many that come and go, each left its bucket behind until then.
+                del self._buckets[slot]
 
     def _file(self, deadline: Deadline, at: float) -> None:
         slot = max(int(at / TICK) + 1, self._turned + 1)

@@ -61,3 +61,4 @@ class StatsDelta(msgspec.Struct, omit_defaults=True):
     tls_duration: HistogramDelta | None = None
     loop_lag: HistogramDelta | None = None
     log_dropped: int = 0
+    tasks: int = 0

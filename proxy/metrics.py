@@ -307,6 +307,7 @@ class WorkerStats:
         "loop_lag",
         "routes",
         "services",
+        "tasks",
         "tls_duration",
         "tls_handshakes",
         "unmatched",
@@ -323,6 +324,8 @@ class WorkerStats:
         self.tls_duration = Histogram()
         self.loop_lag = Histogram()
         self.log_dropped = 0
+        self.tasks = 0
+        """Of the worker's loop, when it was looked last."""
 
     def route(self, route_id: str) -> RouteStats:
         """Return the counts of a route, made at its first use."""
@@ -381,4 +384,5 @@ class WorkerStats:
             self.tls_duration.take(),
             self.loop_lag.take(),
             dropped,
+            self.tasks,
         )

@@ -136,6 +136,7 @@ class Totals:
         self._tls_duration = _Sum()
         self._lag = _Sum()
         self._log_dropped = 0
+        self._tasks: dict[int, int] = {}
         self._propagation = _Sum()
         self.applied_at = 0.0
         """Unix time at which every worker had applied the configuration; 0: never."""
@@ -161,10 +162,12 @@ class Totals:
         self._tls_duration.add(delta.tls_duration)
         self._lag.add(delta.loop_lag)
         self._log_dropped += delta.log_dropped
+        self._tasks[worker] = delta.tasks
 
     def worker_gone(self, worker: int) -> None:
         """Drop the gauges of a worker that ended."""
         self._connections.pop(worker, None)
+        self._tasks.pop(worker, None)
         for route in self._routes.values():
             route.in_flight.pop(worker, None)
             route.sockets.pop(worker, None)
@@ -321,6 +324,7 @@ class Totals:
             ),
             ("sluice_config_rejected_routes", "Routes that could not be compiled and answer 500.", self.rejected_routes),
             ("sluice_workers", "Workers that are running.", self.workers),
+            ("sluice_worker_tasks", "Tasks of all workers' loops, such as handshakes and connects.", sum(self._tasks.values())),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         yield CounterMetricFamily("sluice_worker_restarts", "Workers that ended and were replaced.", value=self.restarts)

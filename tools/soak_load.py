@@ -1,6 +1,7 @@
 """The objects and the load of `make soak`: kept-alive requests, WebSockets that echo, clients that vanish with a reset."""
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -18,7 +19,7 @@ KILL_SHADOW = 5.0
 """Seconds after a worker was killed in which a lost connection is the kill's."""
 WAIT = 15.0
 """Seconds that an answer may take."""
-PLACES = ("nothing", "hello", "head", "body", "answer", "frame")
+PLACES = ("nothing", "hello", "certificate", "head", "body", "answer", "frame")
 UPGRADE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
@@ -26,7 +27,10 @@ DICE = random.Random()  # noqa: S311  no secret
 
 
 def write(folder: Path, ports: list[int], turn: int) -> None:
-    """Write all objects; each turn has other names, hosts and paths, other backends and another certificate."""
+    """Write all objects; each turn has other names, hosts and paths, other backends and another certificate.
+
+    One of the endpoints of `web` refuses connections.
+    """
     services = {service: ports[(turn + place) % len(ports)] for place, service in enumerate(("chat-0", "chat-1", "web"))}
     write_secret(folder, *make_certificate())
     write_endpoints(folder, services)
@@ -37,7 +41,17 @@ metadata: {{name: {service}}}
 spec: {{ports: [{{name: http, port: 80}}]}}
 """
         for service in services
-    ] + [
+    ]
+    objects.append(
+        f"""apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-2, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+ports: [{{name: http, port: {services["web"]}}}]
+endpoints: [{{addresses: [127.0.0.2], conditions: {{ready: true}}}}]
+"""
+    )
+    objects += [
         f"""apiVersion: sluice.dev/v1alpha1
 kind: WsRoute
 metadata: {{name: {name}}}
@@ -50,6 +64,7 @@ spec:
     websocket: {{backends: [{{service: chat-0, port: 80}}]}}
     http: {{backends: [{{service: web, port: 80}}]}}
     close: &close {{drain: {{over: 5s}}}}
+    keepalive: {{interval: 1s, misses: 20, to: Both}}
   - name: turn-{turn}
     path: {{type: Prefix, value: /turn-{turn}}}
     websocket: {{backends: [{{service: chat-{turn % 2}, port: 80}}]}}
@@ -74,6 +89,7 @@ class Load:
         self.trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts anybody: the certificate changes each second
         self.trust.check_hostname = False
         self.trust.verify_mode = ssl.CERT_NONE
+        self.distrust = ssl.create_default_context()
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=Loopback(), ssl=self.trust, limit=0), timeout=aiohttp.ClientTimeout(total=WAIT)
         )
@@ -124,12 +140,17 @@ class Load:
                 await asyncio.sleep(DICE.random() / 2)
 
     async def vanish(self) -> None:
-        """Leave with a reset: after no byte, in a hello, a head, a body, an answer or a frame."""
+        """Leave with a reset: after no byte, in a hello, over the certificate, in a head, a body, an answer or a frame."""
         await asyncio.sleep(DICE.random() / 2)
         where, secure = DICE.choice(PLACES), DICE.random() < 0.5
         tls = self.trust if secure and where != "hello" else None
         host = "secure.localhost" if secure else "plain.localhost"
         port = self.port["https" if secure else "http"]
+        if where == "certificate":
+            with contextlib.suppress(ssl.SSLCertVerificationError):
+                await asyncio.open_connection("127.0.0.1", self.port["https"], ssl=self.distrust, server_hostname=host)
+            self.count["vanished"] += 1
+            return
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=host if tls else None)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         try:

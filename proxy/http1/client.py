@@ -42,6 +42,10 @@ class Pool(Protocol):
         """Take note that a connection is gone."""
 
 
+def _not_connected(data: bytes) -> None:
+    raise AssertionError(f"{len(data)} bytes before the connection was made")
+
+
 class UpstreamConnection:
     """One connection to an endpoint."""
 
@@ -58,10 +62,7 @@ class UpstreamConnection:
         """Bytes of the last regular head; backends repeat them."""
         self.memo: ResponseFacts | None = None
         self.transport: asyncio.Transport
-        self.write = self._not_connected
-
-    def _not_connected(self, data: bytes) -> None:
-        raise AssertionError(f"{len(data)} bytes before the connection was made")
+        self.write = _not_connected
 
     def made(self, transport: asyncio.Transport) -> None:
         """Keep the transport."""

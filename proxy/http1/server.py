@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Awaitable
 
 from proxy.counts import Hold
-from proxy.deadlines import Deadline
+from proxy.deadlines import Deadline, nothing
 from proxy.exchange import Answer, Client, Request
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
 from proxy.http1.forwarding import WRITE_STALL, Forwarding
@@ -26,8 +26,8 @@ BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
 
 
-def _nothing() -> None:
-    pass
+def _not_connected(data: bytes) -> None:
+    raise AssertionError(f"{len(data)} bytes before the connection was made")
 
 
 class ServerConnection:
@@ -63,7 +63,7 @@ class ServerConnection:
         self.runtime = runtime
         self.client = client
         self.transport: asyncio.Transport
-        self.write = self._not_connected
+        self.write = _not_connected
         self.buffer = b""
         self.forwarding: Forwarding | None = None
         self.hold: Hold | None = None
@@ -76,7 +76,7 @@ class ServerConnection:
         self.paused = False
         self.served = False
         """At least one request was answered."""
-        self.deadline = Deadline(self._expired)
+        self.deadline = Deadline(nothing)
         self._busy = False
         self._unsent = 0
         """Bytes that had not arrived when this was last looked at, at the end; and how often it did not get less."""
@@ -91,13 +91,12 @@ class ServerConnection:
         self._memo_version = 0
         self._memo_forward = b""
 
-    def _not_connected(self, data: bytes) -> None:
-        raise AssertionError(f"{len(data)} bytes before the connection was made")
-
     def made(self, transport: asyncio.Transport) -> None:
         """Begin: the first head must be here within the header timeout."""
         self.transport = transport
         self.write = transport.write
+        # Not before: of a connection whose handshake fails, nobody would ever drop it.
+        self.deadline.expire = self._expired
         self.runtime.connections.add(self)
         self.runtime.stats.connection_opened(self.client.listener)
         # The time of a TLS handshake counts (spec/wire.md).
@@ -412,29 +411,25 @@ class ServerConnection:
 
     def release(self) -> None:
         """Let go of the connection: a tunnel has taken it."""
-        self._end_deadline()
+        self.runtime.wheel.drop(self.deadline)
         self.forwarding = None
         self.hold = None
         self.lost = True
         self.transport, self.write = NOWHERE, NOWHERE.write
         self.runtime.connections.discard(self)
 
-    def _end_deadline(self) -> None:
-        """Let the deadline call nothing any more: it and the connection would keep each other, for ever once they are frozen."""
-        self.runtime.wheel.drop(self.deadline)
-        self.deadline.expire = _nothing
-
     def gone(self, exc: Exception | None) -> None:
         """Take note that the client is gone."""
         del exc
         self.lost = True
-        self._end_deadline()
+        self.runtime.wheel.drop(self.deadline)
         self.runtime.connections.discard(self)
         self.runtime.stats.connection_closed(self.client.listener)
         if self._filtering is not None:
             self._filtering.cancel()
         if self.forwarding is not None:
             self.forwarding.client_lost()
+            self.forwarding = None
         self._give_back()
         self.transport, self.write = NOWHERE, NOWHERE.write
 

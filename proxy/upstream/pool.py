@@ -56,6 +56,7 @@ class EndpointPool:
         "_owner",
         "_reaper",
         "_return",
+        "_tcp_keepalive",
         "_tls",
         "_wheel",
         "address",
@@ -83,7 +84,9 @@ class EndpointPool:
     ) -> None:
         self.tally = counts.tally(counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode()))
         self.tally.pin()
-        self._owner = owner
+        self._owner: LiveUpstream | None = owner
+        """None: the endpoint is gone, and waits for no collector."""
+        self._tcp_keepalive = owner.tcp_keepalive
         self.health = Health()
         self.latency = Latency()
         self.address = endpoint.address
@@ -154,6 +157,7 @@ class EndpointPool:
         if not self.retired:
             self.tally.unpin()
         self.retired = True
+        self._owner = None
         self._wheel.drop(self._reaper)
         self._wheel.drop(self._return)
         idle, self._idle = self._idle, []
@@ -172,13 +176,15 @@ class EndpointPool:
             self._eject()
 
     def _eject(self) -> None:
-        if not self.retired and self._owner.may_lose(self):
+        owner = self._owner
+        if owner is not None and owner.may_lose(self):
             self._wheel.file(self._return, self.health.eject())
-            self._owner.sort()
+            owner.sort()
 
     def _readmit(self) -> None:
         self.health.readmit(self._wheel.now)
-        self._owner.sort()
+        if self._owner is not None:
+            self._owner.sort()
 
     async def connect(self, timeout: float) -> UpstreamConnection:
         """Make a connection; raises OSError or TimeoutError."""
@@ -189,29 +195,29 @@ class EndpointPool:
                 await self._loop.create_connection(lambda: Shell(connection), self.address, self.port)
             else:
                 await self._connect_securely(connection, self._tls)
-        ask_when_silent(connection.transport.get_extra_info("socket"), self._owner.tcp_keepalive)
+        ask_when_silent(connection.transport.get_extra_info("socket"), self._tcp_keepalive)
         self.stats.connections += 1
         self.stats.connected(self._loop.time() - start)
         return connection
 
     async def _connect_securely(self, connection: UpstreamConnection, tls: ssl.SSLContext) -> None:
-        shaken: asyncio.Future[None] = self._loop.create_future()
+        # Not the error itself: the frame that raised it would hold it, and it the frame.
+        shaken: asyncio.Future[str] = self._loop.create_future()
 
         def finished(error: Exception | None) -> None:
-            if shaken.done():
-                return
-            if error is None:
-                shaken.set_result(None)
-            else:
-                shaken.set_exception(error)
+            if not shaken.done():
+                shaken.set_result(str(error) if error is not None else "")
 
         leg = SecureLeg(connection, tls, finished, server_side=False, server_name=self.address)
         transport, _ = await self._loop.create_connection(lambda: Shell(leg), self.address, self.port)
+        wrong = "the handshake was given up"
         try:
-            await shaken
-        except BaseException:
-            transport.abort()
-            raise
+            wrong = await shaken
+        finally:
+            if wrong:
+                transport.abort()
+        if wrong:
+            raise ConnectionError(wrong)
 
 
 class LiveUpstream:

@@ -40,10 +40,6 @@ class PingedLeg(Protocol):
         ...
 
 
-def _nothing() -> None:
-    pass
-
-
 class Pinger:
     """Asks one side of one tunnel whether it is still there."""
 
@@ -112,7 +108,6 @@ class Pinger:
     def end(self) -> None:
         """Let go of the tunnel and the wheel."""
         self._wheel.drop(self._deadline)
-        self._deadline.expire = _nothing
 
     def asked(self) -> None:
         """Take note of a ping of the application to this side."""

@@ -31,10 +31,6 @@ BROKEN_DRAIN = 1.0
 """Seconds that the innocent direction has after the other one broke (spec/wire.md)."""
 
 
-def _nothing() -> None:
-    pass
-
-
 class TunnelHost(Protocol):
     """What a tunnel needs of its worker."""
 
@@ -504,9 +500,9 @@ class Tunnel:
             self.lease.end(self.wheel)
             self.lease = None
         self.account.close(self._code, self._by)
-        # Without these a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
-        self.idle.expire = self.cut.expire = _nothing
+        # Without this a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
         for leg in (self.client, self.backend):
             if leg.pinger is not None:
                 leg.pinger.end()
+                leg.pinger = None
             del leg.tunnel, leg.other

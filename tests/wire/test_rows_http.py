@@ -302,7 +302,7 @@ async def test_b11_exact_path_wins_over_a_prefix_and_the_longest_prefix_over_sho
         "deepest": Path("prefix", "/one/two/three"),
         "exact": Path("exact", "/one"),
     }
-    async with proxying() as proxy, contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack, proxying() as proxy:
         routes, upstreams = {}, dict(config_for(proxy.backend.port).upstreams)
         for name, where in paths.items():
             backend = await stack.enter_async_context(answering(b"200 OK\r\nX-Name: " + name.encode()))

@@ -1,6 +1,7 @@
 """TLS on either leg: the same bytes, but no half-close, and nothing that was written is lost at the end."""
 
 import asyncio
+import contextlib
 import gc
 import ssl
 import time
@@ -197,6 +198,31 @@ async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure:
             status, _, _ = await client.answer()
             assert status in (404, 421)
         await writing
+
+
+def hello() -> bytes:
+    """What a client says first."""
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="a.test").do_handshake()
+    return outgoing.read()
+
+
+async def test_handshakes_that_fail_are_counted_and_leave_nothing_behind() -> None:
+    """`proxying` ends with a look at what only a collector could free."""
+    async with proxying() as proxy:
+        for _ in range(3):
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await asyncio.open_connection(
+                    "127.0.0.1", proxy.tls_port, ssl=ssl.create_default_context(), server_hostname="a.test"
+                )
+            client = Peer(*await asyncio.open_connection("127.0.0.1", proxy.tls_port))
+            await client.sends(hello())
+            assert await client.reads(1) == b"\x16"
+            await client.gone()
+        async with asyncio.timeout(WAIT):
+            while proxy.runtime.stats.tls_handshakes != {"failed": 6}:
+                await asyncio.sleep(0)
 
 
 KINDS = ("SSLProtocol", "SSLObject", "MemoryBIO", "TCPTransport", "Tunnel", "Leg", "FrameScanner", "Account", "Request")

@@ -162,6 +162,7 @@ def test_delta_of_connections_handshakes_lag_and_log() -> None:
     stats.tls_handshake("timeout", 15.0)
     stats.loop_lag.observe(0.001)
     stats.log_dropped = 4
+    stats.tasks = 2
 
     assert stats.delta() == StatsDelta(
         connections={"https": 1},
@@ -170,8 +171,9 @@ def test_delta_of_connections_handshakes_lag_and_log() -> None:
         tls_duration=at(0.002),
         loop_lag=at(0.001),
         log_dropped=4,
+        tasks=2,
     )
-    assert stats.delta() == StatsDelta(connections={"https": 1})
+    assert stats.delta() == StatsDelta(connections={"https": 1}, tasks=2)
 
 
 def test_delta_survives_the_line_to_the_supervisor() -> None:

@@ -17,7 +17,7 @@ from proxy.totals import OpenMetrics, Totals
 ROUTE = "wsroute/shop/chat/0"
 SERVICE = "shop/chat:80"
 
-# From spec/metrics.md, less what is served later, and the access log's drops: name as in the page, type, labels.
+# From spec/metrics.md, less what is served later, the access log's drops and the workers' tasks: name as in the page, type, labels.
 PROMISED = {
     ("sluice_http_requests_total", "counter", "route service method code"),
     ("sluice_http_request_duration_seconds", "histogram", "route"),
@@ -50,6 +50,7 @@ PROMISED = {
     ("sluice_problems", "gauge", "reason"),
     ("sluice_worker_loop_lag_seconds", "histogram", ""),
     ("sluice_workers", "gauge", ""),
+    ("sluice_worker_tasks", "gauge", ""),
     ("sluice_worker_restarts_total", "counter", ""),
     ("sluice_access_log_dropped_total", "counter", ""),
 }
@@ -92,6 +93,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     stats.tls_handshake("ok", 0.002)
     stats.loop_lag.observe(0.001)
     stats.log_dropped = 7
+    stats.tasks = 3
     return stats
 
 
@@ -192,6 +194,7 @@ def test_text_values_are_what_the_workers_counted() -> None:
         "sluice_problems{reason=BackendNotFound}": 2,
         "sluice_worker_loop_lag_seconds_count{}": 2,
         "sluice_workers{}": 2,
+        "sluice_worker_tasks{}": 6,
         "sluice_worker_restarts_total{}": 1,
         "sluice_access_log_dropped_total{}": 14,
     }
@@ -211,6 +214,7 @@ def test_gone_worker_takes_its_gauges_and_no_counter() -> None:
         f"sluice_upstream_connections{{service={SERVICE}}}",
         f"sluice_endpoints{{service={SERVICE},state=ready}}",
         f"sluice_endpoints{{service={SERVICE},state=draining}}",
+        "sluice_worker_tasks{}",
     }
 
     assert after == {
