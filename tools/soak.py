@@ -134,7 +134,7 @@ class Soak:
             return wrong
         for role, bound in BOUNDS.items():
             points = [(at / 60, rss) for at, rss in self.rss[role] if at >= begin]
-            if len(points) < 3:
+            if len(points) < 8:
                 print(f"{role}: too few figures to judge")
                 continue
             # Peaks: now and then malloc gives back megabytes, and takes them again.
