@@ -18,6 +18,7 @@ import watchfiles
 import yaml
 
 from controller.resources import parse_object
+from controller.resources.fields import shown
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.sources.snapshot import SourceSnapshot, Store
@@ -122,7 +123,7 @@ def read_objects(path: Path) -> list[Mapping[str, Any]]:
     if b"&" in text and not all(map(_unfolds, documents)):
         raise FileSyntaxError(f"some line: its aliases unfold to more than {MAX_VALUES} values")
     found: list[Mapping[str, Any]] = []
-    for document in documents:
+    for number, document in enumerate(documents):
         if (
             isinstance(document, Mapping)
             and str(document.get("kind", "")).endswith("List")
@@ -132,8 +133,15 @@ def read_objects(path: Path) -> list[Mapping[str, Any]]:
         elif isinstance(document, Mapping):
             found.append(document)
         elif document is not None:
-            raise FileSyntaxError(f"line 1: {type(document).__name__} was found where an object would be accepted")
+            begins = 1 if path.suffix == ".json" else _line(text, number)
+            raise FileSyntaxError(f"line {begins}: {shown(document)} was found where an object would be accepted")
     return found
+
+
+def _line(text: bytes, number: int) -> int:
+    """Tell where a document of a file begins; only a fault asks, so the file is read again."""
+    nodes = list(yaml.compose_all(text, Loader=_Loader))
+    return nodes[number].start_mark.line + 1
 
 
 class FolderSource:
@@ -238,7 +246,7 @@ class FolderSource:
         ref = ObjectRef("File", "", self._within(path))
         kept = self._files.get(path)
         stays = "the objects that it gave before stay" if kept is not None and kept.refs else "it gives no objects"
-        problem = Problem(ref, Reason.INVALID_SPEC, "", f"{ref.name}: {error}; {stays}, YAML or JSON would be accepted.")
+        problem = Problem(ref, Reason.INVALID_SPEC, "", f"{error}; {stays}, YAML or JSON would be accepted.")
         if kept is None:
             kept = self._files[path] = _File(stamp)
         changed = kept.problem != problem

@@ -43,7 +43,13 @@ async def test_json_and_lists_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "broken", "line"), [("a.yaml", "kind: Service\n  bad: [", "line 2"), ("a.json", '{\n"a": }', "line 2")]
+    ("name", "broken", "line"),
+    [
+        ("a.yaml", "kind: Service\n  bad: [", "line 2"),
+        ("a.yaml", "kind: Service\n---\n# the third\n---\njust text\n", "line 5"),
+        ("a.json", '{\n"a": }', "line 2"),
+        ("a.json", "[\n\t1]", "line 1"),
+    ],
 )
 async def test_file_that_does_not_parse_keeps_its_objects_and_names_the_line(
     tmp_path: Path, name: str, broken: str, line: str
@@ -57,7 +63,8 @@ async def test_file_that_does_not_parse_keeps_its_objects_and_names_the_line(
     assert await source.refresh()
     assert port_of(source, A) == 1
     assert len(source.problems) == 1
-    assert source.problems[0].message.startswith(f"{name}: {line}: ")
+    assert source.problems[0].ref.name == name
+    assert source.problems[0].message.startswith(f"{line}: ")
     assert "the objects that it gave before stay" in source.problems[0].message
 
 
