@@ -35,8 +35,15 @@ async def _ask(path: str, method: str, target: str, body: bytes | None) -> bytes
             session.request(method, "http://proxy" + target, data=body) as response,
         ):
             answer = await response.read()
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise CommandError(f"The proxy cannot be asked at {path}: {error}. --admin-socket names another path.") from None
+    except TimeoutError:
+        raise CommandError(f"The proxy at {path} gave no answer within {SECONDS:g} s.") from None
+    except (aiohttp.ClientError, OSError) as error:
+        # aiohttp's own text names a transport that nobody chose ("ssl:default").
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise CommandError(
+            f"The proxy cannot be asked at {path}: {why}. --admin-socket names another path; "
+            "`sluice standalone` makes a socket only where the same option stands behind its folder."
+        ) from None
     if response.status != HTTPStatus.OK:
         raise CommandError(answer.decode(errors="replace").strip())
     return answer

@@ -223,6 +223,7 @@ async def test_commands_show_and_drain_as_a_user_types_them(hub: Hub) -> None:
     assert [(code, reason) for _, _, code, reason in found.ended] == [(1012, "bis später")] * 3
     assert absent[0] == 1
     assert absent[2].startswith(f"The proxy cannot be asked at {path}: ")
+    assert "ssl:" not in absent[2]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
