@@ -179,7 +179,8 @@ def run() -> int:
         write_secret(EXAMPLE, chain, key)
         write_endpoints(EXAMPLE, ports)
         write_whole(EXAMPLE / "generated" / "certificate.pem", chain.decode())
-        with sluice(EXAMPLE, sys.argv[1:]) as (process, listening):
+        commands = (EXAMPLE / "generated" / "admin.sock").relative_to(Path.cwd())
+        with sluice(EXAMPLE, ["--admin-socket", str(commands), *sys.argv[1:]]) as (process, listening):
             https = listening["https"].rsplit(":", 1)[1]
             trusted = (EXAMPLE / "generated" / "certificate.pem").relative_to(Path.cwd())
             admin = f"http://{listening['admin']}"
@@ -191,10 +192,12 @@ Sluice is running with the objects in {EXAMPLE.relative_to(Path.cwd())}.
   wss       wss://chat.localhost:{https}/socket.io/?EIO=4&transport=websocket
   metrics   {admin}/metrics
   routes    {admin}/routes      problems  {admin}/problems
+  sockets   {os.path.relpath(Path(sys.executable).with_name("sluice"))} sockets --admin-socket {commands}
 
 The certificate is made for this run. A browser asks once whether to go on; to trust it instead:
   curl --cacert {trusted} --resolve chat.localhost:{https}:127.0.0.1 https://chat.localhost:{https}/
 Edit {(EXAMPLE / "route.yaml").relative_to(Path.cwd())} while a chat is open: the route changes, the chat stays.
+What is wrong with an object is told at /problems, and by `sluice lint`.
 Ctrl-C ends everything.
 """,
                 flush=True,
