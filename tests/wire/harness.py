@@ -356,7 +356,7 @@ def uncollected() -> Iterator[list[str]]:
             yield left
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        left += sorted({type(one).__qualname__ for one in gc.garbage if type(one).__module__.startswith(("proxy.", "uvloop."))})
+        left += sorted({type(one).__qualname__ for one in gc.garbage if type(one).__module__.startswith("proxy.")})
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
