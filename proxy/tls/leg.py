@@ -15,6 +15,9 @@ from proxy.shells import NOWHERE, Shell, Stream
 PIECE: Final = 32 * 1024
 """Bytes that pass through OpenSSL's buffers at once, as these never shrink: two records' worth (RFC 8446, 5.1)."""
 
+MOST_WAITING: Final = 1024 * 1024
+"""Bytes that may wait for a peer that makes OpenSSL answer it and reads nothing: far more than streams let wait."""
+
 SHAKING: Final = 0
 FAILED: Final = 1
 """The handshake failed: the stream never learns of the connection."""
@@ -214,7 +217,7 @@ class SecureLeg:
                 found.append(data)
                 size = PIECE
         except ssl.SSLWantReadError:
-            self._flush()  # the answer to a KeyUpdate (RFC 8446, 4.6.3)
+            pass
         except ssl.SSLError:
             self._flush()  # an alert that says why
             self._phase = CLOSING
@@ -222,6 +225,11 @@ class SecureLeg:
         return b"".join(found)
 
     def _deliver(self, data: bytes) -> None:
+        if self._outgoing.pending:  # the answer to a KeyUpdate (RFC 8446, 4.6.3)
+            self._flush()
+            if self._transport.get_write_buffer_size() > MOST_WAITING:
+                self.abort()
+                return
         if data:
             self._stream.received(data)
         if self._broken:
