@@ -60,8 +60,9 @@ class SecureLeg:
         """Begin the handshake over `transport`, from which `early` was read already."""
         self._transport = transport
         if early:
-            self._incoming.write(early)
-        self._shake()
+            self.received(early)
+        else:
+            self._shake()
 
     def received(self, data: bytes) -> None:
         """Take bytes of the peer."""
@@ -80,8 +81,10 @@ class SecureLeg:
                     found.append(self._decrypt())
                 self._deliver(b"".join(found))
         elif phase == SHAKING:
-            self._incoming.write(data)
+            self._incoming.write(data[:PIECE])
             self._shake()
+            if len(data) > PIECE:
+                self.received(data[PIECE:])
 
     def half_closed(self) -> bool:
         """Take a FIN, with or without a close_notify before it: what it may have cut, the stream's own framing tells."""

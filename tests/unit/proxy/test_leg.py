@@ -234,6 +234,38 @@ def test_handshake_that_fails_says_why_to_both() -> None:
     assert not pair.streams[1].lost
 
 
+def test_what_comes_with_the_end_of_a_handshake_passes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL's buffers never shrink: whoever sent much with its last flight would keep as much of our memory."""
+    pair = Pair()
+    pair.legs[1].received(b"".join(pair.wires[0].sent))
+    pair.wires[0].sent.clear()
+    pair.legs[0].received(b"".join(pair.wires[1].sent))
+    pair.legs[0].write(b"x" * 200_000)
+    flight = b"".join(pair.wires[0].sent)
+    incoming = Noted(pair.legs[1]._incoming)
+    monkeypatch.setattr(pair.legs[1], "_incoming", incoming)
+    pair.legs[1].received(flight)
+
+    assert pair.streams[1].got == b"x" * 200_000
+    assert max(incoming.sizes) <= PIECE
+
+
+class Noted:
+    """OpenSSL's buffer, with a note of how much was written to it at once."""
+
+    def __init__(self, inner: ssl.MemoryBIO) -> None:
+        self.inner = inner
+        self.sizes: list[int] = []
+
+    @property
+    def pending(self) -> int:
+        return self.inner.pending
+
+    def write(self, data: bytes) -> None:
+        self.sizes.append(len(data))
+        self.inner.write(data)
+
+
 def test_connection_that_is_lost_in_its_handshake_is_said() -> None:
     pair = Pair()
     pair.legs[1].gone(None)
