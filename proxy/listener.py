@@ -249,6 +249,7 @@ class Greeting:
             return
         self._hello = self._hello + data if self._hello else data
         if self._state != HELLO:
+            self._transport.pause_reading()  # no honest client says more before it is answered
             return
         hello = parse_client_hello(self._hello)
         if isinstance(hello, ClientHello):
@@ -298,6 +299,7 @@ class Greeting:
         client.tls_scope = tls.store.scope(client.sni)
         leg = SecureLeg(ServerConnection(self._listener.runtime, client), tls.base, self._finished, server_side=True)
         transport.set_protocol(Shell(leg))
+        transport.resume_reading()
         leg.begin(transport, hello)
 
     def _finished(self, error: Exception | None) -> None:
