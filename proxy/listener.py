@@ -91,10 +91,12 @@ class Turns:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        for _ in range(min(HANDSHAKES_PER_TURN, len(self._waiting))):
-            self._waiting.popleft()()
-        if self._waiting:
-            self._loop.call_soon(self._turn)
+        try:
+            for _ in range(min(HANDSHAKES_PER_TURN, len(self._waiting))):
+                self._waiting.popleft()()
+        finally:  # one that cannot start must not hold up the others
+            if self._waiting:
+                self._loop.call_soon(self._turn)
 
 
 class Listener:

@@ -39,6 +39,22 @@ async def test_handshakes_that_come_later_start_too() -> None:
     assert started == ["first", "second"]
 
 
+async def test_handshake_that_cannot_start_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    told = Mock()
+    monkeypatch.setattr(loop, "call_exception_handler", told)
+    turns = Turns(loop)
+    started: list[int] = []
+    turns.add(lambda: started.append(1 // 0))
+    for number in range(2):
+        turns.add(lambda number=number: started.append(number))  # type: ignore[misc]
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert started == [0, 1]
+    assert told.call_count == 1
+
+
 def test_client_that_says_more_while_its_handshake_waits_is_not_read() -> None:
     """It would fill our memory: with many that wait, a turn comes late."""
     outgoing = ssl.MemoryBIO()
