@@ -44,6 +44,8 @@ def make_upstream_context() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
+    # Between a backend's wish to begin anew and the end of that, nothing could be written.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
 
 

@@ -17,6 +17,7 @@ from wire.harness import AUTHORITY
 
 from proxy.shells import Stream
 from proxy.tls.leg import MOST_WAITING, PIECE, SecureLeg
+from proxy.upstream.pool import make_upstream_context
 
 
 class Wire(asyncio.Transport):
@@ -308,3 +309,8 @@ def test_peer_that_asks_for_key_updates_and_reads_none_is_cut(tmp_path: Path) ->
         taken += 1
 
     assert 10 < taken < 100
+
+
+def test_backend_cannot_begin_a_handshake_anew() -> None:
+    """TLS 1.2 allows it (RFC 5246, 7.4.1.1); until it is done OpenSSL takes nothing to write, and a leg waits nowhere."""
+    assert make_upstream_context().options & ssl.OP_NO_RENEGOTIATION
