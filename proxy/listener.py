@@ -91,10 +91,12 @@ class Turns:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        for _ in range(min(HANDSHAKES_PER_TURN, len(self._waiting))):
-            self._waiting.popleft()()
-        if self._waiting:
-            self._loop.call_soon(self._turn)
+        try:
+            for _ in range(min(HANDSHAKES_PER_TURN, len(self._waiting))):
+                self._waiting.popleft()()
+        finally:  # one that cannot start must not hold up the others
+            if self._waiting:
+                self._loop.call_soon(self._turn)
 
 
 class Listener:
@@ -249,6 +251,7 @@ class Greeting:
             return
         self._hello = self._hello + data if self._hello else data
         if self._state != HELLO:
+            self._transport.pause_reading()  # no honest client says more before it is answered
             return
         hello = parse_client_hello(self._hello)
         if isinstance(hello, ClientHello):
@@ -298,6 +301,7 @@ class Greeting:
         client.tls_scope = tls.store.scope(client.sni)
         leg = SecureLeg(ServerConnection(self._listener.runtime, client), tls.base, self._finished, server_side=True)
         transport.set_protocol(Shell(leg))
+        transport.resume_reading()
         leg.begin(transport, hello)
 
     def _finished(self, error: Exception | None) -> None:

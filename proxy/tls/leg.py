@@ -15,6 +15,9 @@ from proxy.shells import NOWHERE, Shell, Stream
 PIECE: Final = 32 * 1024
 """Bytes that pass through OpenSSL's buffers at once, as these never shrink: two records' worth (RFC 8446, 5.1)."""
 
+MOST_WAITING: Final = 1024 * 1024
+"""Bytes that may wait for a peer that makes OpenSSL answer it and reads nothing: far more than streams let wait."""
+
 SHAKING: Final = 0
 FAILED: Final = 1
 """The handshake failed: the stream never learns of the connection."""
@@ -57,8 +60,9 @@ class SecureLeg:
         """Begin the handshake over `transport`, from which `early` was read already."""
         self._transport = transport
         if early:
-            self._incoming.write(early)
-        self._shake()
+            self.received(early)
+        else:
+            self._shake()
 
     def received(self, data: bytes) -> None:
         """Take bytes of the peer."""
@@ -77,8 +81,10 @@ class SecureLeg:
                     found.append(self._decrypt())
                 self._deliver(b"".join(found))
         elif phase == SHAKING:
-            self._incoming.write(data)
+            self._incoming.write(data[:PIECE])
             self._shake()
+            if len(data) > PIECE:
+                self.received(data[PIECE:])
 
     def half_closed(self) -> bool:
         """Take a FIN, with or without a close_notify before it: what it may have cut, the stream's own framing tells."""
@@ -214,7 +220,7 @@ class SecureLeg:
                 found.append(data)
                 size = PIECE
         except ssl.SSLWantReadError:
-            self._flush()  # the answer to a KeyUpdate (RFC 8446, 4.6.3)
+            pass
         except ssl.SSLError:
             self._flush()  # an alert that says why
             self._phase = CLOSING
@@ -222,6 +228,11 @@ class SecureLeg:
         return b"".join(found)
 
     def _deliver(self, data: bytes) -> None:
+        if self._outgoing.pending:  # the answer to a KeyUpdate (RFC 8446, 4.6.3)
+            self._flush()
+            if self._transport.get_write_buffer_size() > MOST_WAITING:
+                self.abort()
+                return
         if data:
             self._stream.received(data)
         if self._broken:

@@ -44,6 +44,8 @@ def make_upstream_context() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
+    # Between a backend's wish to begin anew and the end of that, nothing could be written.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
 
 
@@ -193,10 +195,10 @@ class EndpointPool:
         async with asyncio.timeout(timeout):
             if self._tls is None:
                 await self._loop.create_connection(lambda: Shell(connection), self.address, self.port)
+                self.stats.connections += 1
             else:
                 await self._connect_securely(connection, self._tls)
         ask_when_silent(connection.transport.get_extra_info("socket"), self._tcp_keepalive)
-        self.stats.connections += 1
         self.stats.connected(self._loop.time() - start)
         return connection
 
@@ -205,6 +207,9 @@ class EndpointPool:
         shaken: asyncio.Future[str] = self._loop.create_future()
 
         def finished(error: Exception | None) -> None:
+            if error is None:
+                # Here, since from now on the connection tells when it is gone, even if nobody waits for it any more.
+                self.stats.connections += 1
             if not shaken.done():
                 shaken.set_result(str(error) if error is not None else "")
 

@@ -11,6 +11,7 @@ import pytest
 from wire.harness import AUTHORITY, CERTIFICATE, WAIT, Peer, Proxy, config_for, proxying, socketless, trusting
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
 
+from proxy.http1.client import UpstreamConnection
 from proxy.model.sensitive import Sensitive
 from proxy.settings import Settings
 
@@ -259,3 +260,26 @@ async def test_ended_sockets_are_gone_without_a_collection(secure: bool, backend
         gc.enable()
 
     assert all(after[name] <= before[name] for name in KINDS), (before, after)
+
+
+async def test_backend_connection_that_nobody_waits_for_any_more_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with proxying(backend_tls=True) as proxy:
+        [upstream] = proxy.runtime.upstreams.values()
+        [pool] = upstream._pools.values()
+        connecting = asyncio.ensure_future(pool.connect(WAIT))
+        really = UpstreamConnection.made
+        given_up: list[UpstreamConnection] = []
+
+        def made(self: UpstreamConnection, transport: asyncio.Transport) -> None:
+            really(self, transport)
+            connecting.cancel()
+            given_up.append(self)
+
+        monkeypatch.setattr(UpstreamConnection, "made", made)
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        async with asyncio.timeout(WAIT):
+            while given_up[0].alive:
+                await asyncio.sleep(0)
+
+        assert pool.stats.connections == 0

@@ -3,15 +3,21 @@
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given
 from hypothesis import strategies as st
 from wire.harness import AUTHORITY
 
 from proxy.shells import Stream
-from proxy.tls.leg import PIECE, SecureLeg
+from proxy.tls.leg import MOST_WAITING, PIECE, SecureLeg
+from proxy.upstream.pool import make_upstream_context
 
 
 class Wire(asyncio.Transport):
@@ -38,6 +44,9 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.sent))
 
     def resume_reading(self) -> None:
         pass
@@ -226,6 +235,38 @@ def test_handshake_that_fails_says_why_to_both() -> None:
     assert not pair.streams[1].lost
 
 
+def test_what_comes_with_the_end_of_a_handshake_passes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL's buffers never shrink: whoever sent much with its last flight would keep as much of our memory."""
+    pair = Pair()
+    pair.legs[1].received(b"".join(pair.wires[0].sent))
+    pair.wires[0].sent.clear()
+    pair.legs[0].received(b"".join(pair.wires[1].sent))
+    pair.legs[0].write(b"x" * 200_000)
+    flight = b"".join(pair.wires[0].sent)
+    incoming = Noted(pair.legs[1]._incoming)
+    monkeypatch.setattr(pair.legs[1], "_incoming", incoming)
+    pair.legs[1].received(flight)
+
+    assert pair.streams[1].got == b"x" * 200_000
+    assert max(incoming.sizes) <= PIECE
+
+
+class Noted:
+    """OpenSSL's buffer, with a note of how much was written to it at once."""
+
+    def __init__(self, inner: ssl.MemoryBIO) -> None:
+        self.inner = inner
+        self.sizes: list[int] = []
+
+    @property
+    def pending(self) -> int:
+        return self.inner.pending
+
+    def write(self, data: bytes) -> None:
+        self.sizes.append(len(data))
+        self.inner.write(data)
+
+
 def test_connection_that_is_lost_in_its_handshake_is_said() -> None:
     pair = Pair()
     pair.legs[1].gone(None)
@@ -233,3 +274,43 @@ def test_connection_that_is_lost_in_its_handshake_is_said() -> None:
     [error] = pair.results[1]
     assert isinstance(error, ConnectionResetError)
     assert not pair.streams[1].lost
+
+
+def derived(secret: bytes, label: bytes, size: int) -> bytes:
+    """HKDF-Expand-Label (RFC 8446, 7.1) without a context."""
+    label = b"tls13 " + label
+    return HKDFExpand(hashes.SHA384(), size, size.to_bytes(2, "big") + bytes((len(label),)) + label + b"\0").derive(secret)
+
+
+def key_updates(secret: bytes) -> Iterator[bytes]:
+    """Yield records that ask for a KeyUpdate in return, each under the keys of the one before (RFC 8446, 4.6.3 and 5.2)."""
+    message = b"\x18\0\0\1\1\x16"
+    header = b"\x17\x03\x03" + (len(message) + 16).to_bytes(2, "big")
+    while True:
+        yield header + AESGCM(derived(secret, b"key", 32)).encrypt(derived(secret, b"iv", 12), message, header)
+        secret = derived(secret, b"traffic upd", 48)
+
+
+def test_peer_that_asks_for_key_updates_and_reads_none_is_cut(tmp_path: Path) -> None:
+    """OpenSSL answers every one, and no stream is told that there was anything."""
+    client = ssl.create_default_context()
+    AUTHORITY.configure_trust(client)
+    client.keylog_filename = str(tmp_path / "keys")
+    pair = Pair(client)
+    pair.run()
+    assert pair.legs[0].get_extra_info("ssl_object").cipher()[0] == "TLS_AES_256_GCM_SHA384"
+    lines = [line.split() for line in (tmp_path / "keys").read_text().splitlines()]
+    [secret] = [line[2] for line in lines if line[0] == "CLIENT_TRAFFIC_SECRET_0"]
+    updates = key_updates(bytes.fromhex(secret))
+    pair.wires[1].sent.append(bytes(MOST_WAITING - 1000))  # an answer that the peer does not read
+    taken = 0
+    while not pair.wires[1].closed and taken < 1000:
+        pair.legs[1].received(next(updates))
+        taken += 1
+
+    assert 10 < taken < 100
+
+
+def test_backend_cannot_begin_a_handshake_anew() -> None:
+    """TLS 1.2 allows it (RFC 5246, 7.4.1.1); until it is done OpenSSL takes nothing to write, and a leg waits nowhere."""
+    assert make_upstream_context().options & ssl.OP_NO_RENEGOTIATION

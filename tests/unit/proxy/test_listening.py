@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
+import ssl
+from unittest.mock import Mock
 
 import pytest
 
 from proxy.binding import BindError, bind_all, spoken
-from proxy.listener import HANDSHAKES_PER_TURN, Turns
+from proxy.exchange import Client
+from proxy.listener import HANDSHAKES_PER_TURN, Greeting, Turns
 from proxy.settings import Address
 
 
@@ -34,6 +37,37 @@ async def test_handshakes_that_come_later_start_too() -> None:
     await asyncio.sleep(0)
 
     assert started == ["first", "second"]
+
+
+async def test_handshake_that_cannot_start_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    told = Mock()
+    monkeypatch.setattr(loop, "call_exception_handler", told)
+    turns = Turns(loop)
+    started: list[int] = []
+    turns.add(lambda: started.append(1 // 0))
+    for number in range(2):
+        turns.add(lambda number=number: started.append(number))  # type: ignore[misc]
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert started == [0, 1]
+    assert told.call_count == 1
+
+
+def test_client_that_says_more_while_its_handshake_waits_is_not_read() -> None:
+    """It would fill our memory: with many that wait, a turn comes late."""
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="a.test").do_handshake()
+    greeting = Greeting(Mock(), Mock(), Mock(spec=Client))
+    transport = Mock(spec=asyncio.Transport)
+    greeting.made(transport)
+    greeting.received(outgoing.read())
+    assert not transport.pause_reading.called
+    greeting.received(b"more")
+
+    assert transport.pause_reading.called
 
 
 def test_bind_port_0_gives_all_workers_the_same_port() -> None:
