@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.deadlines import Deadline
+from proxy.deadlines import Deadline, nothing
 from proxy.exchange import Client
 from proxy.http1.server import ServerConnection
 from proxy.leftover import unread
@@ -29,9 +29,9 @@ from proxy.tls.client_hello import (
     ALERT_UNRECOGNIZED_NAME,
     TLS_1_2,
     ClientHello,
+    HelloReader,
     Peek,
     alert,
-    parse_client_hello,
 )
 from proxy.tls.leg import SecureLeg
 from proxy.tls.store import CertificateStore
@@ -222,16 +222,17 @@ class Listener:
 class Greeting:
     """A connection to a TLS port until its handshake is done or it is refused."""
 
-    __slots__ = ("_client", "_deadline", "_hello", "_listener", "_started", "_state", "_tls", "_transport")
+    __slots__ = ("_client", "_deadline", "_hello", "_listener", "_reader", "_started", "_state", "_tls", "_transport")
 
     def __init__(self, listener: Listener, tls: Termination, client: Client) -> None:
         self._listener = listener
         self._tls = tls
         self._client = client
         self._hello = b""
+        self._reader = HelloReader()
         self._state = HELLO
         self._started = listener.runtime.loop.time()
-        self._deadline = Deadline(self._late)
+        self._deadline = Deadline(nothing)
         self._transport: asyncio.Transport = NOWHERE
 
     @property
@@ -243,6 +244,7 @@ class Greeting:
         """Wait for the hello."""
         self._transport = transport
         self._listener.greetings.add(self)
+        self._deadline.expire = self._late
         self._listener.runtime.wheel.file(self._deadline, self._tls.timeout)
 
     def received(self, data: bytes) -> None:
@@ -253,7 +255,7 @@ class Greeting:
         if self._state != HELLO:
             self._transport.pause_reading()  # no honest client says more before it is answered
             return
-        hello = parse_client_hello(self._hello)
+        hello = self._reader.feed(data)
         if isinstance(hello, ClientHello):
             self._judge(hello)
         elif hello is not Peek.MORE:
@@ -344,12 +346,7 @@ class Greeting:
     def _forget(self) -> None:
         """Leave the wheel and the listener."""
         self._listener.runtime.wheel.drop(self._deadline)
-        self._deadline.expire = _nothing
         self._listener.greetings.discard(self)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _plain_address(address: str) -> str:

@@ -51,44 +51,80 @@ def alert(description: int) -> bytes:
 
 
 def parse_client_hello(data: bytes) -> ClientHello | Peek:
-    """Read the hello at the start of `data`; it may come in several records and several segments."""
-    if not data:
-        return Peek.MORE
-    if data[0] != 0x16:
-        return Peek.NOT_TLS
-    if len(data) > 1 and data[1] != 3:
-        return Peek.MALFORMED
-    message = _handshake_message(data)
-    if isinstance(message, Peek):
-        return message
-    try:
-        return _read_hello(message)
-    except _MalformedError:
-        return Peek.MALFORMED
+    """Read the hello at the start of `data`."""
+    return HelloReader().feed(data)
 
 
-def _handshake_message(data: bytes) -> bytes | Peek:
-    """Join the records' fragments of the first handshake message (RFC 8446 5.1)."""
-    message = b""
-    at = 0
-    while True:
-        if len(message) >= 4:
-            if message[0] != 1:
-                return Peek.MALFORMED
-            size = 4 + int.from_bytes(message[1:4], "big")
-            if size > MAX_BYTES - 5:
-                return Peek.MALFORMED
-            if len(message) >= size:
-                return message[4:size]
-        if at + 5 > len(data):
-            break
-        length = int.from_bytes(data[at + 3 : at + 5], "big")
-        # RFC 8446 5.1: handshake fragments are not empty, and nothing may come between them.
-        if data[at] != 0x16 or not 0 < length <= 16384:
+class HelloReader:
+    """Reads the hello at the start of a connection; it may come in several records and several segments.
+
+    Each byte is looked at once: a hello in records of a byte each costs no more than its length.
+    """
+
+    __slots__ = ("_header", "_left", "_message", "_seen")
+
+    def __init__(self) -> None:
+        self._header = b""
+        """Of the record that begins; what is here of it."""
+        self._left = 0
+        """Bytes that the record under way still has."""
+        self._message = bytearray()
+        """The records' fragments, joined: the handshake message (RFC 8446 5.1)."""
+        self._seen = 0
+
+    def feed(self, data: bytes) -> ClientHello | Peek:
+        """Read on; after anything but `Peek.MORE` there is nothing more to feed."""
+        at = 0
+        while True:
+            found = self._whole()
+            if found is not Peek.MORE:
+                return found
+            if self._left:
+                piece = data[at : at + self._left]
+                self._message += piece
+                self._left -= len(piece)
+                at += len(piece)
+            else:
+                piece = data[at : at + 5 - len(self._header)]
+                self._header += piece
+                at += len(piece)
+                wrong = self._judge_header()
+                if wrong is not None:
+                    return wrong
+            if not piece:
+                break
+        self._seen += len(data)
+        return Peek.MORE if self._seen < MAX_BYTES else Peek.MALFORMED
+
+    def _judge_header(self) -> Peek | None:
+        header, first = self._header, not self._message
+        if first and header and header[0] != 0x16:
+            return Peek.NOT_TLS
+        if first and len(header) > 1 and header[1] != 3:
             return Peek.MALFORMED
-        message += data[at + 5 : at + 5 + length]
-        at += 5 + length
-    return Peek.MORE if len(data) < MAX_BYTES else Peek.MALFORMED
+        if len(header) == 5:
+            length = int.from_bytes(header[3:5], "big")
+            # RFC 8446 5.1: handshake fragments are not empty, and nothing may come between them.
+            if header[0] != 0x16 or not 0 < length <= 16384:
+                return Peek.MALFORMED
+            self._left, self._header = length, b""
+        return None
+
+    def _whole(self) -> ClientHello | Peek:
+        message = self._message
+        if len(message) < 4:
+            return Peek.MORE
+        if message[0] != 1:
+            return Peek.MALFORMED
+        size = 4 + int.from_bytes(message[1:4], "big")
+        if size > MAX_BYTES - 5:
+            return Peek.MALFORMED
+        if len(message) < size:
+            return Peek.MORE
+        try:
+            return _read_hello(bytes(message[4:size]))
+        except _MalformedError:
+            return Peek.MALFORMED
 
 
 class _Reader:

@@ -12,7 +12,7 @@ from proxy.http1.headers import read_request, split_fields
 from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line
 from proxy.http1.parsing import judge_partial, parse_request, parse_response
 from proxy.model.wire import WireError, decode_entry, decode_reply, decode_request
-from proxy.tls.client_hello import ClientHello, Peek, parse_client_hello
+from proxy.tls.client_hello import MAX_BYTES, ClientHello, HelloReader, Peek, parse_client_hello
 from proxy.websocket.closing import close_frame
 from proxy.websocket.frames import FrameScanner
 from proxy.websocket.rate import MessageRate
@@ -152,6 +152,13 @@ def client_hello(data: bytes) -> None:
     """A hello is read or refused, and what was read from a part is not taken back by the rest."""
     result = parse_client_hello(data)
     assert isinstance(result, ClientHello | Peek)
+    reader = HelloReader()
+    bit: ClientHello | Peek = Peek.MORE
+    for place in range(min(len(data), MAX_BYTES)):
+        bit = reader.feed(data[place : place + 1])
+        if bit is not Peek.MORE:
+            break
+    assert bit == result
     for size in {len(data) // 2, len(data) - 1} - {-1}:
         part = parse_client_hello(data[:size])
         if part is not Peek.MORE and size:

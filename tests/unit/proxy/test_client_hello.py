@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.tls.client_hello import MAX_BYTES, TLS_1_2, ClientHello, Peek, alert, parse_client_hello
+from proxy.tls.client_hello import MAX_BYTES, TLS_1_2, ClientHello, HelloReader, Peek, alert, parse_client_hello
 
 
 def hello(name: str | None = "shop.example.com", alpn: list[str] | None = None) -> bytes:
@@ -54,6 +54,17 @@ def test_hello_followed_by_more_records_is_read() -> None:
 @pytest.mark.parametrize("size", [1, 3, 4, 50, 16384])
 def test_hello_in_several_records_is_the_same(size: int) -> None:
     assert parse_client_hello(in_records(HELLO, size)) == parse_client_hello(HELLO)
+
+
+@given(st.sampled_from([1, 3, 50, 16384]), st.lists(st.integers(1, 60), max_size=40))
+def test_hello_fed_in_any_pieces_is_the_same(size: int, lengths: list[int]) -> None:
+    data, reader, found = in_records(HELLO, size), HelloReader(), Peek.MORE
+    for length in [*lengths, len(data)]:
+        piece, data = data[:length], data[length:]
+        if found is Peek.MORE and piece:
+            found = reader.feed(piece)  # type: ignore[assignment]
+
+    assert found == parse_client_hello(HELLO)
 
 
 @given(st.integers(0, len(HELLO) - 1))
