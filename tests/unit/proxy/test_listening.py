@@ -7,10 +7,13 @@ from unittest.mock import Mock
 
 import pytest
 
+from proxy.accesslog import AccessLog
 from proxy.binding import BindError, bind_all, spoken
 from proxy.exchange import Client
-from proxy.listener import HANDSHAKES_PER_TURN, Greeting, Turns
-from proxy.settings import Address
+from proxy.listener import HANDSHAKES_PER_TURN, Greeting, Listener, Termination, Turns
+from proxy.runtime import Runtime
+from proxy.settings import Address, Settings
+from proxy.tls.store import CertificateStore
 
 
 async def test_handshakes_start_in_order_and_at_most_four_per_turn() -> None:
@@ -55,12 +58,17 @@ async def test_handshake_that_cannot_start_holds_up_no_other(monkeypatch: pytest
     assert told.call_count == 1
 
 
-def test_client_that_says_more_while_its_handshake_waits_is_not_read() -> None:
+async def test_client_that_says_more_while_its_handshake_waits_is_not_read() -> None:
     """It would fill our memory: with many that wait, a turn comes late."""
     outgoing = ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="a.test").do_handshake()
-    greeting = Greeting(Mock(), Mock(), Mock(spec=Client))
+    loop, store, turns = asyncio.get_running_loop(), CertificateStore(), Turns(asyncio.get_running_loop())
+    runtime = Runtime(loop, Settings(), accesslog=AccessLog("off", loop), certificates=store, public_https_port=443)
+    termination = Termination(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), store, 10.0)
+    with socket.socket() as sock:
+        listener = Listener(runtime, sock, "https", 443, turns, termination)
+    greeting = Greeting(listener, termination, Client(peer="127.0.0.1", secure=True, port=443, trusted=False, listener="https"))
     transport = Mock(spec=asyncio.Transport)
     greeting.made(transport)
     greeting.received(outgoing.read())
@@ -68,6 +76,7 @@ def test_client_that_says_more_while_its_handshake_waits_is_not_read() -> None:
     greeting.received(b"more")
 
     assert transport.pause_reading.called
+    greeting.gone(None)  # before its turn comes
 
 
 def test_bind_port_0_gives_all_workers_the_same_port() -> None:
