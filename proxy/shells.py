@@ -67,6 +67,11 @@ class _Nowhere(asyncio.Transport):
 NOWHERE = _Nowhere()
 
 
+def not_connected(data: bytes) -> None:
+    """Write to a connection that was not made yet: nobody may."""
+    raise AssertionError(f"{len(data)} bytes before the connection was made")
+
+
 class Shell(asyncio.Protocol):
     """A connection of asyncio."""
 

@@ -8,7 +8,7 @@ import asyncio
 from typing import Protocol
 
 from proxy.http1.headers import ResponseFacts
-from proxy.shells import NOWHERE
+from proxy.shells import NOWHERE, not_connected
 
 
 class Turn(Protocol):
@@ -42,10 +42,6 @@ class Pool(Protocol):
         """Take note that a connection is gone."""
 
 
-def _not_connected(data: bytes) -> None:
-    raise AssertionError(f"{len(data)} bytes before the connection was made")
-
-
 class UpstreamConnection:
     """One connection to an endpoint."""
 
@@ -62,7 +58,7 @@ class UpstreamConnection:
         """Bytes of the last regular head; backends repeat them."""
         self.memo: ResponseFacts | None = None
         self.transport: asyncio.Transport
-        self.write = _not_connected
+        self.write = not_connected
 
     def made(self, transport: asyncio.Transport) -> None:
         """Keep the transport."""

@@ -18,16 +18,12 @@ from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
 from proxy.leftover import unsent
 from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
-from proxy.shells import NOWHERE
+from proxy.shells import NOWHERE, not_connected
 from proxy.upstream.placing import Placing
 from proxy.upstream.pool import EndpointPool
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
-
-
-def _not_connected(data: bytes) -> None:
-    raise AssertionError(f"{len(data)} bytes before the connection was made")
 
 
 class ServerConnection:
@@ -63,7 +59,7 @@ class ServerConnection:
         self.runtime = runtime
         self.client = client
         self.transport: asyncio.Transport
-        self.write = _not_connected
+        self.write = not_connected
         self.buffer = b""
         self.forwarding: Forwarding | None = None
         self.hold: Hold | None = None
