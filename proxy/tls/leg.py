@@ -1,7 +1,7 @@
 """TLS over a plain connection: OpenSSL between two buffers in memory, on either side of the handshake.
 
-To the stream above, a leg is its transport; to the transport below, it is the stream. uvloop's own TLS costs half as much again for
-a handshake and a quarter more memory (benchmarks/JOURNAL.md), does not say why a handshake failed, and buffers once more.
+To the stream above, a leg is its transport; to the transport below, it is the stream. uvloop's own TLS takes a quarter more memory
+and a sixth more for a handshake (benchmarks/JOURNAL.md), does not say why a handshake failed, and buffers once more.
 """
 
 import asyncio
