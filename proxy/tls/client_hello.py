@@ -50,11 +50,6 @@ def alert(description: int) -> bytes:
     return bytes((0x15, 0x03, 0x03, 0x00, 0x02, 0x02, description))
 
 
-def parse_client_hello(data: bytes) -> ClientHello | Peek:
-    """Read the hello at the start of `data`."""
-    return HelloReader().feed(data)
-
-
 class HelloReader:
     """Reads the hello at the start of a connection; it may come in several records and several segments.
 

@@ -12,7 +12,7 @@ from proxy.http1.headers import read_request, split_fields
 from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line
 from proxy.http1.parsing import judge_partial, parse_request, parse_response
 from proxy.model.wire import WireError, decode_entry, decode_reply, decode_request
-from proxy.tls.client_hello import MAX_BYTES, ClientHello, HelloReader, Peek, parse_client_hello
+from proxy.tls.client_hello import MAX_BYTES, ClientHello, HelloReader, Peek
 from proxy.websocket.closing import close_frame
 from proxy.websocket.frames import FrameScanner
 from proxy.websocket.rate import MessageRate
@@ -150,7 +150,7 @@ def frames_of_ours(data: bytes) -> None:
 
 def client_hello(data: bytes) -> None:
     """A hello is read or refused, and what was read from a part is not taken back by the rest."""
-    result = parse_client_hello(data)
+    result = HelloReader().feed(data)
     assert isinstance(result, ClientHello | Peek)
     reader = HelloReader()
     bit: ClientHello | Peek = Peek.MORE
@@ -160,7 +160,7 @@ def client_hello(data: bytes) -> None:
             break
     assert bit == result
     for size in {len(data) // 2, len(data) - 1} - {-1}:
-        part = parse_client_hello(data[:size])
+        part = HelloReader().feed(data[:size])
         if part is not Peek.MORE and size:
             assert part == result or not isinstance(part, ClientHello)
 

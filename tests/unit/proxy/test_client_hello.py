@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.tls.client_hello import MAX_BYTES, TLS_1_2, ClientHello, HelloReader, Peek, alert, parse_client_hello
+from proxy.tls.client_hello import MAX_BYTES, TLS_1_2, ClientHello, HelloReader, Peek, alert
 
 
 def hello(name: str | None = "shop.example.com", alpn: list[str] | None = None) -> bytes:
@@ -29,6 +29,10 @@ def in_records(data: bytes, size: int) -> bytes:
 
 
 HELLO = hello(alpn=["h2", "http/1.1"])
+
+
+def parse_client_hello(data: bytes) -> ClientHello | Peek:
+    return HelloReader().feed(data)
 
 
 def test_hello_of_openssl_gives_name_and_protocols() -> None:
