@@ -191,6 +191,9 @@ def _server_name(names: _Reader) -> str | None:
 
 def _is_address(name: str) -> bool:
     """Tell whether a name is an IP address: those are not permitted here (RFC 6066, 3), so they count as no name."""
+    if ":" not in name and not name[-1:].isdigit():
+        # Every address has a colon or ends with a digit, few names do, and the parser costs as much as the rest of the hello.
+        return False
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -43,8 +43,15 @@ def test_hello_without_extensions_in_question_gives_nothing() -> None:
     assert parse_client_hello(hello(None)) == ClientHello(None, (), TLS_1_2)
 
 
-def test_h3_hello_that_names_an_address_names_nothing() -> None:
-    assert parse_client_hello(hello().replace(b"shop.example.com", b"2001:db8::100:10")) == ClientHello(None, (), TLS_1_2)
+@pytest.mark.parametrize("address", [b"2001:db8::100:10", b"2001:db8::a:b:cd", b"192.168.100.100"])
+def test_h3_hello_that_names_an_address_names_nothing(address: bytes) -> None:
+    name = "shop.example.com"[-len(address) :]
+    assert parse_client_hello(hello(name).replace(name.encode(), address)) == ClientHello(None, (), TLS_1_2)
+
+
+@pytest.mark.parametrize("name", ["shop.example.c0m", "shop.example.1", "10.0.0.256", "1.2.3.4.5"])
+def test_hello_whose_name_only_looks_like_an_address_names_it(name: str) -> None:
+    assert parse_client_hello(hello(name)) == ClientHello(name, (), TLS_1_2)
 
 
 def test_hello_name_is_lower_case_without_trailing_dot() -> None:
