@@ -5,7 +5,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BUILT = HERE.parent / "build" / "bench"
-LIBRARIES = {"relay": (), "open_loop": ("-lssl", "-lcrypto", "-lm")}
+LIBRARIES = {"relay": (), "open_loop": ("-lssl", "-lcrypto", "-lm"), "handshakes": ("-lssl", "-lcrypto")}
 
 
 def program(name: str) -> Path:
