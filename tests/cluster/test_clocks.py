@@ -1,18 +1,14 @@
-"""Row I15 of the table of faults: a controller whose clock is wrong, or steps, leads, writes and orders as one that has it right.
-
-The clock is that of libfaketime, preloaded: the time of day is shifted by what stands in a file, the monotonic clock is left alone,
-as it is on a machine whose clock somebody sets.
-"""
+"""Row I15 of the table of faults: a controller whose clock is wrong, or steps, leads, writes and orders like any other."""
 
 import asyncio
 import datetime as dt
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster.control_plane import Client, ControlPlane, now
 from cluster.installation import GOOD, Installation, conditions, installed, service, until, ws_route
+from faketime import Clock
 
 pytestmark = pytest.mark.timeout(180)
 HOUR = 3600
@@ -20,32 +16,12 @@ RENEWALS = 10
 """So many take longer than a Lease lasts: another replica would have taken it over."""
 
 
-def shifted(sluice: Installation, seconds: int) -> Path:
-    """Let controllers that are started from now on read another time of day; return the file that says which."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        message = "a clock is shifted by libfaketime, which is missing: run tools/install-test-packages"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+def shifted(sluice: Installation, seconds: int) -> Clock:
+    """Let controllers that are started from now on read another time of day."""
     sluice.folder.mkdir(exist_ok=True)
-    file = sluice.folder / "clock"
-    step(file, seconds)
-    sluice.environment = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
-    return file
-
-
-def step(file: Path, seconds: int) -> None:
-    """Set the clock; a reader sees the old or the new time, never half of it."""
-    fresh = file.with_suffix(".new")
-    fresh.write_text(f"{seconds:+d}\n")
-    fresh.rename(file)
+    clock = Clock(sluice.folder / "clock", seconds)
+    sluice.environment = clock.environment
+    return clock
 
 
 async def lease(api: Client, namespace: str) -> dict[str, Any]:
@@ -113,7 +89,7 @@ async def test_i15_clock_that_steps_back_and_forth_costs_neither_the_lease_nor_a
             await pod.logged("leading=true")
             await api.create(service("steps"))
             for number, seconds in enumerate((HOUR, -HOUR, 0)):
-                step(clock, seconds)
+                clock.step(seconds)
                 await api.create(ws_route("steps", f"r{number}", f"h{number}.example.com"))
                 await pod.answers(f"h{number}.example.com")
                 await until(lambda number=number: api.get("WsRoute", "steps", f"r{number}"), lambda raw: conditions(raw) == GOOD)

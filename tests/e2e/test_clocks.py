@@ -1,7 +1,6 @@
 """Row I15 of the table of faults, the proxy's side: its time of day steps, and neither sockets nor workers nor drains notice."""
 
 import asyncio
-import os
 import signal
 import time
 from pathlib import Path
@@ -10,40 +9,13 @@ import aiohttp
 import msgspec
 import pytest
 from e2e.harness import HOST, Hub, Proxy, backend, config, get, ok, proxy
+from faketime import Clock
 
 from proxy.model.config import ProxyConfig
 from proxy.model.policy import Keepalive, Policy, Rate, Timeouts
 
 HOUR = 3600
 IDLE = 60.0
-
-
-def stepping(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let processes that are started from now on read the time of day from a file too; the monotonic clock is left alone."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        message = "a clock is shifted by libfaketime, which is missing: run tools/install-test-packages"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    file = folder / "clock"
-    step(file, 0)
-    for name, value in {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    return file
-
-
-def step(file: Path, seconds: int) -> None:
-    """Set the clock; a reader sees the old or the new time, never half of it."""
-    fresh = file.with_suffix(".new")
-    fresh.write_text(f"{seconds:+d}\n")
-    fresh.rename(file)
 
 
 def serving(port: int, number: int) -> ProxyConfig:
@@ -65,7 +37,9 @@ async def value(one: Proxy, series: str) -> float:
 async def test_i15_clock_that_steps_an_hour_closes_nothing_and_replaces_nobody(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = stepping(tmp_path, monkeypatch)
+    clock = Clock(tmp_path / "clock", 0)
+    for name, text in clock.environment.items():
+        monkeypatch.setenv(name, text)
     url, headers = "http://127.0.0.1:{}/ws", {"Host": HOST}
     pings = 'sluice_ws_ping_rtt_seconds_count{route="wsroute/default/shop/all"}'
     async with backend() as port, proxy(hub, "--workers", "2", "--drain-time", "1s") as one, aiohttp.ClientSession() as session:
@@ -74,7 +48,7 @@ async def test_i15_clock_that_steps_an_hour_closes_nothing_and_replaces_nobody(
         workers = one.workers()
         async with session.ws_connect(url.format(one.http), headers=headers) as socket:
             for number, seconds in enumerate((HOUR, -HOUR, 0), 1):
-                step(clock, seconds)
+                clock.step(seconds)
                 seen = await value(one, pings)
                 hub.publish(serving(port, number))
                 await hub.acknowledged()
@@ -91,7 +65,7 @@ async def test_i15_clock_that_steps_an_hour_closes_nothing_and_replaces_nobody(
                 assert (await one.ask("/healthz"))[0] == 200
                 assert round((applied - time.time()) / HOUR) * HOUR == seconds
             assert one.workers() == workers
-            step(clock, HOUR)
+            clock.step(HOUR)
             one.process.send_signal(signal.SIGTERM)
             last = await socket.receive(timeout=10)
 

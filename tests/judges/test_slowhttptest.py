@@ -30,14 +30,6 @@ def connections(metrics: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    made = Hub(tmp_path / "control.sock")
-    await made.start()
-    yield made
-    await made.stop()
-
-
 @contextlib.asynccontextmanager
 async def attacking(name: str, port: int, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
