@@ -151,7 +151,8 @@ def _looked_at(source: FolderSource, translation: Translation) -> str:
     snapshot = source.snapshot
     items: list[Ingress | WsRoute] = [*snapshot.ingresses.values(), *snapshot.ws_routes.values()]
     foreign = [item for item in items if item.ref not in translation.verdicts]
-    told = f"{len(translation.verdicts)} Ingresses and WsRoutes were checked."
+    count = len(translation.verdicts)
+    told = "1 Ingress or WsRoute was checked." if count == 1 else f"{count} Ingresses and WsRoutes were checked."
     if not foreign:
         return told
     names = (item.class_name or (item.legacy_class if isinstance(item, Ingress) else None) for item in foreign)

@@ -97,3 +97,14 @@ def test_lint_says_how_much_it_checked_and_which_objects_are_of_nobody_here(tmp_
     assert result.stderr == (
         "0 Ingresses and WsRoutes were checked. 1 would not be served: no IngressClass of ours is named nginx.\n"
     )
+
+
+def test_lint_says_which_version_of_a_route_is_read(tmp_path: Path) -> None:
+    (tmp_path / "route.json").write_text(
+        json.dumps({"apiVersion": "sluice.dev/v1", "kind": "WsRoute", "metadata": {"name": "chat"}})
+    )
+
+    result = CliRunner().invoke(main, ["lint", str(tmp_path)], catch_exceptions=False)
+
+    assert (result.exit_code, result.stderr) == (1, "1 Ingress or WsRoute was checked.\n")
+    assert result.stdout == 'WsRoute default/chat: apiVersion: "sluice.dev/v1" was found, sluice.dev/v1alpha1 would be accepted.\n'

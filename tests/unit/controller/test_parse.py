@@ -240,3 +240,32 @@ def test_guard_whose_value_is_no_string_counts_all_the_same(value: object) -> No
 
     assert isinstance(ingress, Ingress)
     assert ingress.policy.fault
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "accepted"),
+    [
+        ("sluice.dev/v1", "WsRoute", "sluice.dev/v1alpha1"),
+        ("sluice.io/v1alpha1", "WsRoute", "sluice.dev/v1alpha1"),
+        ("networking.k8s.io/v1beta1", "Ingress", "networking.k8s.io/v1"),
+        ("extensions/v1beta1", "Ingress", "networking.k8s.io/v1"),
+        ("discovery.k8s.io/v1beta1", "EndpointSlice", "discovery.k8s.io/v1"),
+        (None, "Service", "v1"),
+        (["v1"], "Secret", "v1"),
+    ],
+)
+def test_object_of_a_version_that_is_not_read_is_refused_by_name(found: object, kind: str, accepted: str) -> None:
+    result = parse_object({"apiVersion": found, "kind": kind, "metadata": {"name": "a"}, "spec": {"ingressClassName": "sluice"}})
+
+    assert isinstance(result, Malformed)
+    assert (result.ref.kind, result.ref.name, result.class_name) == (kind, "a", "sluice")
+    (problem,) = result.problems
+    assert problem.message == f"apiVersion: {shown(found)} was found, {accepted} would be accepted."
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [("serving.knative.dev/v1", "Service"), ("config.openshift.io/v1", "Ingress"), ("apps/v1", "Deployment"), (None, "Deployment")],
+)
+def test_object_of_another_group_is_nobodys_here(version: object, kind: str) -> None:
+    assert parse_object({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}) is None
