@@ -15,10 +15,34 @@ from controller.heap import keep_little
 from controller.publish.hub import Hub
 from controller.publish.server import serve
 from controller.reconciler import Reconciler
+from controller.resources.problems import Problem
 from controller.settings import Settings, translate_settings
 from controller.sources.folder import FolderError, FolderSource
 
 _log = logging.getLogger("sluice.standalone")
+MOST_SAID = 20
+"""Problems that are said after one change; /problems of the admin port has all of them."""
+
+
+class Teller:
+    """Says what is wrong with the objects, each problem when it appears: without a cluster there are no conditions to read."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Problem, ...] = ()
+
+    def tell(self, problems: tuple[Problem, ...]) -> None:
+        """Say which of the problems are new, and how many of those that were said are over."""
+        if problems == self._known:
+            return
+        known, present = set(self._known), set(problems)
+        self._known = problems
+        fresh = sorted(present - known)
+        for problem in fresh[:MOST_SAID]:
+            _log.warning("reason=%s %s: %s", problem.reason, problem.ref, problem.message)
+        if len(fresh) > MOST_SAID:
+            _log.warning("problems=%d more, which /problems of the admin port lists", len(fresh) - MOST_SAID)
+        if over := len(known - present):
+            _log.info("problems=%d are over", over)
 
 
 async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequence[str]) -> int:
@@ -31,7 +55,16 @@ async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequ
         print(error, file=sys.stderr)  # noqa: T201  a message for whoever typed the command
         return 2
     hub = Hub()
-    reconciler = Reconciler(lambda: (source.snapshot, source.problems), translate_settings(settings, standalone=True), hub)
+    teller = Teller()
+
+    def built() -> None:
+        # The reconciler says itself what is wrong with the default certificate.
+        found = (*source.problems, *(reconciler.last.problems if reconciler.last is not None else ()))
+        teller.tell(tuple(problem for problem in found if problem.field != "--default-certificate"))
+
+    reconciler = Reconciler(
+        lambda: (source.snapshot, source.problems), translate_settings(settings, standalone=True), hub, built=built
+    )
     reconciler.poke()
     reconciler.build()
     # What was loaded stays, and a full collection would look at all of it: of 3,000 routes that takes tens of milliseconds.

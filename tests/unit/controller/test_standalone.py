@@ -1,0 +1,40 @@
+"""What `sluice standalone` says of the objects in its log."""
+
+import logging
+
+import pytest
+
+from controller.resources.problems import Problem, Reason
+from controller.resources.refs import ObjectRef
+from controller.standalone import MOST_SAID, Teller
+
+
+def problem(number: int) -> Problem:
+    return Problem(
+        ObjectRef("WsRoute", "default", f"chat-{number:03}"), Reason.INVALID_SPEC, "spec.rules", f"spec.rules: {number}."
+    )
+
+
+def test_each_problem_is_said_when_it_appears_and_counted_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sluice.standalone")
+    teller = Teller()
+    for problems in ((), (problem(1),), (problem(1),), (problem(2), problem(1)), (problem(2),), (problem(2), problem(1))):
+        teller.tell(problems)
+
+    first, second = (f"reason=InvalidSpec WsRoute default/chat-00{number}: spec.rules: {number}." for number in (1, 2))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", first),
+        ("WARNING", second),
+        ("INFO", "problems=1 are over"),
+        ("WARNING", first),
+    ]
+
+
+def test_of_very_many_problems_the_log_counts_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    teller = Teller()
+    teller.tell(tuple(problem(number) for number in range(MOST_SAID + 3)))
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == MOST_SAID + 1
+    assert said[0].startswith("reason=InvalidSpec WsRoute default/chat-000: ")
+    assert said[-1] == "problems=3 more, which /problems of the admin port lists"
