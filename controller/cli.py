@@ -66,7 +66,6 @@ def standalone(folder: Path, proxy_arguments: tuple[str, ...], **values: Any) ->
 
 
 def _log_to_stderr(settings: Settings) -> None:
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # the reconciler has a line for each change that is one
     # kopf has a line for every try of a request; the reflectors say once what is wrong and when it is over.
     logging.getLogger("sluice.cluster.requests").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.CRITICAL)
     logging.basicConfig(

@@ -18,6 +18,7 @@ from controller.reconciler import Reconciler
 from controller.resources.problems import Problem
 from controller.settings import Settings, translate_settings
 from controller.sources.folder import FolderError, FolderSource
+from controller.sources.watching import FolderWatch
 
 _log = logging.getLogger("sluice.standalone")
 MOST_SAID = 20
@@ -48,7 +49,11 @@ class Teller:
 async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequence[str]) -> int:
     """Serve a folder until SIGTERM or SIGINT; return the exit code, the proxy's own where it ended by itself."""
     keep_little()
-    source = FolderSource(folder)
+    with FolderWatch(folder) as watch:
+        return await _serve(FolderSource(folder), watch, settings, proxy_arguments)
+
+
+async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, proxy_arguments: Sequence[str]) -> int:
     try:
         await source.refresh()
     except FolderError as error:
@@ -70,7 +75,6 @@ async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequ
     # What was loaded stays, and a full collection would look at all of it: of 3,000 routes that takes tens of milliseconds.
     gc.collect()
     gc.freeze()
-    stop = asyncio.Event()
     with tempfile.TemporaryDirectory(prefix="sluice-") as private:
         path = Path(private) / "control.sock"
         runner = await serve(hub, path)
@@ -81,11 +85,10 @@ async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequ
             )
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(_watch(source, reconciler, stop)),
+                    group.create_task(_watch(source, watch, reconciler)),
                     group.create_task(reconciler.run()),
                 ]
                 code = await _wait_for(child)
-                stop.set()
                 for task in tasks:
                     task.cancel()
         finally:
@@ -112,11 +115,17 @@ async def _wait_for(child: asyncio.subprocess.Process) -> int:
     return code if code >= 0 else 128 - code
 
 
-async def _watch(source: FolderSource, reconciler: Reconciler, stop: asyncio.Event) -> None:
-    async for hints in source.changes(stop):
+async def _watch(source: FolderSource, watch: FolderWatch, reconciler: Reconciler) -> None:
+    away = False
+    while True:
         try:
-            if await source.refresh(hints):
-                reconciler.poke(urgent=source.only_endpoints)
+            changed = await source.refresh(await watch.heard())
         except FolderError as error:
             # Nothing that was served is lost because the folder is away for a moment, as it is while a mount is replaced.
-            _log.warning("folder=%s %s", os.fspath(source.folder), error)
+            if not away:
+                _log.warning("folder=%s %s", os.fspath(source.folder), error)
+            away = True
+        else:
+            away = False
+            if changed:
+                reconciler.poke(urgent=source.only_endpoints)

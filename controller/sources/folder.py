@@ -8,13 +8,12 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-import watchfiles
 import yaml
 
 from controller.resources import parse_object
@@ -22,6 +21,7 @@ from controller.resources.fields import shown
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.sources.snapshot import SourceSnapshot, Store
+from controller.sources.watching import walk
 
 _log = logging.getLogger("sluice.folder")
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -29,9 +29,6 @@ MAX_VALUES = 2_000_000
 """Values that a document may have once its aliases are written out."""
 INLINE_BYTES = 64 * 1024
 """Files above this are parsed in a thread while the loop goes on."""
-
-RESCAN_MILLISECONDS = 30_000
-"""How long nothing may be heard before everything is looked at: what the kernel forgot to tell."""
 
 Stamp = tuple[int, int, int]
 NEVER: Stamp = (0, 0, 0)
@@ -181,10 +178,9 @@ class FolderSource:
         if not self.folder.is_dir():
             raise FolderError(f"{self.folder} is no folder that can be read; a folder with YAML or JSON files would be accepted.")
         found: dict[str, Stamp] = {}
-        for place, folders, names in os.walk(self.folder, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for place, names in walk(self.folder):
             for name in names:
-                if not name.startswith(".") and name.endswith(SUFFIXES):
+                if name.endswith(SUFFIXES):
                     path = str(Path(place, name))
                     stamp = _stamp(path)
                     if stamp is not None:
@@ -304,18 +300,3 @@ class FolderSource:
         if skipped and not self._told_of_kinds:
             self._told_of_kinds = True
             _log.info("skipped=%d kinds=%s", len(skipped), ",".join(sorted(set(skipped))))
-
-    async def changes(self, stop: asyncio.Event) -> AsyncIterator[frozenset[str]]:
-        """Yield the paths of which something was heard, until `stop` is set; none of them: look at everything."""
-        async for changes in watchfiles.awatch(
-            self.folder,
-            step=1,
-            debounce=5,
-            stop_event=stop,
-            watch_filter=None,
-            recursive=True,
-            ignore_permission_denied=True,
-            rust_timeout=RESCAN_MILLISECONDS,
-            yield_on_timeout=True,
-        ):
-            yield frozenset(path for _, path in changes)

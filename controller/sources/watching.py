@@ -1,0 +1,130 @@
+"""News of a folder and those below it, by inotify(7): nothing runs while nothing happens, and a change is heard of at once."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from asyncinotify import Event, Inotify, Mask
+
+_log = logging.getLogger("sluice.folder")
+RESCAN_SECONDS = 30.0
+"""How long nothing may be heard before everything is looked at: what the kernel forgot to tell,"""
+BLIND_SECONDS = 1.0
+"""and where it tells nothing."""
+QUIET_SECONDS = 0.001
+"""A file is written in several steps: it is read when nothing was heard for so long,"""
+LONGEST_SECONDS = 0.005
+"""or after this time at the latest."""
+MANY = 500
+"""Paths above which looking at everything is cheaper."""
+
+_ASKED = Mask.MODIFY | Mask.CLOSE_WRITE | Mask.ATTRIB | Mask.CREATE | Mask.DELETE | Mask.MOVE | Mask.DELETE_SELF | Mask.MOVE_SELF
+_SHAPE = Mask.ISDIR | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED | Mask.Q_OVERFLOW
+"""Folders came or went, or nobody knows what happened."""
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and those below it, links followed, with the names of what is no folder; names with a dot are left out."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield place, [name for name in names if not name.startswith(".")]
+
+
+class FolderWatch:
+    """A context in which a folder is watched; the loop of asyncio must run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._inotify: Inotify | None = None
+        self._news = asyncio.Event()
+        self._paths: set[str] = set()
+        self._shaken = True
+        """Folders may differ from those that are watched."""
+        self._told = False
+
+    def __enter__(self) -> Self:
+        self._renew()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    async def heard(self) -> frozenset[str]:
+        """Wait for news; return the paths that they were about. None of them: it may be about anything."""
+        try:
+            async with asyncio.timeout(RESCAN_SECONDS if self._inotify is not None else BLIND_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            self._shaken = True
+        else:
+            await self._settle()
+        self._news.clear()
+        paths, self._paths = frozenset(self._paths), set()
+        if not self._shaken:
+            return paths
+        # Whoever looks at everything next sees what happened until now, the new watches what happens from now on.
+        self._renew()
+        return frozenset()
+
+    async def _settle(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_SECONDS):
+                while self._news.is_set():
+                    self._news.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(QUIET_SECONDS):
+                            await self._news.wait()
+
+    def _renew(self) -> None:
+        """Watch what is there now."""
+        self._close()
+        self._shaken = False
+        try:
+            inotify = self._inotify = Inotify()
+            os.set_blocking(inotify.fd, False)  # asyncinotify 4.4 means to, and asks for O_CLOEXEC twice
+            for place, _ in walk(self._folder):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                    inotify.add_watch(place, _ASKED | Mask.ONLYDIR)
+        except OSError as error:  # fs.inotify.max_user_instances or max_user_watches, which other programs use too
+            self._close()
+            if not self._told:
+                self._told = True
+                _log.warning("folder=%s looked at every second, since inotify(7) fails: %s", self._folder, error.strerror)
+            return
+        if not inotify.watches:
+            self._close()  # the folder is away; looking again finds it
+            return
+        asyncio.get_running_loop().add_reader(inotify.fd, self._read)
+
+    def _close(self) -> None:
+        inotify, self._inotify = self._inotify, None
+        if inotify is not None:
+            asyncio.get_running_loop().remove_reader(inotify.fd)
+            inotify.close()
+
+    def _read(self) -> None:
+        if self._inotify is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while not self._shaken and (event := self._inotify.sync_get()) is not None:
+                self._take(event)
+            while self._shaken:
+                os.read(self._inotify.fd, 65536)
+        self._news.set()
+
+    def _take(self, event: Event) -> None:
+        watch, name = event.watch, event.name
+        if watch is None or name is None or event.mask & _SHAPE:
+            self._shaken = True
+            return
+        path = os.path.join(watch.path, name)  # noqa: PTH118  texts, as the files of a folder are known by
+        # A mounted ConfigMap is swapped behind a link whose name has two dots; other links may lead to folders.
+        if name.name.startswith("..") or (event.mask & (Mask.CREATE | Mask.MOVED_TO) and Path(path).is_symlink()):
+            self._shaken = True
+        self._paths.add(path)
+        self._shaken |= len(self._paths) > MANY

@@ -1,0 +1,177 @@
+"""News of a folder, from the real kernel."""
+
+import asyncio
+import logging
+import os
+import resource
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from controller.sources import watching
+from controller.sources.watching import MANY, FolderWatch
+
+LIMIT = 5.0
+KEPT = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+"""Events that the kernel keeps for a reader."""
+ANYTHING: frozenset[str] = frozenset()
+
+
+@pytest.fixture
+async def watch(tmp_path: Path) -> AsyncIterator[FolderWatch]:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.yaml").write_text("a")
+    with FolderWatch(tmp_path) as made:
+        yield made
+
+
+async def heard(watch: FolderWatch) -> frozenset[str]:
+    async with asyncio.timeout(LIMIT):
+        return await watch.heard()
+
+
+def written(folder: Path) -> None:
+    (folder / "sub" / "a.yaml").write_text("b")
+
+
+def made(folder: Path) -> None:
+    (folder / "sub" / "b.yaml").write_text("b")
+
+
+def renamed(folder: Path) -> None:
+    (folder / "sub" / "a.yaml").rename(folder / "sub" / "b.yaml")
+
+
+def gone(folder: Path) -> None:
+    (folder / "sub" / "a.yaml").unlink()
+
+
+@pytest.mark.parametrize(
+    ("act", "paths"),
+    [
+        (written, {"sub/a.yaml"}),
+        (made, {"sub/b.yaml"}),
+        (renamed, {"sub/a.yaml", "sub/b.yaml"}),
+        (gone, {"sub/a.yaml"}),
+    ],
+)
+async def test_change_of_a_file_names_it(watch: FolderWatch, tmp_path: Path, act: Callable[[Path], None], paths: set[str]) -> None:
+    act(tmp_path)
+
+    assert await heard(watch) == {str(tmp_path / path) for path in paths}
+
+
+async def test_steps_of_one_writing_are_one_piece_of_news(watch: FolderWatch, tmp_path: Path) -> None:
+    written(tmp_path)
+    made(tmp_path)
+    gone(tmp_path)
+
+    assert await heard(watch) == {str(tmp_path / "sub" / "a.yaml"), str(tmp_path / "sub" / "b.yaml")}
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await watch.heard()
+
+
+def folder_made(folder: Path) -> None:
+    (folder / "more" / "deep").mkdir(parents=True)
+
+
+def folder_moved(folder: Path) -> None:
+    (folder / "sub").rename(folder / "more")
+    (folder / "more" / "deep").mkdir()
+
+
+def folder_linked(folder: Path) -> None:
+    (folder.parent / "elsewhere" / "deep").mkdir(parents=True, exist_ok=True)
+    (folder / "more").symlink_to(folder.parent / "elsewhere")
+
+
+def folder_replaced(folder: Path) -> None:
+    folder.rename(folder.with_name("old"))
+    folder_made(folder)
+
+
+@pytest.mark.parametrize("act", [folder_made, folder_moved, folder_linked, folder_replaced])
+async def test_folder_that_comes_may_be_about_anything_and_is_watched(
+    watch: FolderWatch, tmp_path: Path, act: Callable[[Path], None]
+) -> None:
+    act(tmp_path)
+
+    assert await heard(watch) == ANYTHING
+    (tmp_path / "more" / "deep" / "c.yaml").write_text("c")
+    assert await heard(watch) == {str(tmp_path / "more" / "deep" / "c.yaml")}
+
+
+async def test_configmap_that_is_swapped_behind_its_link_may_be_about_anything(tmp_path: Path) -> None:
+    for name in ("..1", "..2"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "a.yaml").write_text(name)
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "sub").symlink_to("..data/sub")
+    with FolderWatch(tmp_path) as watch:
+        (tmp_path / "..data_tmp").symlink_to("..2")
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+        assert await heard(watch) == ANYTHING
+        (tmp_path / "..2" / "sub" / "a.yaml").write_text("c")
+        assert await heard(watch) == {str(tmp_path / "sub" / "a.yaml")}
+
+
+async def test_very_many_paths_are_about_anything(watch: FolderWatch, tmp_path: Path) -> None:
+    for number in range(MANY + 1):
+        (tmp_path / f"{number}.yaml").touch()
+
+    found: set[str] = set()
+    while (news := await heard(watch)) != ANYTHING:
+        found |= news
+    assert len(found) <= MANY
+
+
+async def test_more_than_the_kernel_keeps_is_about_anything(watch: FolderWatch, tmp_path: Path) -> None:
+    twice = (str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
+    for number in range(KEPT // 2 + 1):
+        os.close(os.open(twice[number % 2], os.O_CREAT | os.O_WRONLY))
+        os.utime(twice[number % 2])
+
+    assert await heard(watch) == ANYTHING
+    written(tmp_path)
+    assert await heard(watch) == {str(tmp_path / "sub" / "a.yaml")}
+
+
+def there_again(folder: Path) -> None:
+    folder.mkdir()
+
+
+async def test_folder_that_is_away_is_looked_for(watch: FolderWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "BLIND_SECONDS", 0.01)
+    shutil.rmtree(tmp_path)
+
+    assert await heard(watch) == ANYTHING
+    assert await heard(watch) == ANYTHING
+    there_again(tmp_path)
+    assert await heard(watch) == ANYTHING
+    (tmp_path / "a.yaml").write_text("a")
+    assert await heard(watch) == {str(tmp_path / "a.yaml")}
+
+
+async def test_folder_that_the_kernel_does_not_watch_is_looked_at_every_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "BLIND_SECONDS", 0.01)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with FolderWatch(tmp_path) as watch:
+            assert await heard(watch) == ANYTHING
+            assert await heard(watch) == ANYTHING
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert await heard(watch) == ANYTHING
+            (tmp_path / "a.yaml").write_text("a")
+            assert await heard(watch) == {str(tmp_path / "a.yaml")}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().endswith("looked at every second, since inotify(7) fails: Too many open files")
