@@ -32,7 +32,7 @@ def make_context(certificate: Certificate) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
-    # A client spends one for each connection that it resumes and gets one from each; OpenSSL makes two, a twentieth of a handshake more.
+    # A client spends at most one for each connection and gets one from each. OpenSSL's second is a twentieth of a handshake.
     context.num_tickets = 1
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION
     # A context swapped in `sni_callback` brings its own ALPN list, so every context has it.
