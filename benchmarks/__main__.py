@@ -116,8 +116,8 @@ Not fair, and in which direction:
 - Ours counts requests, bytes, latencies, messages and close codes, and follows every frame; the peers' logs and metrics are off.
 - Ours runs a controller and a supervisor beside its worker; their CPU and memory are counted as its own.
 - The peers use defaults where these matter little. Ciphers are each one's own choice with an ECDSA P-256 certificate, unless said.
-- Who shakes hands leaves at once. Envoy would send its tickets with the first answer, all others have sent theirs; with a request in each
-  connection the others come nearer to it (JOURNAL.md). Envoy has BoringSSL, Caddy Go's TLS, the others and ours Debian's OpenSSL 3.0.
+- Who shakes hands leaves at once. Envoy would send its tickets with the first answer, all others have sent theirs; with a request
+  in each connection the others come nearer to it (JOURNAL.md). Envoy has BoringSSL, Caddy Go's TLS, the rest Debian's OpenSSL 3.0.
 - wrk and the echoes send as fast as they are answered: a slower proxy is offered less, and one that is never idle takes more at a
   time, which is cheaper. So a proxy can be below the relay.
 - Latencies are counted from when requests were due, at the times of a Poisson process, the same for all. Load and backend are part

@@ -25,7 +25,6 @@ from controller.resources import Ingress, WsRoute
 from controller.resources.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
 from controller.sources.folder import FolderError, FolderSource
-from controller.standalone import run_standalone
 from controller.translate import Memo, Translation, translate
 from proxy.model.sensitive import Sensitive
 from proxy.model.sockets import DrainOrder, wrong_with
@@ -62,6 +61,9 @@ def standalone(folder: Path, proxy_arguments: tuple[str, ...], **values: Any) ->
     _log_to_stderr(settings)
     if str(folder).startswith("-"):
         raise click.UsageError(f"DIR comes first, before the options; {folder} was found.")
+    # Imported here: to find the C library asyncinotify runs other programs, for a twentieth of a second, in every command.
+    from controller.standalone import run_standalone  # noqa: PLC0415
+
     sys.exit(asyncio.run(run_standalone(folder, settings, proxy_arguments)))
 
 

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -21,7 +21,6 @@ from controller.resources.fields import shown
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.sources.snapshot import SourceSnapshot, Store
-from controller.sources.watching import walk
 
 _log = logging.getLogger("sluice.folder")
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -48,6 +47,13 @@ def _stamp(path: str) -> Stamp | None:
 def _parts(path: str) -> tuple[str, ...]:
     """Sort key of paths: folder by folder."""
     return Path(path).parts
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and those below it, links followed, with the names of what is no folder; names with a dot are left out."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield place, [name for name in names if not name.startswith(".")]
 
 
 class FolderError(Exception):

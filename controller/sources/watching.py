@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from asyncinotify import Event, Inotify, Mask
+
+from controller.sources.folder import walk
 
 _log = logging.getLogger("sluice.folder")
 RESCAN_SECONDS = 30.0
@@ -26,13 +27,6 @@ MANY = 500
 _ASKED = Mask.MODIFY | Mask.CLOSE_WRITE | Mask.ATTRIB | Mask.CREATE | Mask.DELETE | Mask.MOVE | Mask.DELETE_SELF | Mask.MOVE_SELF
 _SHAPE = Mask.ISDIR | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED | Mask.Q_OVERFLOW
 """Folders came or went, or nobody knows what happened."""
-
-
-def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder and those below it, links followed, with the names of what is no folder; names with a dot are left out."""
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield place, [name for name in names if not name.startswith(".")]
 
 
 class FolderWatch:
