@@ -196,7 +196,7 @@ class FolderSource:
     def _files_among(self, hints: Iterable[str]) -> dict[str, Stamp | None] | None:
         """Return the files that hints name, those that are gone without a stamp; None: only looking at everything will do."""
         found: dict[str, Stamp | None] = {}
-        top = f"{self.folder}{os.sep}"
+        top = str(self.folder / "_").removesuffix("_")  # nothing for the folder "."
         for hint in hints:
             if not hint.startswith(top):
                 return None

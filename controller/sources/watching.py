@@ -116,7 +116,7 @@ class FolderWatch:
         if watch is None or name is None or event.mask & _SHAPE:
             self._shaken = True
             return
-        path = os.path.join(watch.path, name)  # noqa: PTH118  texts, as the files of a folder are known by
+        path = str(watch.path / name)
         # A mounted ConfigMap is swapped behind a link whose name has two dots; other links may lead to folders.
         if name.name.startswith("..") or (event.mask & (Mask.CREATE | Mask.MOVED_TO) and Path(path).is_symlink()):
             self._shaken = True

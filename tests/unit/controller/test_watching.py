@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.sources import watching
+from controller.sources.folder import FolderSource
 from controller.sources.watching import MANY, FolderWatch
 
 LIMIT = 5.0
@@ -61,6 +62,24 @@ async def test_change_of_a_file_names_it(watch: FolderWatch, tmp_path: Path, act
     act(tmp_path)
 
     assert await heard(watch) == {str(tmp_path / path) for path in paths}
+
+
+@pytest.mark.parametrize("folder", [".", "sub", "./sub", "sub/..", "/proc/self/cwd"])
+async def test_what_is_heard_are_names_that_the_folders_source_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / folder / "a.json"
+    file.write_text("1")
+    source = FolderSource(Path(folder))
+    with FolderWatch(Path(folder)) as watch:
+        await source.refresh()
+        file.write_text("{}")
+        monkeypatch.setattr(source, "_list", None)
+        await source.refresh(await heard(watch))
+
+    assert source.problems == ()
 
 
 async def test_steps_of_one_writing_are_one_piece_of_news(watch: FolderWatch, tmp_path: Path) -> None:
