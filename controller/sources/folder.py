@@ -5,10 +5,11 @@ Names that begin with a dot are skipped, so that a mounted ConfigMap shows each 
 """
 
 import asyncio
+import errno
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -31,14 +32,15 @@ INLINE_BYTES = 64 * 1024
 
 Stamp = tuple[int, int, int]
 NEVER: Stamp = (0, 0, 0)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def _stamp(path: str) -> Stamp | None:
-    """Return what tells one version of a file from another; None: it is gone."""
+    """Return what tells one version of a file from another; None: it is gone. `NEVER`: nobody can tell, reading says why."""
     try:
         stat = Path(path).stat()
-    except OSError:
-        return None
+    except OSError as error:
+        return None if error.errno in _ABSENT else NEVER
     if not S_ISREG(stat.st_mode):
         return None  # reading a pipe would wait for ever
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -49,9 +51,12 @@ def _parts(path: str) -> tuple[str, ...]:
     return Path(path).parts
 
 
-def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder and those below it, links followed, with the names of what is no folder; names with a dot are left out."""
-    for place, folders, names in os.walk(folder, followlinks=True):
+def walk(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and those below it, links followed, with the names of what is no folder; names with a dot are left out.
+
+    `failed` is called for each folder that cannot be read.
+    """
+    for place, folders, names in os.walk(folder, onerror=failed, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield place, [name for name in names if not name.startswith(".")]
 
@@ -181,17 +186,16 @@ class FolderSource:
         return tuple(problem for problem in found if problem is not None)
 
     def _list(self) -> dict[str, Stamp]:
-        if not self.folder.is_dir():
+        failed: list[OSError] = []
+        places = list(walk(self.folder, failed.append))
+        if not places:
             raise FolderError(f"{self.folder} is no folder that can be read; a folder with YAML or JSON files would be accepted.")
-        found: dict[str, Stamp] = {}
-        for place, names in walk(self.folder):
-            for name in names:
-                if name.endswith(SUFFIXES):
-                    path = str(Path(place, name))
-                    stamp = _stamp(path)
-                    if stamp is not None:
-                        found[path] = stamp
-        return found
+        paths = [str(Path(place, name)) for place, names in places for name in names if name.endswith(SUFFIXES)]
+        for error in failed:
+            # What a folder gave stays while it cannot be read, unless its files are gone.
+            below = f"{Path(error.filename)}{os.sep}"
+            paths += [path for path in self._files if path.startswith(below)]
+        return {path: stamp for path in paths if (stamp := _stamp(path)) is not None}
 
     def _files_among(self, hints: Iterable[str]) -> dict[str, Stamp | None] | None:
         """Return the files that hints name, those that are gone without a stamp; None: only looking at everything will do."""
@@ -205,7 +209,7 @@ class FolderSource:
                 return None  # a mounted ConfigMap is swapped behind a link of this kind
             if any(part.startswith(".") for part in parts):
                 continue
-            if not hint.endswith(SUFFIXES) or Path(hint).is_symlink():
+            if not hint.endswith(SUFFIXES) or os.path.islink(hint):  # noqa: PTH114  `Path` raises where it may not look
                 return None
             found[hint] = _stamp(hint)
         return found
@@ -236,8 +240,10 @@ class FolderSource:
             large = stamp[1] > INLINE_BYTES
             try:
                 objects = await asyncio.to_thread(read_objects, Path(path)) if large else read_objects(Path(path))
-            except (FileSyntaxError, OSError) as error:
+            except FileSyntaxError as error:
                 changed |= self._keep(path, stamp, error)
+            except OSError as error:  # no look at the file tells when it is over
+                changed |= self._keep(path, NEVER, error)
             else:
                 changed |= self._take(path, stamp, objects)
         self._tell_of_kinds()

@@ -118,7 +118,7 @@ class FolderWatch:
             return
         path = str(watch.path / name)
         # A mounted ConfigMap is swapped behind a link whose name has two dots; other links may lead to folders.
-        if name.name.startswith("..") or (event.mask & (Mask.CREATE | Mask.MOVED_TO) and Path(path).is_symlink()):
+        if name.name.startswith("..") or (event.mask & (Mask.CREATE | Mask.MOVED_TO) and os.path.islink(path)):  # noqa: PTH114  no error
             self._shaken = True
         self._paths.add(path)
         self._shaken |= len(self._paths) > MANY

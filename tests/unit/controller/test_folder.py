@@ -1,13 +1,18 @@
 """A folder as a source: what changes is read, what cannot be read keeps what it gave."""
 
 import asyncio
+import contextlib
 import os
+import resource
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from controller.resources.refs import ObjectRef
 from controller.sources.folder import FolderError, FolderSource
+from controller.sources.watching import FolderWatch
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {0}}}\nspec: {{ports: [{{port: {1}}}]}}\n"
 A, B = ObjectRef("Service", "default", "a"), ObjectRef("Service", "default", "b")
@@ -221,3 +226,85 @@ async def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
         await source.refresh()
 
     assert set(source.snapshot.services) == {A}
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that another user may look into."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "objects"
+        (folder / "sub").mkdir(parents=True)
+        for path, service in ((folder / "a.yaml", "a"), (folder / "sub" / "b.yaml", "b")):
+            path.write_text(SERVICE.format(service, 80))
+        yield folder
+
+
+@contextlib.contextmanager
+def forbidden(path: Path) -> Iterator[None]:
+    """Be one who may do nothing with a path, which root always may."""
+    mode, user = path.stat().st_mode, os.geteuid()
+    path.chmod(0)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("hints", [(), ("sub/b.yaml",)])
+@pytest.mark.parametrize("name", ["sub", "sub/b.yaml"])
+async def test_what_may_not_be_read_keeps_its_objects_and_is_said_until_it_may(
+    open_folder: Path, name: str, hints: tuple[str, ...]
+) -> None:
+    source = FolderSource(open_folder)
+    await source.refresh()
+    heard = [str(open_folder / hint) for hint in hints]
+    (open_folder / "sub" / "b.yaml").write_text(SERVICE.format("b", 8080))
+    with forbidden(open_folder / name):
+        assert await source.refresh(heard)
+    (problem,) = source.problems
+    kept = port_of(source, B)
+
+    assert kept == 80
+    assert problem.ref.name == "sub/b.yaml"
+    assert "Permission denied" in problem.message
+    assert "the objects that it gave before stay" in problem.message
+    assert await source.refresh(heard)
+    assert (port_of(source, B), source.problems) == (8080, ())
+
+
+@pytest.mark.parametrize("place", [".", ".."])
+async def test_folder_that_may_not_be_read_is_an_error_and_keeps_its_objects(open_folder: Path, place: str) -> None:
+    source = FolderSource(open_folder)
+    await source.refresh()
+    with forbidden((open_folder / place).resolve()), pytest.raises(FolderError, match="would be accepted"):
+        await source.refresh()
+
+    assert set(source.snapshot.services) == {A, B}
+
+
+async def test_process_that_may_open_no_more_files_keeps_its_objects(open_folder: Path) -> None:
+    source = FolderSource(open_folder)
+    await source.refresh()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(FolderError, match="would be accepted"):
+            await source.refresh()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert set(source.snapshot.services) == {A, B}
+
+
+async def test_news_of_what_may_not_be_looked_at_is_heard(open_folder: Path) -> None:
+    with FolderWatch(open_folder) as watch:
+        (open_folder / "c.yaml").write_text(SERVICE.format("c", 80))
+        with forbidden(open_folder.parent):
+            async with asyncio.timeout(5):
+                heard = await watch.heard()
+
+    assert heard == {str(open_folder / "c.yaml")}
