@@ -51,14 +51,47 @@ def _parts(path: str) -> tuple[str, ...]:
     return Path(path).parts
 
 
-def walk(folder: Path, failed: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str]]]:
+def walk(
+    folder: Path, failed: Callable[[OSError], None] = lambda _: None, found: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[str, list[str]]]:
     """Yield a folder and those below it, links followed, with the names of what is no folder; names with a dot are left out.
 
-    `failed` is called for each folder that cannot be read.
+    A folder of several names is met under the first of them, so a link to one above has an end. `failed` is called for what cannot
+    be read, `found` for a folder before it is read.
     """
-    for place, folders, names in os.walk(folder, onerror=failed, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield place, [name for name in names if not name.startswith(".")]
+    met: set[tuple[int, int]] = set()
+    waiting = [str(folder)]
+    while waiting:
+        place = waiting.pop()
+        try:
+            stat = Path(place).stat()
+        except OSError as error:
+            failed(error)
+            continue
+        if (stat.st_dev, stat.st_ino) in met:
+            continue
+        met.add((stat.st_dev, stat.st_ino))
+        found(place)
+        folders: list[str] = []
+        names: list[str] = []
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        (folders if _is_folder(entry, failed) else names).append(entry.name)
+        except OSError as error:
+            failed(error)
+            continue
+        yield place, names
+        waiting += (str(Path(place, name)) for name in sorted(folders, reverse=True))
+
+
+def _is_folder(entry: os.DirEntry[str], failed: Callable[[OSError], None]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        failed(error)
+        return False
 
 
 class FolderError(Exception):

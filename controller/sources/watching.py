@@ -37,6 +37,8 @@ class FolderWatch:
         self._inotify: Inotify | None = None
         self._news = asyncio.Event()
         self._paths: set[str] = set()
+        self._places: set[str] = set()
+        """Folders that are watched."""
         self._shaken = True
         """Folders may differ from those that are watched."""
         self._told = False
@@ -81,9 +83,9 @@ class FolderWatch:
         try:
             inotify = self._inotify = Inotify()
             os.set_blocking(inotify.fd, False)  # asyncinotify 4.4 means to, and asks for O_CLOEXEC twice
-            for place, _ in walk(self._folder):
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-                    inotify.add_watch(place, _ASKED | Mask.ONLYDIR)
+            for _ in walk(self._folder, found=self._add):
+                pass
+            self._places = {str(watch.path) for watch in inotify.watches}
         except OSError as error:  # fs.inotify.max_user_instances or max_user_watches, which other programs use too
             self._close()
             if not self._told:
@@ -94,6 +96,12 @@ class FolderWatch:
             self._close()  # the folder is away; looking again finds it
             return
         asyncio.get_running_loop().add_reader(inotify.fd, self._read)
+
+    def _add(self, place: str) -> None:
+        """Watch a folder before it is read: what comes into it later is heard of."""
+        if self._inotify is not None:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                self._inotify.add_watch(place, _ASKED | Mask.ONLYDIR)
 
     def _close(self) -> None:
         inotify, self._inotify = self._inotify, None
@@ -118,7 +126,8 @@ class FolderWatch:
             return
         path = str(watch.path / name)
         # A mounted ConfigMap is swapped behind a link whose name has two dots; other links may lead to folders.
-        if name.name.startswith("..") or (event.mask & (Mask.CREATE | Mask.MOVED_TO) and os.path.islink(path)):  # noqa: PTH114  no error
+        linked = event.mask & (Mask.CREATE | Mask.MOVED_TO) and os.path.islink(path)  # noqa: PTH114  `Path` raises where it may not look
+        if name.name.startswith("..") or linked or path in self._places:
             self._shaken = True
         self._paths.add(path)
         self._shaken |= len(self._paths) > MANY

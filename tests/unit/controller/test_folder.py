@@ -36,6 +36,22 @@ async def test_files_are_read_recursively_and_dot_names_are_skipped(tmp_path: Pa
     assert not await source.refresh()
 
 
+@pytest.mark.timeout(10)
+async def test_links_to_folders_are_followed_and_those_that_lead_back_have_an_end(tmp_path: Path) -> None:
+    objects = tmp_path / "objects"
+    for place, name in ((objects / "sub", "a"), (tmp_path / "elsewhere", "b")):
+        place.mkdir(parents=True)
+        (place / f"{name}.yaml").write_text(SERVICE.format(name, 80))
+        for link, to in (("up", ".."), ("same", "."), ("itself", "itself"), ("nowhere", "none")):
+            (place / link).symlink_to(to)
+    (tmp_path / "elsewhere" / "up").unlink()
+    (objects / "more").symlink_to(tmp_path / "elsewhere")
+    source = FolderSource(objects)
+    await source.refresh()
+
+    assert (set(source.snapshot.services), source.problems) == ({A, B}, ())
+
+
 async def test_json_and_lists_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(
         '{"kind": "List", "apiVersion": "v1", "items": [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},'

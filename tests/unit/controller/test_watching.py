@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from asyncinotify import Inotify, Mask, Watch
 
 from controller.sources import watching
 from controller.sources.folder import FolderSource
@@ -121,6 +122,35 @@ async def test_folder_that_comes_may_be_about_anything_and_is_watched(
     assert await heard(watch) == ANYTHING
     (tmp_path / "more" / "deep" / "c.yaml").write_text("c")
     assert await heard(watch) == {str(tmp_path / "more" / "deep" / "c.yaml")}
+
+
+async def test_folder_that_comes_while_watches_are_set_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_watch = Inotify.add_watch
+
+    def add(self: Inotify, path: str, mask: Mask) -> Watch:
+        (tmp_path / "late").mkdir(exist_ok=True)
+        return add_watch(self, path, mask)
+
+    monkeypatch.setattr(Inotify, "add_watch", add)
+    with FolderWatch(tmp_path) as watch:
+        (tmp_path / "late" / "a.yaml").write_text("a")
+
+        assert await heard(watch) == {str(tmp_path / "late" / "a.yaml")}
+
+
+@pytest.mark.parametrize("act", [Path.unlink, lambda path: path.rename(path.with_name(".away"))])
+async def test_folder_of_two_names_goes_by_the_first_that_is_left(tmp_path: Path, act: Callable[[Path], None]) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "up").symlink_to("..")
+    (tmp_path / "alias").symlink_to("real")
+    with FolderWatch(tmp_path) as watch:
+        (tmp_path / "real" / "a.yaml").write_text("a")
+
+        assert await heard(watch) == {str(tmp_path / "alias" / "a.yaml")}
+        act(tmp_path / "alias")
+        assert await heard(watch) == ANYTHING
+        (tmp_path / "real" / "a.yaml").write_text("b")
+        assert await heard(watch) == {str(tmp_path / "real" / "a.yaml")}
 
 
 async def test_configmap_that_is_swapped_behind_its_link_may_be_about_anything(tmp_path: Path) -> None:
