@@ -22,7 +22,7 @@ QUIET_SECONDS = 0.001
 LONGEST_SECONDS = 0.005
 """or after this time at the latest."""
 MANY = 500
-"""Paths above which looking at everything is cheaper."""
+"""Paths above which looking at everything is cheaper, and events that are taken at once: some write faster than we read."""
 
 _ASKED = Mask.MODIFY | Mask.CLOSE_WRITE | Mask.ATTRIB | Mask.CREATE | Mask.DELETE | Mask.MOVE | Mask.DELETE_SELF | Mask.MOVE_SELF
 _SHAPE = Mask.ISDIR | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED | Mask.Q_OVERFLOW
@@ -113,10 +113,12 @@ class FolderWatch:
         if self._inotify is None:
             return
         with contextlib.suppress(BlockingIOError):
-            while not self._shaken and (event := self._inotify.sync_get()) is not None:
-                self._take(event)
-            while self._shaken:
-                os.read(self._inotify.fd, 65536)
+            for _ in range(MANY):
+                if not self._shaken and (event := self._inotify.sync_get()) is not None:
+                    self._take(event)
+            self._shaken = True
+        if self._shaken:
+            asyncio.get_running_loop().remove_reader(self._inotify.fd)  # new watches take the place of these
         self._news.set()
 
     def _take(self, event: Event) -> None:

@@ -16,8 +16,6 @@ from controller.sources.folder import FolderSource
 from controller.sources.watching import MANY, FolderWatch
 
 LIMIT = 5.0
-KEPT = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-"""Events that the kernel keeps for a reader."""
 ANYTHING: frozenset[str] = frozenset()
 
 
@@ -178,11 +176,13 @@ async def test_very_many_paths_are_about_anything(watch: FolderWatch, tmp_path: 
     assert len(found) <= MANY
 
 
-async def test_more_than_the_kernel_keeps_is_about_anything(watch: FolderWatch, tmp_path: Path) -> None:
-    twice = (str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
-    for number in range(KEPT // 2 + 1):
-        os.close(os.open(twice[number % 2], os.O_CREAT | os.O_WRONLY))
-        os.utime(twice[number % 2])
+async def test_more_events_than_are_taken_at_once_are_about_anything(watch: FolderWatch, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
+    one.touch()
+    other.touch()
+    for _ in range(MANY // 2 + 1):
+        os.utime(one)
+        os.utime(other)
 
     assert await heard(watch) == ANYTHING
     written(tmp_path)
