@@ -14,7 +14,7 @@ from controller.sources.folder import walk
 
 _log = logging.getLogger("sluice.folder")
 RESCAN_SECONDS = 30.0
-"""How long nothing may be heard before everything is looked at: what the kernel forgot to tell,"""
+"""How often everything is looked at whatever was heard: what the kernel does not tell, such as of the file that a link leads to,"""
 BLIND_SECONDS = 1.0
 """and where it tells nothing."""
 QUIET_SECONDS = 0.001
@@ -42,6 +42,7 @@ class FolderWatch:
         self._shaken = True
         """Folders may differ from those that are watched."""
         self._told = False
+        self._renewed = 0.0
 
     def __enter__(self) -> Self:
         self._renew()
@@ -52,14 +53,19 @@ class FolderWatch:
 
     async def heard(self) -> frozenset[str]:
         """Wait for news; return the paths that they were about. None of them: it may be about anything."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + BLIND_SECONDS if self._inotify is None else self._renewed + RESCAN_SECONDS
+        if self._paths or self._shaken:
+            self._news.set()  # left by a call that was cancelled
         try:
-            async with asyncio.timeout(RESCAN_SECONDS if self._inotify is not None else BLIND_SECONDS):
+            async with asyncio.timeout_at(due):
                 await self._news.wait()
         except TimeoutError:
             self._shaken = True
         else:
             await self._settle()
         self._news.clear()
+        self._shaken |= loop.time() >= due
         paths, self._paths = frozenset(self._paths), set()
         if not self._shaken:
             return paths
@@ -80,6 +86,7 @@ class FolderWatch:
         """Watch what is there now."""
         self._close()
         self._shaken = False
+        self._renewed = asyncio.get_running_loop().time()
         try:
             inotify = self._inotify = Inotify()
             os.set_blocking(inotify.fd, False)  # asyncinotify 4.4 means to, and asks for O_CLOEXEC twice

@@ -92,6 +92,29 @@ async def test_steps_of_one_writing_are_one_piece_of_news(watch: FolderWatch, tm
             await watch.heard()
 
 
+async def test_everything_is_looked_at_however_much_is_heard(
+    watch: FolderWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "RESCAN_SECONDS", 0.1)
+    async with asyncio.timeout(LIMIT):
+        while True:
+            written(tmp_path)
+            if await watch.heard() == ANYTHING:
+                break
+
+
+async def test_news_outlives_a_call_that_is_cancelled(watch: FolderWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "QUIET_SECONDS", LIMIT)
+    monkeypatch.setattr(watching, "LONGEST_SECONDS", LIMIT)
+    written(tmp_path)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await watch.heard()
+    monkeypatch.setattr(watching, "LONGEST_SECONDS", 0.01)
+
+    assert await heard(watch) == {str(tmp_path / "sub" / "a.yaml")}
+
+
 def folder_made(folder: Path) -> None:
     (folder / "more" / "deep").mkdir(parents=True)
 
