@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ INLINE_BYTES = 64 * 1024
 
 Stamp = tuple[int, int, int]
 NEVER: Stamp = (0, 0, 0)
+TICK = 20_000_000
+"""Nanoseconds within which two versions of a file may have one time: the kernel's clock of files ticks, every 10 ms at most."""
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -252,6 +255,7 @@ class FolderSource:
 
         `hints`: paths of which something was heard; only these are looked at, unless they are no plain files. None: everything is.
         """
+        now = time.time_ns()
         hinted = self._files_among(hints) if hints else None
         if hinted is None:
             listed: dict[str, Stamp | None] = {**self._list()}
@@ -268,17 +272,18 @@ class FolderSource:
             if stamp is None:
                 continue
             known = self._files.get(path)
-            if known is not None and known.stamp == stamp and path not in self._stale:
+            if known is not None and known.stamp == stamp != NEVER and path not in self._stale:
                 continue
+            sure = stamp if abs(now - stamp[0]) > TICK else NEVER
             large = stamp[1] > INLINE_BYTES
             try:
                 objects = await asyncio.to_thread(read_objects, Path(path)) if large else read_objects(Path(path))
             except FileSyntaxError as error:
-                changed |= self._keep(path, stamp, error)
+                changed |= self._keep(path, sure, error)
             except OSError as error:  # no look at the file tells when it is over
                 changed |= self._keep(path, NEVER, error)
             else:
-                changed |= self._take(path, stamp, objects)
+                changed |= self._take(path, sure, objects)
         self._tell_of_kinds()
         return changed
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.resources.refs import ObjectRef
+from controller.sources import folder
 from controller.sources.folder import FolderError, FolderSource
 from controller.sources.watching import FolderWatch
 
@@ -168,6 +169,22 @@ async def test_hint_has_only_the_named_files_looked_at(tmp_path: Path) -> None:
     assert sorted(ref.name for ref in source.snapshot.services) == ["b2"]
 
 
+@pytest.mark.parametrize("whole", [False, True])
+async def test_file_that_changes_twice_in_a_tick_of_its_clock_is_read_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, whole: bool
+) -> None:
+    monkeypatch.setattr(folder, "TICK", 60 * 10**9)
+    path, source = tmp_path / "a.yaml", FolderSource(tmp_path)
+    path.write_text(SERVICE.format("a", 80))
+    tick = path.stat().st_mtime_ns
+    await source.refresh()
+    path.write_text(SERVICE.format("a", 90))
+    os.utime(path, ns=(tick, tick))
+
+    assert await source.refresh(() if whole else [str(path)])
+    assert port_of(source, A) == 90
+
+
 @pytest.mark.parametrize("hint", ["folder", "..data", "sub/..2026", "link.yaml", "x.txt"])
 async def test_hint_of_what_is_no_plain_file_has_everything_looked_at(tmp_path: Path, hint: str) -> None:
     source = FolderSource(tmp_path)
@@ -249,11 +266,11 @@ def open_folder() -> Iterator[Path]:
     """A folder that another user may look into."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
-        folder = Path(name) / "objects"
-        (folder / "sub").mkdir(parents=True)
-        for path, service in ((folder / "a.yaml", "a"), (folder / "sub" / "b.yaml", "b")):
+        objects = Path(name) / "objects"
+        (objects / "sub").mkdir(parents=True)
+        for path, service in ((objects / "a.yaml", "a"), (objects / "sub" / "b.yaml", "b")):
             path.write_text(SERVICE.format(service, 80))
-        yield folder
+        yield objects
 
 
 @contextlib.contextmanager
