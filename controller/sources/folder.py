@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from controller.resources import parse_object
+from controller.resources import Malformed, Record, parse_object
 from controller.resources.fields import shown
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
@@ -316,7 +316,7 @@ class FolderSource:
                 self._skipped.append(str(raw.get("kind")))
                 continue
             owner = self._owners.setdefault(record.ref, path)
-            if owner != path or record.ref in refs:
+            if (owner != path or record.ref in refs) and not self._gives_way(record, owner, path):
                 twice = f"{record.ref} is in {self._within(owner)} already; an object of another name would be accepted."
                 file.problem = Problem(record.ref, Reason.INVALID_SPEC, "metadata.name", f"metadata.name: {twice}")
                 changed = True
@@ -337,6 +337,17 @@ class FolderSource:
         if changed:
             self._retry_duplicates(path)
         return changed
+
+    def _gives_way(self, record: Record | Malformed, owner: str, path: str) -> bool:
+        """Let an object that is read have the name of one whose apiVersion is not, in another file or further up in this one."""
+        if isinstance(record, Malformed) or self._store.fields_wrong(record.ref) != ("apiVersion",):
+            return False
+        if owner != path:
+            before = self._files[owner]
+            before.refs = tuple(ref for ref in before.refs if ref != record.ref)
+            self._owners[record.ref] = path
+            self._stale.add(owner)  # it says then that the name is taken
+        return True
 
     def _retry_duplicates(self, path: str) -> None:
         """Let files that gave way to another be read again: the other may be gone."""

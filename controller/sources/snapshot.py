@@ -63,6 +63,11 @@ class Store:
             return self._put("malformed", found.ref, found)
         return self._put(_KINDS[found.ref.kind], found.ref, found) | self._drop("malformed", found.ref)
 
+    def fields_wrong(self, ref: ObjectRef) -> tuple[str, ...]:
+        """Return the fields for which the last version of an object could not be read."""
+        bad = self._kinds["malformed"].get(ref)
+        return tuple(problem.field for problem in bad.problems) if isinstance(bad, Malformed) else ()
+
     def remove(self, ref: ObjectRef) -> bool:
         """Forget an object. True: it was known."""
         return self._drop(_KINDS[ref.kind], ref) | self._drop("malformed", ref)

@@ -341,3 +341,44 @@ async def test_news_of_what_may_not_be_looked_at_is_heard(open_folder: Path) -> 
                 heard = await watch.heard()
 
     assert heard == {str(open_folder / "c.yaml")}
+
+
+NEW = SERVICE.format("a", 1)
+OLD = NEW.replace("apiVersion: v1", "apiVersion: v0")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"1.yaml": OLD, "2.yaml": NEW},
+        {"1.yaml": NEW, "2.yaml": OLD},
+        {"1.yaml": OLD + "---\n" + NEW},
+        {"1.yaml": NEW + "---\n" + OLD},
+    ],
+)
+async def test_object_of_a_version_that_is_not_read_keeps_its_name_from_nobody(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    source = FolderSource(tmp_path)
+    await source.refresh()
+    await source.refresh()
+
+    assert port_of(source, A) == 1
+    assert not source.snapshot.malformed
+    old = next(name for name, text in files.items() if OLD in text)
+    (tmp_path / old).unlink()
+    await source.refresh()
+    assert (A in source.snapshot.services) == (len(files) == 2)
+    assert not source.problems
+
+
+async def test_object_of_which_the_other_version_is_all_there_is_keeps_what_it_gave(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(NEW)
+    source = FolderSource(tmp_path)
+    await source.refresh()
+    path.write_text(OLD)
+    await source.refresh()
+
+    assert port_of(source, A) == 1
+    assert source.snapshot.malformed[A].problems[0].field == "apiVersion"
