@@ -157,7 +157,7 @@ async def test_h8_old_versions_and_weak_ciphers_are_refused_and_everything_sound
     assert f'sluice_tls_handshakes_total{{result="ok"}} {len(STRONG)}.0' in metrics
 
 
-async def test_h8_tickets_allow_no_early_data_and_nothing_is_compressed(hub: Hub, tmp_path: Path) -> None:
+async def test_h8_each_connection_gets_one_ticket_without_early_data_and_nothing_is_compressed(hub: Hub, tmp_path: Path) -> None:
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port, issue(trustme.CA(), HOST)))
         await one.ready()
@@ -168,6 +168,7 @@ async def test_h8_tickets_allow_no_early_data_and_nothing_is_compressed(hub: Hub
         _, second = await s_client(one, "-tls1_3", "-ign_eof", "-sess_in", str(kept), "-early_data", str(early))
         _, third = await s_client(one, "-tls1_2", "-ign_eof", "-comp")
 
+    assert [said.count("New Session Ticket arrived") for said in (first, second)] == [1, 1]
     assert "Max Early Data: 0" in first
     assert "Reused, TLSv1.3" in second
     assert "Early data was not sent" in second
