@@ -43,7 +43,7 @@ class Teller:
         if len(fresh) > MOST_SAID:
             _log.warning("problems=%d more, which /problems of the admin port lists", len(fresh) - MOST_SAID)
         if over := len(known - present):
-            _log.info("problems=%d are over", over)
+            _log.info("problems=%d solved=%d", len(present), over)
 
 
 async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequence[str]) -> int:

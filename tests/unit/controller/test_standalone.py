@@ -25,7 +25,7 @@ def test_each_problem_is_said_when_it_appears_and_counted_when_it_is_over(caplog
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", first),
         ("WARNING", second),
-        ("INFO", "problems=1 are over"),
+        ("INFO", "problems=1 solved=1"),
         ("WARNING", first),
     ]
 
