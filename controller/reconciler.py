@@ -49,6 +49,8 @@ class Reconciler:
         """What was last said of the default certificate."""
         self.last: Translation | None = None
         """The last translation."""
+        self.problems: tuple[Problem, ...] = ()
+        """What was wrong at the last build, with the source itself and with its objects."""
 
     def poke(self, *, urgent: bool = False) -> None:
         """Take note that something changed. `urgent`: it is not to wait for the end of a burst."""
@@ -91,7 +93,7 @@ class Reconciler:
         snapshot, source_problems = self._look()
         translation = translate(snapshot, self._settings, self._memo)
         self.last = translation
-        problems = (*source_problems, *translation.problems)
+        problems = self.problems = (*source_problems, *translation.problems)
         report = Report(_reports(problems), snapshot.objects, self._observed, translation.classless)
         if self._hub.publish(translation.config, report):
             _log.log(

@@ -64,8 +64,7 @@ async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, p
 
     def built() -> None:
         # The reconciler says itself what is wrong with the default certificate.
-        found = (*source.problems, *(reconciler.last.problems if reconciler.last is not None else ()))
-        teller.tell(tuple(problem for problem in found if problem.field != "--default-certificate"))
+        teller.tell(tuple(problem for problem in reconciler.problems if problem.field != "--default-certificate"))
 
     reconciler = Reconciler(
         lambda: (source.snapshot, source.problems), translate_settings(settings, standalone=True), hub, built=built
