@@ -1,4 +1,7 @@
-"""The admin port: /metrics, /healthz and /readyz for the network; /routes, /sockets and /problems for loopback only."""
+"""The admin port: /metrics, /healthz and /readyz for the network; /routes, /sockets and /problems for loopback only.
+
+The last three are not for pages in a browser either, which reach loopback by a name of their own that resolves to it.
+"""
 
 import asyncio
 import ipaddress
@@ -14,8 +17,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy.exposition import Exposition, RenderError
 from proxy.model.sockets import SocketRow
+from proxy.routing.hosts import normalise_host
 
 _log = logging.getLogger("sluice.admin")
+
+_MISDIRECTED = "This page is shown where the request's Host is an IP address or localhost, such as 127.0.0.1:9090.\n"
 
 KEEPALIVE = 75.0
 """Seconds that a connection to the admin port may be silent, its first request included."""
@@ -126,6 +132,26 @@ def _json(value: object) -> web.Response:
 def _guard(request: web.Request, *, details_open: bool) -> None:
     if not details_open and not is_loopback(request.remote or ""):
         raise web.HTTPForbidden(text="This page is for loopback only; --admin-details opens it.\n")
+    # An authority in the target counts instead of the Host field (RFC 9112, 3.2.2), and nobody who may read this sends one.
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) != 1 or not is_no_name(hosts[0]) or not request.raw_path.startswith("/"):
+        raise web.HTTPMisdirectedRequest(text=_MISDIRECTED)
+
+
+def is_no_name(authority: str) -> bool:
+    """Tell whether a Host field has an IP address or localhost, with any port.
+
+    Every other name can be one whose owner has it resolve to loopback, so that a page of its own may read what is here
+    (DNS rebinding). An address is nobody's to change, and localhost is loopback everywhere (RFC 6761, 6.3).
+    """
+    host = normalise_host(authority)
+    if host is None or host == "localhost":
+        return host is not None
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def accepts_gzip(field: str) -> bool:

@@ -163,7 +163,10 @@ _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] =
     _option("--https", ADDRESS, ":8443", "Where HTTPS is served; port 0 picks one and prints it."),
     _option("--admin", ADDRESS, "127.0.0.1:9090", "Where /metrics, /healthz, /readyz, /routes, /sockets and /problems are served."),
     _option(
-        "--admin-details/--no-admin-details", bool, False, "Serve /routes, /sockets and /problems to peers that are not loopback."
+        "--admin-details/--no-admin-details",
+        bool,
+        False,
+        "Serve /routes, /sockets and /problems to peers that are not loopback, by IP address.",
     ),
     _option("--workers", _WORKERS, "auto", "Worker processes; auto: as many as the CPU quota allows."),
     _option("--control-socket", str, "", "Path of the unix socket that the controller listens on."),

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from proxy.admin import MOST_CONNECTIONS, AdminServer, accepts_gzip, is_loopback
+from proxy.admin import MOST_CONNECTIONS, AdminServer, accepts_gzip, is_loopback, is_no_name
 from proxy.exposition import Exposition, RenderError, in_child
 from proxy.metrics import WorkerStats
 from proxy.model.sockets import SocketRow
@@ -57,8 +57,8 @@ class View:
 
 
 @contextlib.asynccontextmanager
-async def admin(view: View) -> AsyncIterator[aiohttp.ClientSession]:
-    server = AdminServer(view, details_open=False)
+async def admin(view: View, *, details_open: bool = False) -> AsyncIterator[aiohttp.ClientSession]:
+    server = AdminServer(view, details_open=details_open)
     sock = socket.create_server(("127.0.0.1", 0))
     await server.start(sock)
     base = f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -139,6 +139,60 @@ async def test_what_is_no_request_is_refused_without_version_and_not_repeated(se
 )
 def test_loopback_is_known_in_every_spelling(address: str, *, expected: bool) -> None:
     assert is_loopback(address) is expected
+
+
+@pytest.mark.parametrize(
+    ("authority", "expected"),
+    [
+        *((address, True) for address in ("127.0.0.1", "127.0.0.1:9090", "10.1.2.3:65535", "[::1]", "[::1]:9090", "[2001:DB8::7]")),
+        *((name, True) for name in ("localhost", "LocalHost:9090", "localhost.", "localhost:")),
+        *((name, False) for name in ("rebind.attacker.test", "rebind.attacker.test:9090", "sluice-metrics", "sub.localhost")),
+        *((near, False) for near in ("127.0.0.1.attacker.test", "127.1", "2130706433", "127.0.0.1:99999", "127.0.0.1 ")),
+        *((broken, False) for broken in ("", ":9090", "[]", "[::1", "::1", "[localhost]", "user@127.0.0.1", "[::1]x")),
+    ],
+)
+def test_addresses_and_localhost_are_no_names(authority: str, *, expected: bool) -> None:
+    assert is_no_name(authority) is expected
+
+
+async def answered(port: int, head: str) -> tuple[int, bytes]:
+    """Send a request as it is written; return the status and the body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read(-1)
+    writer.close()
+    return int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("details_open", [False, True])
+async def test_page_of_a_browser_that_has_its_name_resolve_to_loopback_reads_nothing(*, details_open: bool) -> None:
+    """DNS rebinding: the browser connects to 127.0.0.1 and sends the attacker's name; who asks by address is answered."""
+    async with admin(View(), details_open=details_open) as session:
+        assert session._base_url is not None
+        port = session._base_url.port
+        assert port is not None
+        for path in ("/sockets", "/routes", "/problems"):
+            for fields in (f"Host: rebind.attacker.test:{port}", "X: y", "Host: 127.0.0.1\r\nHost: rebind.attacker.test"):
+                status, body = await answered(port, f"GET {path} HTTP/1.1\r\n{fields}")
+                assert status in (400, 421)
+                assert b"ingress/" not in body
+            status, body = await answered(port, f"GET http://rebind.attacker.test{path} HTTP/1.1\r\nHost: 127.0.0.1")
+            assert (status, body.count(b"IP address or localhost")) == (421, 1)
+            for host in (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]:9090", "10.0.0.1"):
+                assert (await answered(port, f"GET {path} HTTP/1.1\r\nHost: {host}"))[0] == 200
+
+
+async def test_metrics_and_probes_are_served_to_any_name() -> None:
+    view = View()
+    view.is_ready = True
+    async with admin(view) as session:
+        assert session._base_url is not None
+        port = session._base_url.port
+        assert port is not None
+        for path in ("/metrics", "/healthz", "/readyz"):
+            assert (await answered(port, f"GET {path} HTTP/1.1\r\nHost: sluice-metrics.sluice-system.svc:9090"))[0] == 200
+            assert (await answered(port, f"GET {path} HTTP/1.0"))[0] == 200
 
 
 def children() -> set[str]:
