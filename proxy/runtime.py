@@ -25,6 +25,7 @@ from proxy.metrics import RouteStats, WorkerStats
 from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
 from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
+from proxy.routing.paths import unreadable
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
 from proxy.routing.table import Entry as TableEntry
 from proxy.upstream.balance import Shares
@@ -41,7 +42,11 @@ NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
 UPGRADE_REQUIRED = Answer(
     426, "This path serves WebSockets only; the request asks for no upgrade.", (("Upgrade", "websocket"), ("Connection", "Upgrade"))
 )
-BAD_PATH = Answer(400, "The request's path can be read in more than one way.")
+BAD_PATH = Answer(
+    400,
+    "The request's path can be read in more than one way, and these lead to different routes:"
+    ' leave out "//", ".", "..", ";" and what is encoded without need.',
+)
 MISDIRECTED = Answer(421, "This connection was made for another host; make a new one for this host.")
 FAULT = Answer(500, "The route of this host and path has a fault in its configuration.")
 UNRESOLVED = Answer(500, "The backend of this route cannot be resolved; its owner finds why in the object's conditions or Events.")
@@ -264,7 +269,10 @@ class Runtime:
         if isinstance(found, NoMatch):
             if found is NoMatch.NOT_FOUND:
                 return NOT_FOUND
-            return UPGRADE_REQUIRED if found is NoMatch.UPGRADE_REQUIRED else BAD_PATH
+            if found is NoMatch.UPGRADE_REQUIRED:
+                return UPGRADE_REQUIRED
+            wrong = unreadable(request.path)
+            return Answer(400, wrong) if wrong else BAD_PATH
         if found.fault:
             return found, FAULT
         for one in found.filters:

@@ -64,8 +64,19 @@ def strip_parameters(path: str) -> str:
     return re.sub(";[^/]*", "", path)
 
 
+def unreadable(path: str) -> str:
+    """Say in a sentence why `readings` refuses a path outright; empty: it does not."""
+    if _BAD_ENCODING.search(path):
+        return 'The request\'s path has "%" in it without two hexadecimal digits behind it; the sign itself is written %25.'
+    if "\\" in path:
+        return 'The request\'s path has "\\" in it, which must be written %5C.'
+    if "\0" in _decode_overlong(_decode_all(path)):
+        return "The request's path has an encoded NUL in it, such as %00; there may be none."
+    return ""
+
+
 def readings(path: str) -> tuple[str, ...] | None:
-    """Return every plausible reading of a path, the router's own first; None: it is refused outright (bad encoding, NUL)."""
+    """Return every plausible reading of a path, the router's own first; None: it is refused outright, see `unreadable`."""
     if _BAD_ENCODING.search(path) or "%00" in path or "\\" in path:
         return None
     plain = _decode_unreserved(path)

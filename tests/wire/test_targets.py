@@ -86,3 +86,54 @@ async def test_b9_path_that_leads_to_one_route_in_every_reading_passes_byte_for_
         head, status, _ = await proxy.passes(b"GET " + path + b" HTTP/1.1\r\nHost: a.test\r\n\r\n")
 
         assert (status, head.split(b"\r\n")[0]) == (204, b"GET " + path + b" HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("/caf\u00e9".encode(), "target has the byte 0xC3 in it, which must be written %C3."),
+        (b"/caf\xe9", "target has the byte 0xE9 in it, which must be written %E9."),
+        (b"/a?q=caf\xe9", "target has the byte 0xE9 in it, which must be written %E9."),
+        (b"/a\x7f", "target has the byte 0x7F in it, which must be written %7F."),
+        (b"/a\tb", "target has the byte 0x09 in it, which must be written %09."),
+        (b"/a#b", 'target has "#" in it, which must be written %23.'),
+        (b"/a\\b", 'path has "\\" in it, which must be written %5C.'),
+        (b"/100%", 'path has "%" in it without two hexadecimal digits behind it; the sign itself is written %25.'),
+        (b"/%zz", 'path has "%" in it without two hexadecimal digits behind it; the sign itself is written %25.'),
+        (b"/a%00", "path has an encoded NUL in it, such as %00; there may be none."),
+        (b"/a%c0%80", "path has an encoded NUL in it, such as %00; there may be none."),
+        (b"admin", 'target must begin with "/", or with http:// or https:// and a host.'),
+        (b"ftp://a.test/", 'target must begin with "/", or with http:// or https:// and a host.'),
+        (b"http://b.test/", "target names another host or port than its Host field."),
+        (b"http://u@a.test/", 'target has "@" before its path; a user name may not be in it.'),
+    ],
+)
+async def test_b6_refusal_says_what_of_a_target_is_wrong_and_what_would_be_accepted(target: bytes, says: str) -> None:
+    async with proxying() as proxy:
+        client = await proxy.client()
+        await client.sends(b"GET " + target + b" HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        status, _, body = await client.answer()
+
+        assert (status, body.decode()) == (400, f"The request's {says}\n")
+        assert proxy.backend.count == 0
+
+
+async def test_b9_refusal_of_an_ambiguous_path_says_so() -> None:
+    async with proxying() as proxy:
+        proxy.serves(two_routes(proxy.backend.port))
+        client = await proxy.client()
+        await client.sends(b"GET /public/..%2fadmin HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        status, _, body = await client.answer()
+
+        assert status == 400
+        assert body.startswith(b"The request's path can be read in more than one way, and these lead to different routes: ")
+
+
+@pytest.mark.parametrize("host", [b"a.test", b"a.test:", b"a.test:80", b"A.TEST:80"])
+@pytest.mark.parametrize("authority", [b"a.test", b"a.test:", b"a.test:80", b"A.test:"])
+async def test_b5_empty_port_is_that_of_the_scheme(authority: bytes, host: bytes) -> None:
+    """RFC 3986, 6.2.3: http://a.test:/ is http://a.test/; so it is in Host."""
+    async with proxying() as proxy:
+        head, status, _ = await proxy.passes(b"GET http://" + authority + b"/x HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+
+        assert (status, head.split(b"\r\n")[:2]) == (204, [b"GET /x HTTP/1.1", b"Host: " + host])
