@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pages import between, write_or_check
 
-from controller.resources.annotations import INSTEAD, instead_of, is_guard
+from controller.resources.ingress_nginx import GUARDS, INSTEAD
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ingress.md"
 
@@ -13,8 +13,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "ingress.md"
 def table() -> str:
     """Return a row for each thing that is said, with the keys of which it is said: those that protect come first."""
     together: dict[str, list[str]] = {}
-    for name in sorted(INSTEAD, key=lambda name: (not is_guard(name), list(INSTEAD.values()).index(INSTEAD[name]), name)):
-        together.setdefault(instead_of(name), []).append(f"`{name}`")
+    for name in sorted(INSTEAD, key=lambda name: (name not in GUARDS, list(INSTEAD.values()).index(INSTEAD[name]), name)):
+        together.setdefault(INSTEAD[name], []).append(f"`{name}`")
     rows = [f"| {', '.join(names)} | {sentence[0].upper()}{sentence[1:]} |" for sentence, names in together.items()]
     return "\n".join(["| `nginx.ingress.kubernetes.io/` | what the object is told |", "|---|---|", *rows]) + "\n"
 

@@ -51,12 +51,17 @@ def covered(host: str, names: Collection[str]) -> bool:
 
 
 def claims_of(item: Ingress | WsRoute) -> tuple[Claim, ...]:
-    """Return what an object wants of TLS. A WsRoute's Secret is for all its hosts; without hosts it is for none."""
+    """Return what an object wants of TLS. A WsRoute's Secret is for all its hosts; without hosts it is for none.
+
+    A canary is not served and wants nothing.
+    """
     if isinstance(item, WsRoute):
         if not item.secret:
             return ()
         secret = f"{item.ref.namespace}/{item.secret}"
         return tuple(Claim(item.created, item.ref, host, secret, "spec.tls.secretName") for host in dict.fromkeys(item.hosts))
+    if item.policy.canary:
+        return ()
     return tuple(
         Claim(item.created, item.ref, host, f"{item.ref.namespace}/{entry.secret}" if entry.secret else "", entry.field)
         for entry in item.tls

@@ -316,8 +316,8 @@ class _Change:
             problems += [problem for route, places in lost for problem in conflict_problems(route, places, fields)]
         if not problems:
             return make_verdict((), served=True)
-        faulty = any(route.fault for route in one.routes)
-        served = bad is None and not faulty and (not one.routes or self._alive(ref))
+        withheld = any(route.fault for route in one.routes) or (isinstance(one.item, Ingress) and one.item.policy.canary)
+        served = bad is None and not withheld and (not one.routes or self._alive(ref))
         return make_verdict(problems, served=served, kept=bad is not None)
 
 

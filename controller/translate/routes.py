@@ -126,8 +126,10 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
 def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
     """Make the routes of an Ingress: one for each path, which serves upgrades and requests alike, and its default backend.
 
-    Redirects are added later, as they depend on what others say of TLS.
+    Redirects are added later, as they depend on what others say of TLS. Of a canary there is nothing.
     """
+    if item.policy.canary:
+        return (), ()
     problems: list[Problem] = []
     routes: list[Route] = []
     policies = (

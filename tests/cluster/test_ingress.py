@@ -228,7 +228,10 @@ async def test_redirect_is_for_hosts_with_a_certificate_unless_the_ingress_says_
 
 
 REFUSED = {
-    "nginx.ingress.kubernetes.io/configuration-snippet": ("return 200;", 200, "text pasted into a proxy's configuration"),
+    "nginx.ingress.kubernetes.io/configuration-snippet": ("return 200;", 500, "text pasted into a proxy's configuration"),
+    "nginx.ingress.kubernetes.io/server-snippet": ("", 200, "asks for nothing as it is written"),
+    "nginx.ingress.kubernetes.io/enable-modsecurity": ("true", 500, "is not supported yet, and the routes answer 500"),
+    "nginx.ingress.kubernetes.io/canary": ("true", 404, "this Ingress is not served"),
     "nginx.ingress.kubernetes.io/websocket-services": ("app", 200, "never existed in ingress-nginx"),
     "nginx.ingress.kubernetes.io/proxy-read-timeout": ("3600", 200, "write sluice.dev/timeouts-idle"),
     "nginx.ingress.kubernetes.io/no-such-thing": ("x", 200, "is no annotation of ingress-nginx that is known here"),
