@@ -7,6 +7,7 @@ import struct
 import termios
 
 _TCP_INFO_BYTES = 128
+_AT_ONCE = struct.pack("ii", 1, 0)
 _BYTES_ACKED = struct.Struct("120xQ")
 """`tcpi_bytes_acked` of `struct tcp_info` (linux/tcp.h), as of Linux 4.1."""
 
@@ -31,6 +32,14 @@ def _ask(transport: asyncio.Transport, request: int) -> int:
     except OSError:
         return 0
     return number
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection by a RST (socket(7), SO_LINGER), for peers that take a FIN for the end of what was to be sent."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    transport.abort()
 
 
 def acknowledged(transport: asyncio.Transport) -> int:

@@ -119,7 +119,7 @@ class Forwarding(Sending):
             else:
                 self._switch(facts, rest)
             return
-        if self._interim > MAX_INTERIM or facts.length > 0 or facts.chunked:
+        if self._interim > MAX_INTERIM or facts.length > 0 or facts.chunked or facts.codings:
             self._bad_answer()
             return
         if self.request.version >= 11:
@@ -181,6 +181,20 @@ class Forwarding(Sending):
 
     def _begin_answer(self, facts: ResponseFacts, rest: bytes) -> None:
         request, side = self.request, self._side
+        bodyless = request.method == "HEAD" or facts.status in (204, 304)
+        pieces: list[bytes] = []
+        if not bodyless and request.version < 11 and facts.codings:
+            # Nothing of this endpoint's: its codings may go to no client of HTTP/1.0 (RFC 9112, 6.1), and are not undone here.
+            self._fail(502)
+            return
+        if facts.chunked and not bodyless:
+            # Before anything is sent: what is broken from the start is still answered for.
+            self._decoder = ChunkDecoder()
+            try:
+                pieces = self._decoder.feed(rest)
+            except ChunkError:
+                self._bad_answer()
+                return
         self._response = facts
         self._answer = True
         stats = self.route.stats
@@ -195,11 +209,10 @@ class Forwarding(Sending):
             # An early answer: the rest of the body is not waited for, and neither connection serves again.
             side.closing = True
         close_delimited = False
-        if request.method == "HEAD" or facts.status in (204, 304):
+        if bodyless:
             self._mode = BODYLESS
         elif facts.chunked:
             self._mode = DECHUNK
-            self._decoder = ChunkDecoder()
             close_delimited = request.version < 11
         elif facts.length >= 0:
             self._mode = SIZED
@@ -208,12 +221,12 @@ class Forwarding(Sending):
             self._mode = UNTIL_CLOSE
             close_delimited = request.version < 11
         if close_delimited:
-            side.closing = True
+            side.closing = side.unframed = True
         head = facts.forward
         if self._placed is not None and self._pool is not None:
             head += self._placed.answered(facts.status, head, self._pool)
         if self._mode in (DECHUNK, UNTIL_CLOSE) and not close_delimited:
-            head += b"Transfer-Encoding: chunked\r\n"
+            head += b"Transfer-Encoding: %bchunked\r\n" % facts.codings
         if side.closing:
             head += b"Connection: close\r\n\r\n"
         elif request.version < 11:
@@ -222,7 +235,10 @@ class Forwarding(Sending):
             head += b"\r\n"
         if not facts.chunked:
             side.arm(self._timeouts.idle) if self._timeouts.idle < self._timeouts.response else self._push()
-        self._answer_body(rest, head)
+        if self._mode == DECHUNK:
+            self._put_pieces(pieces, head)
+        else:
+            self._answer_body(rest, head)
 
     def _push(self) -> None:
         self._side.deadline.at = self._side.runtime.wheel.now + self._timeouts.idle
@@ -248,7 +264,7 @@ class Forwarding(Sending):
         elif mode == UNTIL_CLOSE:
             self._put(head + self._encode(data), len(data))
         else:
-            self._answer_chunks(data, head)
+            self._answer_chunks(data)
 
     def _show(self, data: bytes) -> None:
         """Let the body be looked at before it goes on: the client's next request may come to another worker at once."""
@@ -258,7 +274,7 @@ class Forwarding(Sending):
     def _encode(self, data: bytes) -> bytes:
         return data if self.request.version < 11 or not data else chunk(data)
 
-    def _answer_chunks(self, data: bytes, head: bytes) -> None:
+    def _answer_chunks(self, data: bytes) -> None:
         decoder = self._decoder
         assert decoder is not None  # noqa: S101  made with the mode
         try:
@@ -266,6 +282,11 @@ class Forwarding(Sending):
         except ChunkError:
             self._broken()
             return
+        self._put_pieces(pieces, b"")
+
+    def _put_pieces(self, pieces: list[bytes], head: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None  # noqa: S101  it gave the pieces
         if self._placed is not None:
             self._show(b"".join(pieces))
         out = head + b"".join([self._encode(piece) for piece in pieces])

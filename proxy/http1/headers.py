@@ -17,6 +17,8 @@ _KEPT_ANYWAY = frozenset((b"host", b"content-length", b"transfer-encoding", b"cl
 """Nominating these in Connection removes nothing: they frame or address the message (RFC 9110, 7.6.1)."""
 _NOTHING: frozenset[bytes] = frozenset()
 _EXPECT = frozenset((b"expect",))
+_CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
+"""Transfer codings that may lie below chunked (RFC 9112, 7.2)."""
 
 BAD_HOST = Answer(400, "The request must have exactly one valid Host field.", close=True)
 BAD_LENGTH = Answer(400, "The request's length is not given in exactly one valid way.", close=True)
@@ -195,13 +197,15 @@ def _forwarding_fields(
 class ResponseFacts:
     """What a response's head says, and what of it goes to the client."""
 
-    __slots__ = ("chunked", "forward", "keep_alive", "length", "lines", "status")
+    __slots__ = ("chunked", "codings", "forward", "keep_alive", "length", "lines", "status")
 
     def __init__(self, status: int, lines: list[bytes]) -> None:
         self.status = status
         self.lines = lines
         """The field lines that the proxy reads, as heads.py sorts them."""
         self.chunked = False
+        self.codings = b""
+        """Transfer codings below chunked, each with a comma behind it: they pass, as the body is not decoded."""
         self.length = -1
         """Content-Length; -1: none."""
         self.keep_alive = True
@@ -224,13 +228,18 @@ def read_response(status: int, reason: str, version: int, kept: list[bytes], rea
         elif name == b"connection":
             connection += [token for part in value.split(b",") if (token := part.strip(b" \t").lower())]
         elif name == b"transfer-encoding":
-            codings.append(value.lower())
+            codings += [part.strip(b" \t").lower() for part in value.split(b",")]
         elif name == b"www-authenticate":
             login = True
     if codings:
-        if codings != [b"chunked"] or lengths or version < 11:
+        if lengths or version < 11:
             return None
-        facts.chunked = True
+        # Without chunked at the end the body lasts until the connection ends (RFC 9112, 6.3).
+        facts.chunked = codings[-1] == b"chunked"
+        below = codings[:-1] if facts.chunked else codings
+        if not _CODINGS.issuperset(below):
+            return None
+        facts.codings = b"".join([coding + b", " for coding in below])
     elif lengths:
         value = lengths[0]
         if len(lengths) > 1 or not value.isdigit() or len(value) > 18 or (value[:1] == b"0" and value != b"0"):

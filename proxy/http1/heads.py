@@ -57,6 +57,8 @@ FORWARDING = frozenset(
     )
 )
 _REGULAR_FRAMING = re.compile(rb" ?(?:[0-9]{1,18}|[A-Za-z]+)")
+_REGULAR_CODINGS = re.compile(rb" ?[A-Za-z-]+(?:[ \t]*,[ \t]*[A-Za-z-]+)+")
+"""More than one: they are an answer's to have (RFC 9112, 6.1), a request's are refused."""
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _READ_OF_REQUEST = frozenset(
     (
@@ -155,7 +157,7 @@ class FieldLines:
         if not colon or not name or name.translate(None, _TOKEN) or value.translate(None, _VALUE):
             return BAD
         name = name.lower()
-        if name in _FRAMING and _REGULAR_FRAMING.fullmatch(value) is None:
+        if name in _FRAMING and _REGULAR_FRAMING.fullmatch(value) is None and not self._are_codings(name, value):
             return BAD  # odd ways to frame a message are the parser's to judge
         kind = READ if name == self._login and is_connection_login(value) else self._kind(name)
         if name in _REPEATED and len(line) <= _REMEMBERED_LENGTH:
@@ -163,6 +165,9 @@ class FieldLines:
                 self._known.clear()
             self._known[line] = kind
         return kind
+
+    def _are_codings(self, name: bytes, value: bytes) -> bool:
+        return not self._request and name == b"transfer-encoding" and _REGULAR_CODINGS.fullmatch(value) is not None
 
     def _kind(self, name: bytes) -> int:
         if name in _HOP:

@@ -32,6 +32,7 @@ class Side(Protocol):
     deadline: Deadline
     buffer: bytes
     closing: bool
+    unframed: bool
 
     def arm(self, seconds: float) -> None: ...  # noqa: D102
     def pause(self) -> None: ...  # noqa: D102

@@ -16,7 +16,7 @@ from proxy.http1.forwarding import WRITE_STALL, Forwarding
 from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, without
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import judge_partial, parse_request
-from proxy.leftover import unsent
+from proxy.leftover import reset, unsent
 from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
 from proxy.shells import NOWHERE, not_connected
 from proxy.upstream.placing import Placing
@@ -52,6 +52,7 @@ class ServerConnection:
         "runtime",
         "served",
         "transport",
+        "unframed",
         "write",
     )
 
@@ -66,6 +67,8 @@ class ServerConnection:
         """What the request under way counts for."""
         self.closing = False
         """The connection ends after the answer under way."""
+        self.unframed = False
+        """That answer lasts until the connection ends: cut by a FIN it would look whole (RFC 9112, 8)."""
         self.lost = False
         self.clogged = False
         """The client does not take what is written."""
@@ -362,8 +365,14 @@ class ServerConnection:
         self._unsent = left
         if left and self._stalls * self.runtime.close_wait < WRITE_STALL:
             self.arm(self.runtime.close_wait)
+        elif left:
+            self._cut()
         else:
             self.transport.abort()
+
+    def _cut(self) -> None:
+        """End at once, and so that an answer that is not whole does not look whole."""
+        reset(self.transport) if self.unframed else self.transport.abort()
 
     def _expired(self) -> None:
         if self.lost:
@@ -373,7 +382,7 @@ class ServerConnection:
         elif self.forwarding is not None:
             self.forwarding.expired()
         elif self.clogged:
-            self.transport.abort()
+            self._cut()
         elif self._filtering is not None:
             self._filtering.cancel()
             self.transport.abort()
@@ -396,7 +405,7 @@ class ServerConnection:
     def abort(self) -> None:
         """End at once."""
         if not self.lost:
-            self.transport.abort()
+            self._cut()
 
     def fail(self, status: int, request: Request, route: ActiveRoute, service: str) -> None:
         """Answer a request that no backend answered."""

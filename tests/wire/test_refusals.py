@@ -43,6 +43,28 @@ REFUSED = {
     "a7_bare_lf": (400, post(b"Transfer-Encoding: chunked", body=b"5\nhello\r\n0\r\n\r\n")),
     "a7_spill": (400, post(b"Transfer-Encoding: chunked", body=b"5\r\nhelloXX\r\n0\r\n\r\n")),
     "a7_lf_in_extension": (400, post(b"Transfer-Encoding: chunked", body=b"5;a\nb\r\nhello\r\n0\r\n\r\n")),
+    **{
+        f"a7_extension_{number}": (400, post(b"Transfer-Encoding: chunked", body=b"5" + line + b"\r\nhello\r\n0\r\n\r\n"))
+        for number, line in enumerate(
+            (
+                b";",
+                b" ;",
+                b"; ",
+                b";;a",
+                b";a;",
+                b";a ",
+                b";a=",
+                b";=b",
+                b";a b",
+                b";a=b c",
+                b';a="b',
+                b';a="b"c',
+                b';"a"',
+                b";\xe9",
+                b";a\x01",
+            )
+        )
+    },
     "a8_long_extension": (400, post(b"Transfer-Encoding: chunked", body=b"5;" + b"a" * 2000 + b"\r\nhello\r\n0\r\n\r\n")),
     "a8_many_extensions": (400, post(b"Transfer-Encoding: chunked", body=b"1;%b\r\na\r\n" % (b"x" * 100) * 200)),
     "a10_many_trailers": (400, post(b"Transfer-Encoding: chunked", body=b"0\r\n" + b"X: %s\r\n" % (b"a" * 1000) * 20)),
@@ -177,7 +199,7 @@ async def test_d2_d12_what_is_no_attempt_is_plain_http_without_upgrade(fields: b
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xgzip, chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\na",

@@ -44,7 +44,7 @@ REFUSED = {
     "a12_xa0": (400, b"GET / HTTP/1.1\r\n" + HOST + b"X\xa0: a\r\n\r\n"),
     "a18_lower_case": (400, b"get / HTTP/1.1\r\n" + HOST + b"\r\n"),
     "a18_unknown": (400, b"HELO / HTTP/1.1\r\n" + HOST + b"\r\n"),
-    "a18_long_method": (414, b"G" * 66_000 + b" / HTTP/1.1\r\n" + HOST + b"\r\n"),
+    "a18_long_method": (501, b"G" * 66_000 + b" / HTTP/1.1\r\n" + HOST + b"\r\n"),
     "a18_two_spaces": (400, b"GET  / HTTP/1.1\r\n" + HOST + b"\r\n"),
     "a18_version_1_10": (400, b"GET / HTTP/1.10\r\n" + HOST + b"\r\n"),
     "b1_hosts_of_two_cases": (400, b"GET / HTTP/1.1\r\n" + HOST + b"hOST: b.test\r\n\r\n"),

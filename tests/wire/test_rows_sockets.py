@@ -247,7 +247,9 @@ async def test_g7_malformed_chunks_of_a_backend_abort_the_client(body: bytes) ->
         await client.sends(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
         backend = await proxy.backend.accepts()
         await backend.head()
-        await backend.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+        await backend.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.head()
+        await backend.sends(body)
         backend.closes()
         seen = await client.rest()
 
