@@ -26,7 +26,7 @@ from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, 
 from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.routing.paths import unreadable
-from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table, hosts_of
+from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry
 from proxy.upstream.balance import Shares
 from proxy.upstream.placing import Placing, needs_placing
@@ -342,7 +342,7 @@ class Runtime:
         for route_id, route in routes.items():
             old = self.routes.get(route_id)
             if old is not None:
-                for host in hosts_of(old.route):
+                for host in old.route.hosts:
                     touched.setdefault(host, {})
             self.rejected.pop(route_id, None)
             if route is None:
@@ -355,7 +355,7 @@ class Runtime:
             self.routes[route_id] = active
             self._rebalancer.replace(route_id, active.route)
             entry = TableEntry(active.route, active)
-            for host in hosts_of(active.route):
+            for host in active.route.hosts:
                 touched.setdefault(host, {})[route_id] = entry
             limits = _connections_of(active.route)
             if limits is not None and (old is None or _connections_of(old.route) != limits):

@@ -64,7 +64,7 @@ class Ingress:
     """The annotation kubernetes.io/ingress.class, used where spec.ingressClassName is absent."""
     paths: tuple[IngressPath, ...]
     bare_hosts: tuple[str, ...]
-    """Hosts of rules without paths: the default backend serves them."""
+    """Hosts of rules without paths: the default backend serves them, as it does the hosts of all rules."""
     default_backend: BackendRef | None
     tls: tuple[TlsEntry, ...]
     policy: IngressPolicy

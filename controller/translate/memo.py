@@ -341,7 +341,7 @@ def _tls_names(one: Translated | None) -> set[str]:
 
 def _foreign_hosts(one: Translated, owners: Owners) -> Iterable[Problem]:
     ref = one.item.ref
-    fields = {host: one.host_field(host) for route in one.routes if not route.fallback for host in route.hosts if host}
+    fields = {host: one.host_field(host) for route in one.routes for host in route.hosts if host}
     fields = {**{claim.host: claim.field for claim in one.claims}, **fields}
     for host, field in fields.items():
         owner = owners.foreign(host, ref.namespace)

@@ -12,17 +12,14 @@ from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from proxy.model.config import Conditions, Path, Route, route_order
 
-Place = tuple[str, bool, Path, Conditions]
-"""Host, upgrades or requests, path, conditions: what only one route can serve."""
-FALLBACK = "*"
-"""Stands for the host of default backends; no host is named so."""
+Place = tuple[str, bool, Path, Conditions, bool]
+"""Host, upgrades or requests, path, conditions, a default backend or not: what only one route can serve."""
 
 
 def places_of(route: Route) -> list[Place]:
     """Return every place that a route wants."""
-    hosts = (FALLBACK,) if route.fallback else route.hosts
     kinds = [upgrade for upgrade, target in ((False, route.http), (True, route.websocket)) if target is not None]
-    return [(host, upgrade, route.path, route.conditions) for host in hosts for upgrade in kinds]
+    return [(host, upgrade, route.path, route.conditions, route.fallback) for host in route.hosts for upgrade in kinds]
 
 
 def owner_of(route: Route) -> ObjectRef:
@@ -107,7 +104,7 @@ def conflict_problems(route: Route, lost: Iterable[tuple[Place, Route]], fields:
     """
     kinds: dict[tuple[str, str], list[bool]] = {}
     winners: dict[str, Route] = {}
-    for (host, upgrade, _, _), winner in lost:
+    for (host, upgrade, _, _, _), winner in lost:
         if not (upgrade and winner.origin == "wsroute" and route.origin == "ingress"):
             kinds.setdefault((winner.id, host), []).append(upgrade)
             winners[winner.id] = winner
@@ -123,11 +120,14 @@ def _conflict(loser: Route, winner: Route, hosts: list[str], upgrades: tuple[boo
         f"{fields[winner.id]} of this object" if winner.id in fields else f'{owner.kind} "{owner.path}"{created_at(winner.created)}'
     )
     what = " and ".join("WebSocket upgrades" if upgrade else "requests" for upgrade in upgrades)
+    named = ", ".join(f'"{host}"' for host in hosts if host)
+    where = f"of host{'s' if len(hosts) > 1 else ''} {named}" if named else "of any host"
     if loser.fallback:
-        message = f"{field}: {what} that no rule serves go to the default backend of {by} already; rules would be accepted."
+        where = where if named else "of hosts that nobody names"
+        message = (
+            f"{field}: {what} {where} go to the default backend of {by} already where no rule serves them; rules would be accepted."
+        )
     else:
-        named = ", ".join(f'"{host}"' for host in hosts if host)
-        where = f"of host{'s' if len(hosts) > 1 else ''} {named}" if named else "of any host"
         some = " under the same conditions" if loser.conditions.count else ""
         message = (
             f'{field}: {what} {where} with {loser.path.kind} path "{loser.path.value}"{some} are served by {by} already; '
@@ -149,7 +149,7 @@ class HostClaim:
 class Owners:
     """Stage of the memo, where hosts are not shared: which namespace has each host (spec/wsroute.md, rule 5).
 
-    Any host is nobody's, and neither are default backends.
+    Any host is nobody's.
     """
 
     __slots__ = ("_claims", "_named", "_owners")
@@ -194,8 +194,6 @@ class Owners:
 
     def keep(self, route: Route) -> Route | None:
         """Return a route without the hosts of other namespaces; None: nothing is left of it."""
-        if route.fallback:
-            return route
         hosts = tuple(host for host in route.hosts if self.foreign(host, route.namespace) is None)
         if len(hosts) == len(route.hosts):
             return route
@@ -203,7 +201,7 @@ class Owners:
 
 
 def _ownable(route: Route) -> list[str]:
-    return [] if route.fallback else [host for host in route.hosts if host]
+    return [host for host in route.hosts if host]
 
 
 def _claim(route: Route) -> HostClaim:

@@ -124,7 +124,7 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
 
 
 def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
-    """Make the routes of an Ingress: one for each path, which serves upgrades and requests alike, and its default backend.
+    """Make the routes of an Ingress: one for each path, and of its default backend one for each host. All serve upgrades too.
 
     Redirects are added later, as they depend on what others say of TLS. Of a canary there is nothing.
     """
@@ -169,8 +169,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
     for number, path in enumerate(item.paths):
         add(str(number), path.host, _path(path.kind, path.path), path.backend)
     if item.default_backend is not None:
-        for host in dict.fromkeys(item.bare_hosts):
-            # No host is named "*", so the label of a rule without host is nobody else's.
-            add(f"default-{host or '*'}", host, Path("prefix", "/"), item.default_backend)
-        add("default", "", Path("prefix", "/"), item.default_backend, fallback=True)
+        # Beside rules it is for their hosts, alone for hosts that nobody names.
+        for host in dict.fromkeys((*(path.host for path in item.paths), *item.bare_hosts)) or ("",):
+            add(f"default-{host}" if host else "default", host, Path("prefix", "/"), item.default_backend, fallback=True)
     return tuple(routes), tuple(dict.fromkeys(problems))

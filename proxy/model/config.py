@@ -82,7 +82,7 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     http: Target | None = None
     policies: tuple[Policy, ...] = ()
     fallback: bool = False
-    """An Ingress defaultBackend: consulted only when nothing else matches, and across host ownership."""
+    """An Ingress's defaultBackend: serves what no other route of its hosts does."""
     fault: str = ""
     """Not empty: a policy of this route cannot be honoured, so it answers 500. For operators, never shown to clients."""
 

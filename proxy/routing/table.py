@@ -75,6 +75,9 @@ Found = tuple[tuple[Conditions, T], ...]
 """What stands under one path, the first that holds first."""
 
 
+_NO_PATHS: dict[str, Any] = {}
+
+
 class _Paths(Generic[T]):
     """The paths of one host, for one kind of request."""
 
@@ -114,12 +117,12 @@ class _Paths(Generic[T]):
         return None
 
 
-_NO_PATHS: dict[str, Any] = {}
-
-
 def _fixed(paths: Mapping[str, list[tuple[Conditions, T]]]) -> dict[str, Found[T]]:
     """Return paths as they are looked up. Nearly all hosts have no exact path, so that those share one that is empty."""
     return {path: tuple(found) for path, found in paths.items()} if paths else _NO_PATHS
+
+
+_NOTHING: _Paths[Any] = _Paths(())
 
 
 def _key(path: Path) -> str:
@@ -150,17 +153,25 @@ def _hold(conditions: Conditions, subject: Subject) -> bool:
 class _Host(Generic[T]):
     """Everything that one host name serves."""
 
-    __slots__ = ("http", "routes", "upgrades")
+    __slots__ = ("fallback_http", "fallback_upgrades", "http", "routes", "upgrades")
 
     def __init__(self, entries: list[Entry[T]]) -> None:
         self.routes = tuple(entries)
-        http = [e for e in entries if e.route.http is not None or e.route.fault]
-        http.sort(key=lambda entry: route_order(entry.route, upgrade=False))
-        upgrades = [e for e in entries if e.route.websocket is not None or e.route.fault]
-        upgrades.sort(key=lambda entry: route_order(entry.route, upgrade=True))
-        self.http = _Paths(http)
-        # Where all routes serve both, and in the same order, one look-up serves both too.
-        self.upgrades = self.http if _same(http, upgrades) else _Paths(upgrades)
+        self.http, self.upgrades = _by_kind([entry for entry in entries if not entry.route.fallback])
+        self.fallback_http, self.fallback_upgrades = _by_kind([entry for entry in entries if entry.route.fallback])
+
+
+def _by_kind(entries: list[Entry[T]]) -> tuple[_Paths[T], _Paths[T]]:
+    """Return the paths for requests, and those for upgrades."""
+    if not entries:
+        return _NOTHING, _NOTHING
+    http = [e for e in entries if e.route.http is not None or e.route.fault]
+    http.sort(key=lambda entry: route_order(entry.route, upgrade=False))
+    upgrades = [e for e in entries if e.route.websocket is not None or e.route.fault]
+    upgrades.sort(key=lambda entry: route_order(entry.route, upgrade=True))
+    paths = _Paths(http)
+    # Where all routes serve both, and in the same order, one look-up serves both too.
+    return paths, paths if _same(http, upgrades) else _Paths(upgrades)
 
 
 def _same(one: Sequence[Entry[T]], other: Sequence[Entry[T]]) -> bool:
@@ -170,11 +181,10 @@ def _same(one: Sequence[Entry[T]], other: Sequence[Entry[T]]) -> bool:
 class Table(Generic[T]):
     """All hosts. Begins as `empty_table`; `with_changes` makes the next one."""
 
-    __slots__ = ("_fallback", "_hosts")
+    __slots__ = ("_hosts",)
 
-    def __init__(self, hosts: Mapping[str, _Host[T]], fallback: _Host[T]) -> None:
+    def __init__(self, hosts: Mapping[str, _Host[T]]) -> None:
         self._hosts = hosts
-        self._fallback = fallback
 
     def match(self, host: str, path: str, upgrade: bool, subject: Subject) -> T | NoMatch:  # noqa: FBT001  hot path
         """Find what serves a request. `host` is normalised; `path` is the client's own."""
@@ -193,48 +203,36 @@ class Table(Generic[T]):
         hosts = self._hosts
         # Rule 4: the most specific host that is known owns the name.
         found = hosts.get(host) or hosts.get(wildcard_of(host)) or hosts.get("")
-        if found is not None:
-            payload = (found.upgrades if upgrade else found.http).find(path, subject)
-            if payload is not None:
-                return payload
-            if not upgrade and found.upgrades.find(path, subject) is not None:
-                return NoMatch.UPGRADE_REQUIRED
-        fallback = self._fallback
-        payload = (fallback.upgrades if upgrade else fallback.http).find(path, subject)
+        if found is None:
+            return NoMatch.NOT_FOUND
+        payload = (found.upgrades if upgrade else found.http).find(path, subject)
+        if payload is not None:
+            return payload
+        if not upgrade and found.upgrades.find(path, subject) is not None:
+            return NoMatch.UPGRADE_REQUIRED
+        payload = (found.fallback_upgrades if upgrade else found.fallback_http).find(path, subject)
         return NoMatch.NOT_FOUND if payload is None else payload
 
     def routes(self, host: str) -> Sequence[Entry[T]]:
-        """Return everything that stands under a host; the key ``"*"`` stands for the fallbacks."""
-        found = self._fallback if host == FALLBACK else self._hosts.get(host)
+        """Return everything that stands under a host."""
+        found = self._hosts.get(host)
         return found.routes if found is not None else ()
 
     def with_changes(self, touched: Iterable[str], entries: Mapping[str, list[Entry[T]]]) -> "Table[T]":
         """Return a table in which the hosts `touched` have what `entries` says; all others are shared.
 
-        Raises `BadPatternError`; nothing is changed then. The key ``"*"`` stands for the fallbacks.
+        Raises `BadPatternError`; nothing is changed then.
         """
         hosts = dict(self._hosts)
-        fallback = self._fallback
         for host in touched:
             found = entries.get(host)
-            if host == FALLBACK:
-                fallback = _Host(found or [])
-            elif found:
+            if found:
                 hosts[host] = _Host(found)
             else:
                 hosts.pop(host, None)
-        return Table(hosts, fallback)
-
-
-FALLBACK = "*"
-"""Stands for the fallbacks among the hosts of `Table.with_changes`; no host is named so."""
-
-
-def hosts_of(route: Route) -> tuple[str, ...]:
-    """Return the keys under which a route stands in the table."""
-    return (FALLBACK,) if route.fallback else route.hosts
+        return Table(hosts)
 
 
 def empty_table() -> "Table[T]":
     """Return a table that serves nothing."""
-    return Table({}, _Host([]))
+    return Table({})

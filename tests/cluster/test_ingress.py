@@ -52,8 +52,15 @@ async def test_default_backend_and_rules_without_host_take_what_hosts_leave(plan
             await answers(pod, "a.example.com", "/app/x", f"{ns}/a")
             await answers(pod, "other.example.com", "/any", f"{ns}/any")
             await answers(pod, "other.example.com", "/", f"{ns}/rest")
-            # A host that is named owns its name: what its rules leave goes to the default backend, not to a rule of any host.
-            assert await said(pod, "a.example.com", "/any", "/", "/application") == [f"{ns}/rest"] * 3
+            # A host that is named owns its name: what its rules leave is no other's, be it a default backend or a rule of any host.
+            assert await said(pod, "a.example.com", "/any", "/", "/application") == [404] * 3
+            own = rule("a.example.com", ("Prefix", "/own", "any"))
+            await api.create(make_ingress(ns, "own", own, defaultBackend=default_backend("any")))
+            await answers(pod, "a.example.com", "/", f"{ns}/any")
+            assert await said(pod, "a.example.com", "/app", "/application") == [f"{ns}/a", f"{ns}/any"]
+            assert await said(pod, "other.example.com", "/any", "/application") == [f"{ns}/any", f"{ns}/rest"]
+            await api.delete("Ingress", ns, "own")
+            await answers(pod, "a.example.com", "/", 404)
             await api.delete("Ingress", ns, "rest")
             await answers(pod, "other.example.com", "/", 404)
             assert await said(pod, "a.example.com", "/app", "/any") == [f"{ns}/a", 404]
