@@ -19,6 +19,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import alive
+import greedy
 import scale
 from certificates import ECDSA, Certificate, make_certificate
 from latency import FIXED, PARTS, TIMES_SECONDS, Fixed, Found, at_fixed_rate, sentences
@@ -125,6 +126,10 @@ Not fair, and in which direction:
 - The relay opens a connection to the backend for each of the client's; the proxies keep theirs.
 - Many hosts: nginx has a `server` for each, HAProxy a map, Caddy a site, Envoy a virtual host in a file that it watches. A change
   of one is a whole new configuration, with a reload but for Envoy, as their controllers do it; for ours it is one object's file.
+- Beside greedy clients: each case is measured once, in processes of its own, beside nginx and HAProxy alone. Who is greedy, its
+  backend, the innocents and theirs share the cores of the load; the innocents come first there, where the system allows it. A
+  backend that only swallows, and a proxy that only copies, take frames by the piece: operations are then what the load could send.
+  A head gets a byte each 1 ms and client. What a killed worker held is lost, and what it did since a tenth of a second not counted.
 - A row whose values spread by more than a tenth says nothing about a tenth.
 """
 
@@ -133,7 +138,7 @@ def everything() -> list[str]:
     """Return the labels of all rows that there are."""
     rows = [*(load.row({}) for load in LOADS), *(fixed.row(part, {}) for fixed in FIXED for part in PARTS)]
     rows += [*scale.ROUTES, *scale.WORKERS, *(Row(f"{FEATURES}, {name}", "µs") for name in trees())]
-    return [row.label for row in rows]
+    return [*(row.label for row in rows), *greedy.labels()]
 
 
 def about(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -178,10 +183,11 @@ copies: the floor, no peer.
     return "\n".join([head, *run.lines, "", "\n\n".join(filter(None, closing)), UNFAIR])
 
 
-def measured(run: Run, asked: str) -> None:
+def measured(run: Run, asked: str, greedy_seconds: float) -> None:
     """Measure what was asked for."""
     if asked not in ALONE:
         beside_peers(run, asked)
+        greedy.beside_greedy(run, asked, greedy_seconds)
     if asked in (".", "many"):
         run.table("with many routes", [*trees(), *run.peers])
         scale.many_routes(run)
@@ -200,11 +206,14 @@ def main() -> None:
         "--loads",
         default=".",
         help="regular expression of the loads; 'latency': those at a fixed rate; alone, 'many': what depends on routes, "
-        "'workers': two over one, 'features': those of WebSockets",
+        "'workers': two over one, 'features': those of WebSockets; 'greedy': an innocent beside greedy clients",
     )
     parser.add_argument("--peers", default=".", help="regular expression of the peers, and of the relay")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument(
+        "--greedy-seconds", type=float, default=greedy.SECONDS, help="of each measurement beside greedy clients, which is done once"
+    )
     parser.add_argument(
         "--ours", action="append", default=[], metavar="NAME=DIR", help="a further checkout of ours, to compare with"
     )
@@ -229,7 +238,7 @@ def main() -> None:
             further=arguments.ours,
         )
         try:
-            measured(run, arguments.loads)
+            measured(run, arguments.loads, arguments.greedy_seconds)
         finally:
             if arguments.json:
                 arguments.json.write_text(as_json(told, run.rows))

@@ -99,3 +99,55 @@ ENVOY = (
       endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {backend}}}}}}}}}]}}]
 """
 )
+
+TEMPLATES = {"nginx": NGINX, "haproxy": HAPROXY, "caddy": CADDY, "envoy": ENVOY}
+
+GREEDY_NGINX = """daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log crit; worker_rlimit_nofile 19000;
+events {{ worker_connections 18000; }}
+http {{ access_log off; keepalive_requests 1000000000; client_max_body_size 0; large_client_header_buffers 8 16k;
+  client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;
+  fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+  upstream bench {{ server 127.0.0.1:{backend}; keepalive 256; keepalive_requests 1000000000; }}
+  upstream innocent {{ server 127.0.0.1:{innocent}; keepalive 256; keepalive_requests 1000000000; }}
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+  ssl_certificate {dir}/both.pem; ssl_certificate_key {dir}/both.pem; ssl_protocols TLSv1.2 TLSv1.3;
+  proxy_http_version 1.1; proxy_set_header Host $host; proxy_read_timeout 1h; proxy_request_buffering off; proxy_buffering off;
+  proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
+  proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header X-Request-ID $request_id;
+  server {{ listen 127.0.0.1:{http} backlog=4096; listen 127.0.0.1:{https} ssl backlog=4096; server_name bench.localhost;
+    location / {{ return 404; }}
+    location /served {{ proxy_pass http://bench; }} }}
+  server {{ listen 127.0.0.1:{http}; server_name innocent.localhost; location / {{ proxy_pass http://innocent; }} }} }}
+"""
+
+GREEDY_HAPROXY = """global
+  nbthread 1
+  maxconn 9000
+  ssl-default-bind-options ssl-min-ver TLSv1.2
+  tune.bufsize {bufsize}
+defaults
+  mode http
+  timeout client 1h
+  timeout server 1h
+  timeout connect 5s
+  timeout tunnel 1h
+  option forwardfor
+  http-reuse always
+frontend f
+  bind 127.0.0.1:{http} backlog 4096
+  bind 127.0.0.1:{https} ssl crt {dir}/both.pem alpn http/1.1 backlog 4096
+  unique-id-format %{{+X}}o%ci:%cp_%fi:%fp_%Ts_%rt:%pid
+  unique-id-header X-Request-ID
+  http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
+  acl innocent hdr(host) -i innocent.localhost
+  http-request return status 404 content-type text/plain string "not found" if !innocent !{{ path_beg /served }}
+  use_backend i if innocent
+  default_backend b
+backend b
+  server s 127.0.0.1:{backend}
+backend i
+  server s 127.0.0.1:{innocent}
+"""
+GREEDY = {"nginx": GREEDY_NGINX, "haproxy": GREEDY_HAPROXY}
+"""Of the peers beside greedy clients: bench.localhost is served under /served, and innocent.localhost has a backend of its own."""

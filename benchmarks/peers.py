@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "build" / "native"
 sys.path.insert(0, str(ROOT / "tools"))
 from certificates import Certificate
-from configurations import CADDY, ENVOY, HAPROXY, NGINX
+from configurations import TEMPLATES
 from demo import await_ready, end, write_endpoints, write_secret, write_whole
 from programs import program
 
@@ -67,12 +67,17 @@ class Proxy:
 
     def cpu(self) -> float:
         """Seconds of CPU that all processes of the session have used."""
-        used = 0.0
+        return sum(self.cpu_by_process().values())
+
+    def cpu_by_process(self) -> dict[int, float]:
+        """Return the same of each process, by its id: one that is killed takes with it what it used."""
+        used = {}
         for folder, _ in self._stats():
+            pid = int(folder.name)
             with contextlib.suppress(OSError):
                 # Linux' clock of all threads of a process (clock_getcpuclockid(3)): nanoseconds. /proc/PID/stat counts in
                 # ticks of 10 ms, a few hundredths of a short measurement; schedstat knows single threads only.
-                used += time.clock_gettime((~int(folder.name) << 3) | 2)
+                used[pid] = time.clock_gettime((~pid << 3) | 2)
         return used
 
     def memory(self) -> int:
@@ -102,13 +107,17 @@ def _listens(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def backend(cores: str = LOAD_CORES) -> Iterator[int]:
-    """Run the raw backend; give its port."""
+def backend(cores: str = LOAD_CORES, *, first: bool = False) -> Iterator[int]:
+    """Run the raw backend; give its port. `first`: before all others on its core, where this process may ask for that."""
     command = ["taskset", "-c", cores, sys.executable, str(ROOT / "benchmarks" / "backend.py")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield int(process.stdout.readline())
+            port = int(process.stdout.readline())
+            if first:
+                with contextlib.suppress(PermissionError):
+                    os.sched_setscheduler(process.pid, os.SCHED_RR, os.sched_param(1))
+            yield port
         finally:
             process.kill()
 
@@ -141,12 +150,11 @@ def start_of(name: str, folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def peer(name: str, folder: Path, port: int) -> Iterator[Proxy]:
+def peer(name: str, folder: Path, port: int, templates: Mapping[str, str] = TEMPLATES, **further: int) -> Iterator[Proxy]:
     """Run nginx, haproxy, caddy or envoy with a configuration that does what ours does."""
     http, https = free_port(), free_port()
-    template = {"nginx": NGINX, "haproxy": HAPROXY, "caddy": CADDY, "envoy": ENVOY}[name]
     path = folder / f"{name}.yaml"
-    path.write_text(template.format(dir=folder, backend=port, http=http, https=https))
+    path.write_text(templates[name].format(dir=folder, backend=port, http=http, https=https, **further))
     with running(name, [*start_of(name, folder), str(path)], folder, http, https) as one:
         yield one
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BUILT = HERE.parent / "build" / "bench"
-LIBRARIES = {"relay": (), "open_loop": ("-lssl", "-lcrypto", "-lm"), "handshakes": ("-lssl", "-lcrypto")}
+LIBRARIES = {
+    "relay": (),
+    "open_loop": ("-lssl", "-lcrypto", "-lm"),
+    "handshakes": ("-lssl", "-lcrypto"),
+    "greedy": ("-lssl", "-lcrypto"),
+    "greedy_backend": ("-lcrypto",),
+    "innocent": (),
+}
 
 
 def program(name: str) -> Path:

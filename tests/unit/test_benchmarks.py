@@ -1,14 +1,20 @@
 """What the benchmarks say follows from what they measured."""
 
+import importlib
 import json
+import re
+import shutil
 import ssl
 from pathlib import Path
+from typing import Any
 
+import pytest
 from cryptography import x509
 
 from benchmarks.certificates import make_certificate
 from benchmarks.report import Row, as_json, beyond_limits, line, not_measured, quantile
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COLUMNS = ("sluice", "compiled", "nginx", "envoy", "relay")
 FAST = Row(
     "WS", "µs", {"sluice": [14.0, 12.0, 40.0], "compiled": [9.0], "nginx": [10.0], "envoy": [20.0], "relay": [1.0]}, 1.0, 1.3
@@ -87,3 +93,79 @@ def test_certificate_has_an_intermediate_and_leads_to_its_root(tmp_path: Path) -
                 pass
 
     assert done == {0, 1}
+
+
+@pytest.fixture
+def greedy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, imported as the benchmarks import each other: as scripts. Its programs are in C."""
+    if shutil.which("cc") is None or not Path("/usr/include/openssl/ssl.h").exists():
+        pytest.skip("needs a C compiler and OpenSSL's headers: tools/install-test-packages")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("greedy")
+
+
+def beside_greedy(greedy: Any, folder: Path, port: int, peers: list[str], asked: str, seconds: float) -> Any:
+    """Measure cases; return the run with its rows and lines."""
+    run = importlib.import_module("run").Run(folder, make_certificate(), port, 1, seconds, peers)
+    greedy.beside_greedy(run, asked, seconds)
+    return run
+
+
+def values(run: Any, name: str, column: str) -> list[float]:
+    """What the rows of this name have in a column, case after case."""
+    return [row.values[column][0] for row in run.rows if row.name.endswith(f": {name}")]
+
+
+def test_every_kind_of_greedy_client_gets_its_operations_beside_an_innocent_of_nginx(
+    greedy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("needs Debian's nginx: tools/install-bench-packages")
+    monkeypatch.setattr(greedy, "trees", lambda _: {})
+    run = beside_greedy(greedy, tmp_path, 0, ["nginx"], "nobody|1 client", 0.2)
+    operations = values(run, "operations", "nginx")
+    refused, cut = values(run, "answers of another status", "nginx"), values(run, "connections of the greedy cut", "nginx")
+
+    assert len(operations) == len(greedy.KINDS) + 1
+    assert operations[0] == 0  # nobody is greedy
+    assert all(value > 0 for value in operations[1:])
+    assert not any([*refused, *cut, *values(run, "idle sockets lost", "nginx")])
+    assert all(value > 0 for value in values(run, "wait, worst", "nginx"))
+    assert len([line for line in run.lines if line.startswith("| 1 client: empty pings |")]) == 3
+
+
+def test_innocents_of_ours_are_measured_beside_eight_greedy_clients(
+    greedy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greedy, "trees", lambda _: {"sluice": BENCHMARKS.parent})
+    run = beside_greedy(greedy, tmp_path, 0, [], "8 clients: pipelined 404s$", 0.5)
+    (operations,), (lost,) = values(run, "operations per CPU second", "sluice"), values(run, "idle sockets lost", "sluice")
+    (median,), (worst,) = values(run, "wait, median", "sluice"), values(run, "wait, worst", "sluice")
+
+    assert operations > 1000
+    assert lost == 0
+    assert 0 < median <= worst
+    assert re.search(r"^\| 8 clients: pipelined 404s \| [0-9.]+ / [0-9.]+ / [0-9.]+ \|$", "\n".join(run.lines), re.MULTILINE)
+
+
+def test_innocents_that_wait_longer_than_beside_the_peers_or_lose_sockets_are_said(greedy: Any) -> None:
+    nobody, chunks = greedy.CASES[0], next(case for case in greedy.CASES if case.label == "8 clients: chunks of a byte")
+    found = {
+        nobody: {"sluice": greedy.Found([9.0], [1.0], 0, 0), "nginx": greedy.Found([1.0], [1.0], 0, 0)},
+        chunks: {
+            "sluice": greedy.Found([5.0, 7.0, 11_000.0], [1.0], 50, 2),
+            "compiled": greedy.Found([4.0, 4.0, 99.0], [1.0], 0, 0),
+            "nginx": greedy.Found([1.0, 2.0, 3.0], [1.0], 0, 0),
+            "haproxy": greedy.Found([1.0, 1.0, 30.0], [1.0], 0, 0),
+        },
+    }
+    worse_peer = {chunks: {"sluice": greedy.Found([50.0, 201.0], [1.0], 0, 0), "nginx": greedy.Found([25.0, 201.0], [1.0], 0, 0)}}
+
+    assert greedy.beyond(found) == (
+        "Innocents are not as they should be: sluice beside 8 clients: chunks of a byte "
+        "(50 of 50 idle sockets lost, median 7.00 ms, the slower peer's 2.00, worst 11000 ms, limit 100.0)."
+    )
+    assert greedy.beyond({chunks: {"sluice": greedy.Found([50.0, 101.0], [1.0], 0, 0)}}) == (
+        "Innocents are not as they should be: sluice beside 8 clients: chunks of a byte (worst 101.0 ms, limit 100.0)."
+    )
+    assert greedy.beyond(worse_peer) == "Innocents are served beside all of these."
