@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from proxy.counts import Hold
 
+NOTHING: frozenset[str] = frozenset()
+
 
 class Client:
     """One accepted connection, as far as its requests need to know it."""
 
-    __slots__ = ("began", "listener", "peer", "port", "secure", "sni", "tls_scope", "trusted")
+    __slots__ = ("began", "certificate", "listener", "peer", "port", "proved", "secure", "sni", "trusted")
 
     def __init__(
         self,
@@ -22,7 +24,6 @@ class Client:
         port: int = 80,
         trusted: bool = False,
         listener: str = "http",
-        tls_scope: str = "",
         began: float | None = None,
     ) -> None:
         self.began = began
@@ -38,8 +39,10 @@ class Client:
         self.trusted = trusted
         """The peer is in --trusted-proxies: its forwarding headers are believed."""
         self.listener = listener
-        self.tls_scope = tls_scope
-        """Key of the certificate that the server name got; see `CertificateStore.scope`."""
+        self.certificate = b""
+        """Fingerprint of the certificate that the handshake's server name got; see `CertificateStore.fingerprint`."""
+        self.proved = NOTHING
+        """What the handshake proved of what hosts may ask of TLS; see `CertificateStore.asks`."""
 
 
 class Request:

@@ -300,7 +300,7 @@ class Greeting:
         self._state = SHAKING
         client, tls, transport, hello = self._client, self._tls, self._transport, self._hello
         self._hello = b""
-        client.tls_scope = tls.store.scope(client.sni)
+        tls.store.remember(client)
         leg = SecureLeg(ServerConnection(self._listener.runtime, client), tls.base, self._finished, server_side=True)
         transport.set_protocol(Shell(leg))
         transport.resume_reading()

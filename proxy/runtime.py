@@ -16,7 +16,7 @@ import msgspec
 from proxy.accesslog import AccessLog
 from proxy.counts import Counts
 from proxy.deadlines import Wheel
-from proxy.exchange import Answer, Request
+from proxy.exchange import Answer, Client, Request
 from proxy.filters.connections import enlist
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
@@ -47,7 +47,8 @@ BAD_PATH = Answer(
     "The request's path can be read in more than one way, and these lead to different routes:"
     ' leave out "//", ".", "..", ";" and what is encoded without need.',
 )
-MISDIRECTED = Answer(421, "This connection was made for another host; make a new one for this host.")
+# A client that keeps its connection would ask on it again, and be told the same.
+MISDIRECTED = Answer(421, "This connection was made for another host; make a new one for this host.", close=True)
 FAULT = Answer(500, "The route of this host and path has a fault in its configuration.")
 UNRESOLVED = Answer(500, "The backend of this route cannot be resolved; its owner finds why in the object's conditions or Events.")
 NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),))
@@ -73,8 +74,8 @@ class Certificates(Protocol):
     def apply(self, certificates: Mapping[str, Certificate], hosts: Mapping[str, str], default: str | None) -> None:
         """Hold these and no others."""
 
-    def scope(self, host: str | None) -> str:
-        """Return the key of the certificate that a host gets; empty: the default one."""
+    def misdirected(self, client: Client, host: str) -> bool:
+        """Tell whether a TLS connection is the wrong one for a request's host."""
         ...
 
 
@@ -263,7 +264,7 @@ class Runtime:
     def handle(self, request: Request) -> "tuple[ActiveRoute, Verdict] | Answer":
         """Find the route of a request and ask its filters; an answer alone: no route serves it."""
         client = request.client
-        if client.sni is not None and self.certificates.scope(request.host) != client.tls_scope:
+        if client.secure and self.certificates.misdirected(client, request.host):
             return MISDIRECTED
         found = self.table.match(request.host, request.path, request.upgrade, request)
         if isinstance(found, NoMatch):

@@ -2,30 +2,55 @@
 
 All hosts share the base context that the supervisor made before forking, because ticket keys belong to it: `choose` swaps only
 the certificate, so that sessions resume in every worker and across changes of certificates.
+
+A connection remembers what its handshake settled (`remember`), so that its requests can be told from those that belong on another
+connection (`misdirected`), whatever became of certificates since.
 """
 
 import hashlib
 import logging
+import re
 import ssl
 import weakref
 from collections.abc import Mapping
 
+from proxy.exchange import NOTHING, Client
 from proxy.model.config import Certificate
 from proxy.tls.contexts import UnusableCertificateError, make_context
 
 _log = logging.getLogger("sluice.tls")
 
+_LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
 
 class _Slot:
     """A certificate under its key, its context once made, and what to use if OpenSSL does not take it."""
 
-    __slots__ = ("certificate", "context", "previous", "tried")
+    __slots__ = ("_fingerprint", "certificate", "context", "previous", "tried")
 
     def __init__(self, certificate: Certificate, previous: "_Slot | None") -> None:
         self.certificate = certificate
         self.context: ssl.SSLContext | None = None
         self.previous = previous
         self.tried = False
+        self._fingerprint = b""
+
+    def fingerprint(self) -> bytes:
+        """Return the SHA-256 of the leaf's DER: the same for copies of a certificate, however their PEM is laid out."""
+        if not self._fingerprint:
+            self._fingerprint = hashlib.sha256(_leaf(self.certificate.chain)).digest()
+        return self._fingerprint
+
+
+def _leaf(chain: bytes) -> bytes:
+    """Return the DER of a chain's first certificate; of what is no certificate, the chain as it is."""
+    found = _LEAF.search(chain)
+    if found is None:
+        return chain
+    try:
+        return ssl.PEM_cert_to_DER_cert(found[0].decode("ascii"))
+    except ValueError:
+        return chain
 
 
 class CertificateStore:
@@ -36,12 +61,20 @@ class CertificateStore:
         self._slots: dict[str, _Slot] = {}
         self._hosts: dict[str, str] = {}
         self._default = ""
+        self._demands: dict[str, frozenset[str]] = {}
         self._contexts: weakref.WeakValueDictionary[bytes, ssl.SSLContext] = weakref.WeakValueDictionary()
 
-    def apply(self, certificates: Mapping[str, Certificate], hosts: Mapping[str, str], default: str | None) -> None:
+    def apply(
+        self,
+        certificates: Mapping[str, Certificate],
+        hosts: Mapping[str, str],
+        default: str | None,
+        demands: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
         """Hold these and no others: certificates by key, host (exact or `*.suffix`) to key, and the key of the default.
 
-        Unchanged certificates keep their contexts. Nothing is loaded here.
+        `demands`: of hosts (exact or `*.suffix`) that ask more of TLS than all do, what they ask; see `asks`. Unchanged
+        certificates keep their contexts. Nothing is loaded here.
         """
         slots = {}
         for key, certificate in certificates.items():
@@ -53,13 +86,53 @@ class CertificateStore:
         self._slots = slots
         self._hosts = dict(hosts)
         self._default = default or ""
+        self._demands = dict(demands) if demands else {}
 
-    def scope(self, host: str | None) -> str:
-        """Return the key of the certificate that `host` gets (lower case, no port); empty: the one made at start.
+    def asks(self, host: str | None) -> frozenset[str]:
+        """Return what a host asks of TLS beyond what every handshake proves, one string for each thing.
 
-        Two hosts of different scope do not share a TLS connection (421).
+        Such are verified clients of one CA, a least version, a list of ciphers. A handshake for its name proves all of it, so
+        equal strings must mean equal things.
         """
-        return self._own(host) or self._default
+        if not self._demands or not host:
+            return NOTHING
+        return self._demands.get(host) or self._demands.get(_wildcard(host), NOTHING)
+
+    def fingerprint(self, host: str | None) -> bytes:
+        """Return the fingerprint of the certificate that `host` gets (lower case, no port); empty: the one made at start.
+
+        Of one that no handshake asked for yet, it is taken on trust that OpenSSL takes it: that it does not costs one 421.
+        """
+        for key in (self._own(host), self._default):
+            slot = self._slots.get(key)
+            while slot is not None:
+                if slot.context is not None or not slot.tried:
+                    return slot.fingerprint()
+                slot = slot.previous
+        return b""
+
+    def remember(self, client: Client) -> None:
+        """Let a connection remember what the handshake that begins now settles for it."""
+        self.context_for(client.sni)
+        client.certificate = self.fingerprint(client.sni)
+        client.proved = self.asks(client.sni)
+
+    def misdirected(self, client: Client, host: str) -> bool:
+        """Tell whether a TLS connection is the wrong one for a request's host (RFC 9110, 15.5.20).
+
+        It is not where its server name is the host, or its certificate the one that a handshake for the host would get now: else
+        a change of certificates would end every connection that is open. It is, whatever its name and certificate, where the host
+        asks of TLS what its handshake did not prove, or would be refused one (--strict-sni). A client that sent no name says
+        nothing about hosts.
+        """
+        if self._demands and not self.asks(host) <= client.proved:
+            return True
+        sni = client.sni
+        if sni is None:
+            return False
+        if self._strict and not self._own(host):
+            return True
+        return host != sni and self.fingerprint(host) != client.certificate
 
     def serves(self, host: str | None) -> bool:
         """Tell whether a handshake for this server name goes ahead: always, but for unknown names under --strict-sni."""
@@ -86,7 +159,7 @@ class CertificateStore:
     def _own(self, host: str | None) -> str:
         if not host:
             return ""
-        return self._hosts.get(host) or self._hosts.get("*." + host.partition(".")[2], "")
+        return self._hosts.get(host) or self._hosts.get(_wildcard(host), "")
 
     def _context(self, key: str, slot: _Slot) -> ssl.SSLContext | None:
         if slot.context is None and not slot.tried:
@@ -107,6 +180,10 @@ class CertificateStore:
         if context is None:
             context = self._contexts[digest] = make_context(certificate)
         return context
+
+
+def _wildcard(host: str) -> str:
+    return "*." + host.partition(".")[2]
 
 
 def _last_good(old: _Slot | None) -> _Slot | None:

@@ -97,6 +97,46 @@ async def test_h5_ticket_of_another_proxy_costs_a_full_handshake_and_nothing_els
     assert (status, resumed) == (200, False)
 
 
+async def test_kept_connection_outlives_every_change_of_its_hosts_certificate_and_serves_no_other_host(hub: Hub) -> None:
+    """Made before the Secret came; then that comes, is renewed, gives way to another, and goes."""
+    authority = trustme.CA()
+    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    async with backend() as port, proxy(hub, "--workers", "1") as one:
+        plain = two_hosts(port, authority)
+        renewed = {**plain.certificates, "default/shop-tls": issue(authority, HOST)}
+        replaced = {**renewed, "default/new-tls": issue(authority, HOST)}
+        bare = msgspec.structs.replace(plain, certificates={}, tls_hosts={})
+        hub.publish(bare)
+        await one.ready()
+        async with asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", one.https, ssl=anyone, server_hostname=HOST)
+
+            async def ask(host: str) -> tuple[bytes, bytes]:
+                writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                head = await reader.readuntil(b"\r\n\r\n")
+                return head[9:12], await reader.readexactly(5)
+
+            found = [await ask(HOST)]
+            for config_now in (
+                plain,
+                msgspec.structs.replace(plain, certificates=renewed),
+                msgspec.structs.replace(plain, certificates=replaced, tls_hosts={**plain.tls_hosts, HOST: "default/new-tls"}),
+                bare,
+                plain,
+            ):
+                hub.publish(config_now)
+                await hub.acknowledged()
+                found.append(await ask(HOST))
+            writer.write(f"GET / HTTP/1.1\r\nHost: {OTHER}\r\n\r\n".encode())
+            misdirected = await reader.read()  # until the connection ends
+            writer.close()
+
+    assert found == [(b"200", b"hello")] * 6
+    assert misdirected.startswith(b"HTTP/1.1 421 ")
+    assert b"\r\nConnection: close\r\n" in misdirected
+
+
 async def s_client(one: Proxy, *arguments: str, says: str = REQUEST) -> tuple[int, str]:
     """Run OpenSSL's own client, at the lowest security level so that it offers all it has; give its status and what it said."""
     process = await asyncio.create_subprocess_exec(

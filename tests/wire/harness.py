@@ -282,7 +282,7 @@ async def _proxying(
         settings = dataclasses.replace(settings or Settings(), trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),))
     backend = Backend(make_context(CERTIFICATE) if backend_tls else None)
     await backend.start()
-    store = CertificateStore()
+    store = CertificateStore(strict_sni=settings is not None and settings.strict_sni)
     base = make_context(self_signed(time.time()))
     base.sni_callback = store.choose
     runtime = Runtime(loop, settings or Settings(), accesslog=AccessLog("off", loop), certificates=store, public_https_port=443)

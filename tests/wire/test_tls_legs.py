@@ -17,7 +17,7 @@ from proxy.settings import Settings
 
 MIB = 1024 * 1024
 BIG = 10 * MIB
-REQUEST = b"GET / HTTP/1.1\r\nHost: unknown.test\r\nX-Padding: %s\r\n\r\n" % (b"x" * 100)
+REQUEST = b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Padding: %s\r\n\r\n" % (b"x" * 100)
 MANY = 60_000
 
 
@@ -183,9 +183,10 @@ async def test_last_answer_arrives_whole_at_a_client_slower_than_close_wait(secu
 async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure: bool) -> None:
     """Pipelined requests that the proxy answers itself are held back too: memory is bounded."""
     async with proxying() as proxy:
+        proxy.serves(config_for(proxy.backend.port, path="/served"))
         client = await proxy.client(secure=secure)
         await client.sends(REQUEST)
-        assert (await client.answer())[0] in (404, 421)
+        assert (await client.answer())[0] == 404
         (connection,) = proxy.runtime.connections
         client.writer.transport.pause_reading()
         writing = asyncio.create_task(client.sends(REQUEST * MANY))
@@ -197,7 +198,7 @@ async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure:
         client.writer.transport.resume_reading()
         for _ in range(MANY):
             status, _, _ = await client.answer()
-            assert status in (404, 421)
+            assert status == 404
         await writing
 
 

@@ -1,12 +1,15 @@
 """Which certificate a host gets, what changes do to it, and real handshakes against one base context."""
 
 import contextlib
+import hashlib
 import logging
 import ssl
 import time
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from proxy.model.config import Certificate
 from proxy.model.sensitive import Sensitive
@@ -19,6 +22,11 @@ AUTHORITY = trustme.CA()
 def issue(*names: str) -> Certificate:
     issued = AUTHORITY.issue_cert(*names)
     return Certificate(b"".join(blob.bytes() for blob in issued.cert_chain_pems), Sensitive(issued.private_key_pem.bytes()), 2e9)
+
+
+def fingerprint(certificate: Certificate) -> bytes:
+    """As `openssl x509 -fingerprint -sha256` has it."""
+    return x509.load_pem_x509_certificates(certificate.chain)[0].fingerprint(hashes.SHA256())
 
 
 A, B, WILD = issue("a.example.com"), issue("b.example.com"), issue("*.example.com")
@@ -67,23 +75,80 @@ class Server:
 
 
 @pytest.mark.parametrize(
-    ("host", "scope"),
+    ("host", "certificate"),
     [
-        ("a.example.com", "ns/a"),
-        ("b.example.com", "ns/wild"),
-        ("x.b.example.com", ""),
-        ("example.com", ""),
-        ("other.test", ""),
-        ("", ""),
-        (None, ""),
+        ("a.example.com", A),
+        ("b.example.com", WILD),
+        ("x.b.example.com", None),
+        ("example.com", None),
+        ("other.test", None),
+        ("", None),
+        (None, None),
     ],
 )
-def test_scope_is_exact_then_wildcard_of_one_label_then_the_one_made_at_start(host: str | None, scope: str) -> None:
-    assert store().scope(host) == scope
+def test_fingerprint_is_of_exact_then_wildcard_of_one_label_then_the_one_made_at_start(
+    host: str | None, certificate: Certificate | None
+) -> None:
+    assert store().fingerprint(host) == (fingerprint(certificate) if certificate is not None else b"")
 
 
-def test_scope_of_unknown_hosts_is_the_default_certificate() -> None:
-    assert store(default="ns/a").scope("other.test") == "ns/a"
+def test_fingerprint_of_unknown_hosts_is_that_of_the_default_certificate() -> None:
+    assert store(default="ns/a").fingerprint("other.test") == fingerprint(A)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [A.chain + WILD.chain, b"subject=a\n" + A.chain.replace(b"\n", b"\r\n"), A.chain + b"nonsense"],
+    ids=["another chain", "text and line ends", "behind it"],
+)
+def test_fingerprint_is_of_the_leaf_however_it_is_laid_out(chain: bytes) -> None:
+    certificates = CertificateStore()
+    certificates.apply({"ns/a": Certificate(chain, A.key, 2e9)}, HOSTS, None)
+
+    assert certificates.fingerprint("a.example.com") == fingerprint(A)
+
+
+@pytest.mark.parametrize("inside", [b"A", b"\xff"], ids=["no base64", "no ASCII"])
+def test_fingerprint_of_what_only_looks_like_a_certificate_is_its_own(inside: bytes) -> None:
+    chain = b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----\n" % inside
+    certificates = CertificateStore()
+    certificates.apply({"ns/a": Certificate(chain, A.key, 2e9)}, HOSTS, None)
+
+    assert certificates.fingerprint("a.example.com") == hashlib.sha256(chain).digest()
+
+
+@pytest.mark.parametrize("chain", [b"", b"nonsense", A.chain[:100]], ids=["nothing", "nonsense", "half"])
+def test_fingerprint_of_what_is_no_certificate_is_its_own(chain: bytes) -> None:
+    certificates = CertificateStore()
+    certificates.apply(
+        {"ns/a": Certificate(chain, A.key, 2e9), "ns/b": Certificate(chain + b"!", A.key, 2e9)}, {**HOSTS, "b.test": "ns/b"}, None
+    )
+
+    assert len({certificates.fingerprint(host) for host in ("a.example.com", "b.test", "other.test")}) == 3
+
+
+def test_fingerprint_of_a_certificate_that_does_not_load_is_what_stands_in_for_it() -> None:
+    certificates = store(default="ns/wild")
+    certificates.context_for("a.example.com")
+    other = Certificate(issue("a.example.com").chain, B.key, 2e9)
+    certificates.apply({**CERTIFICATES, "ns/a": other, "ns/never": other}, {**HOSTS, "never.test": "ns/never"}, "ns/wild")
+    untried = [certificates.fingerprint(host) for host in ("a.example.com", "never.test")]
+    for host in ("a.example.com", "never.test"):
+        certificates.context_for(host)
+
+    assert untried == [fingerprint(other)] * 2
+    assert [certificates.fingerprint(host) for host in ("a.example.com", "never.test")] == [fingerprint(A), fingerprint(WILD)]
+
+
+def test_what_a_host_asks_of_tls_is_exact_then_wildcard_of_one_label_then_nothing() -> None:
+    certificates = CertificateStore()
+    exact, wild = frozenset({"exact"}), frozenset({"wild"})
+    certificates.apply(CERTIFICATES, HOSTS, None, {"a.example.com": exact, "*.example.com": wild})
+
+    hosts = ("a.example.com", "b.example.com", "x.b.example.com", "example.com", "", None)
+    assert [certificates.asks(host) for host in hosts] == [exact, wild, *[frozenset()] * 4]
+    certificates.apply(CERTIFICATES, HOSTS, None)
+    assert certificates.asks("a.example.com") == frozenset()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -174,7 +239,7 @@ def test_certificate_that_never_loaded_falls_back_to_the_default() -> None:
 
     assert certificates.context_for("bad.test") is not None
     assert certificates.context_for("bad.test") is certificates.context_for("any.test")
-    assert certificates.scope("bad.test") == "ns/bad"
+    assert certificates.fingerprint("bad.test") == fingerprint(A)
 
 
 def test_certificates_that_nobody_asked_for_do_not_pile_up() -> None:
