@@ -20,6 +20,7 @@ from proxy.deadlines import Deadline, nothing
 from proxy.exchange import Client
 from proxy.http1.server import ServerConnection
 from proxy.leftover import unread
+from proxy.networks import packed, written
 from proxy.runtime import Runtime
 from proxy.shells import NOWHERE, Shell, Stream
 from proxy.tls.client_hello import (
@@ -168,7 +169,7 @@ class Listener:
             sock.setblocking(False)
             # A new descriptor is the lowest that is free (open(2)): nothing need be counted.
             full = sock.fileno() >= self._ceiling
-            self._take(sock, _plain_address(address[0]))
+            self._take(sock, address[0])
             if full:
                 self._rest(f"{self._ceiling} descriptors are in use")
                 return False
@@ -198,12 +199,14 @@ class Listener:
         os.close(probe)
         return probe >= RESUME_SHARE * self._ceiling
 
-    def _take(self, sock: socket.socket, peer: str) -> None:
+    def _take(self, sock: socket.socket, address: str) -> None:
+        found = packed(address)
+        assert found is not None, address  # noqa: S101  the kernel wrote it
         client = Client(
-            peer=peer,
+            peer=written(found),
             secure=self.tls is not None,
             port=self._port,
-            trusted=self.runtime.trusts(peer),
+            trusted=self.runtime.trusts(found),
             listener=self._name,
             began=self._loop.time(),
         )
@@ -347,8 +350,3 @@ class Greeting:
         """Leave the wheel and the listener."""
         self._listener.runtime.wheel.drop(self._deadline)
         self._listener.greetings.discard(self)
-
-
-def _plain_address(address: str) -> str:
-    """Write an IPv4 client of a dual-stack socket as IPv4."""
-    return address[7:] if address.startswith("::ffff:") and "." in address else address

@@ -1,22 +1,93 @@
-"""Sets of IP networks, made once and asked often. Pure."""
+"""IP addresses as they stand in fields, logs and keys, and sets of networks, made once and asked often. Pure.
+
+`packed` is the one parser of addresses: whoever trusts, limits, lists, hashes or logs a client goes by what it reads.
+"""
 
 import ipaddress
-from collections.abc import Iterable, Mapping
-from socket import AF_INET, AF_INET6, inet_pton
+import re
+from collections.abc import Callable, Iterable, Mapping
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+MAX_HOPS = 32
+"""Hops of X-Forwarded-For that are looked at; real chains have a handful."""
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 """How an IPv6 address begins that stands for an IPv4 one (RFC 4291, 2.5.5.2)."""
+_TRANSLATED = b"\x00\x64\xff\x9b"
+"""How the addresses begin behind which translators put all of IPv4 (RFC 6052, 2.1; RFC 8215): a /64 of theirs is nobody's own."""
+_LONGEST = 80
+"""Characters of the longest way to write an address: brackets, IPv4 at the end, a zone of 16, a port."""
+_PORT = re.compile(r":[0-9]{1,5}")
+_ZONE = re.compile(r"%\S+")
 
 
-def packed(address: str) -> bytes | None:
-    """Return an address as 4 or 16 bytes, one that stands for IPv4 as that; None: it is none. Brackets are no part of it."""
+def packed(text: str) -> bytes | None:
+    """Return an address as 4 or 16 bytes; None: it is none.
+
+    A port, with which some load balancers write it, and a zone, which means something on one machine only (RFC 4007, 6), are left
+    out; IPv6 with a port stands in brackets. What stands for an IPv4 address is that address.
+    """
+    if len(text) > _LONGEST:
+        return None
     try:
-        if ":" not in address:
-            return inet_pton(AF_INET, address)
-        found = inet_pton(AF_INET6, address[1:-1] if address[:1] + address[-1:] == "[]" else address)
+        if text[:1] == "[":
+            address, bracket, port = text[1:].partition("]")
+            if not bracket or ":" not in address or (port and _PORT.fullmatch(port) is None):
+                return None
+        else:
+            address, colon, port = text.partition(":")
+            if not colon:
+                return inet_pton(AF_INET, text)
+            if "." in address:
+                return inet_pton(AF_INET, address) if _PORT.fullmatch(colon + port) is not None else None
+            address = text
+        address, percent, zone = address.partition("%")
+        if percent and _ZONE.fullmatch(percent + zone) is None:
+            return None
+        found = inet_pton(AF_INET6, address)
     except (OSError, ValueError):  # not an address; a null character or one outside of Latin-1
         return None
     return found[12:] if found.startswith(_MAPPED) else found
+
+
+def written(address: bytes) -> str:
+    """Write an address, as `packed` gives it, in the one way that is used everywhere (RFC 5952)."""
+    return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
+
+
+def client_behind(chain: str, peer: str, trusts: Callable[[bytes], bool]) -> str:
+    """Return the client of a trusted peer by X-Forwarded-For: from the right, the first hop that is not trusted itself.
+
+    Where a hop is no address, whoever wrote it is all that is known of the client: the last trusted hop. So it is behind `MAX_HOPS`
+    hops, and where nothing is left. Only as much is read as trust goes.
+    """
+    client = peer
+    end = len(chain)
+    for _ in range(MAX_HOPS):
+        comma = chain.rfind(",", 0, end)
+        hop = chain[comma + 1 : end].strip(" \t")
+        if hop:  # RFC 9110, 5.6.1: empty elements of a list are to be ignored
+            address = packed(hop)
+            if address is None:
+                break
+            client = written(address)
+            if not trusts(address):
+                break
+        if comma < 0:
+            break
+        end = comma
+    return client
+
+
+def limit_key(client: str) -> bytes:
+    """Return what limits count a client under: IPv4 whole, IPv6 by its /64, of which each site has a whole one (RFC 6177).
+
+    On a link, and where IPv4 is translated, a /64 has many clients: those are counted by themselves.
+    """
+    address = packed(client) or b""
+    if len(address) < 16 or (address[0] == 0xFE and address[1] & 0xC0 == 0x80) or address.startswith(_TRANSLATED):
+        return address
+    return address[:8]
 
 
 class Networks:
@@ -25,13 +96,15 @@ class Networks:
     __slots__ = ("_by_size",)
 
     def __init__(self, cidrs: Iterable[str]) -> None:
-        """Hold networks; raises ValueError for what is no CIDR."""
+        """Hold networks; raises ValueError for what is no CIDR. One of IPv4 that is written as IPv6 covers what it stands for."""
         sizes: dict[int, dict[int, set[int]]] = {4: {}, 16: {}}
         for cidr in cidrs:
             network = ipaddress.ip_network(cidr, strict=False)
-            size = network.max_prefixlen // 8
             shift = network.max_prefixlen - network.prefixlen
-            sizes[size].setdefault(shift, set()).add(int(network.network_address) >> shift)
+            first = network.network_address.packed
+            if shift <= 32 and first.startswith(_MAPPED):
+                first = first[12:]
+            sizes[len(first)].setdefault(shift, set()).add(int.from_bytes(first, "big") >> shift)
         self._by_size: Mapping[int, tuple[tuple[int, frozenset[int]], ...]] = {
             size: tuple((shift, frozenset(found)) for shift, found in shifts.items()) for size, shifts in sizes.items()
         }

@@ -25,6 +25,7 @@ from proxy.metrics import RouteStats, WorkerStats
 from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
 from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
+from proxy.networks import Networks
 from proxy.routing.paths import unreadable
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry
@@ -183,7 +184,7 @@ class RuntimeSettings(Protocol):
 
     @property
     def max_connections_per_client(self) -> int:
-        """The same of one client's address."""
+        """The same of one client: an IPv4 address or an IPv6 /64."""
         ...
 
 
@@ -233,7 +234,7 @@ class Runtime:
             public_https_port, self.counts, settings.max_connections, settings.max_connections_per_client
         )
         self._upstream_tls = make_upstream_context()
-        self._trusted = settings.trusted_proxies
+        self._trusted = Networks(map(str, settings.trusted_proxies)) if settings.trusted_proxies else None
         self._certificates: dict[str, Certificate] = {}
         self._tls_hosts: dict[str, str] = {}
         self._default_certificate: str | None = None
@@ -245,15 +246,9 @@ class Runtime:
         self._id_count += 1
         return f"{self._id_prefix}{self._id_count:016x}"
 
-    def trusts(self, address: str) -> bool:
-        """Tell whether an address is in --trusted-proxies."""
-        if not self._trusted:
-            return False
-        try:
-            parsed = ipaddress.ip_address(address.strip("[]"))
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._trusted)
+    def trusts(self, address: bytes) -> bool:
+        """Tell whether an address, as `networks.packed` gives it, is in --trusted-proxies."""
+        return self._trusted is not None and self._trusted.covers(address)
 
     def settle_tunnels(self) -> None:
         """Bring the counts of tunnels that had traffic into the metrics."""

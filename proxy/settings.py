@@ -97,7 +97,7 @@ class Settings:
     max_connections: int = 0
     """Open WebSockets of all routes and workers; 0: any number."""
     max_connections_per_client: int = 0
-    """The same of one client's address."""
+    """The same of one client: an IPv4 address or an IPv6 /64."""
     controller_uid: int | None = None
     """User who may own the control socket, beside our own and root; None: nobody else."""
 
@@ -190,7 +190,12 @@ _OPTIONS: tuple[Callable[[Callable[..., object]], Callable[..., object]], ...] =
         0,
         "WebSockets that may be open in this pod; above it 503. 0: as many as can be had.",
     ),
-    _option("--max-connections-per-client", click.IntRange(0), 0, "The same for each client address; above it 429. 0: no limit."),
+    _option(
+        "--max-connections-per-client",
+        click.IntRange(0),
+        0,
+        "The same for each client, by its address or of IPv6 its /64; above it 429. 0: no limit.",
+    ),
     _option("--access-log", click.Choice(["off", "text", "json"]), "off", "Lines for answers and WebSockets, on stdout."),
     _option("--header-timeout", DURATION, "15s", "How long a connection may take to its first complete head."),
     _option("--keepalive-timeout", DURATION, "75s", "How long a kept-alive connection may wait for its next request."),

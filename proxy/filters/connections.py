@@ -10,7 +10,7 @@ from proxy.counts import Counts, Hold
 from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
 from proxy.model.policy import Connections
-from proxy.networks import Networks, packed
+from proxy.networks import Networks, limit_key, packed
 
 RETRY = (("Retry-After", "5"),)
 ROUTE_FULL = Answer(503, "This route has as many open WebSockets as it may have.", RETRY)
@@ -47,7 +47,7 @@ def _client_key(request: Request, scope: bytes, counts: Counts, exempt: Networks
     address = packed(request.address)
     if address is not None and exempt.covers(address):
         return None
-    return counts.key(b"client", scope, address or request.address.encode())
+    return counts.key(b"client", scope, limit_key(request.address))
 
 
 def _compile(policy: Connections, scope: bytes, counts: Counts, full: Answer, client_full: Answer) -> Filter | None:

@@ -1,10 +1,10 @@
-"""No client comes faster than it may: a bucket of tokens for each address, of which each request takes one."""
+"""No client comes faster than it may: a bucket of tokens for each client, of which each request takes one."""
 
 from proxy.counts import SECOND, Counts, seconds_of
 from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
 from proxy.model.policy import Rate
-from proxy.networks import Networks, packed
+from proxy.networks import Networks, limit_key, packed
 
 UPGRADES = "This address opens WebSockets faster than it may."
 REQUESTS = "This address sends requests faster than it may."
@@ -27,7 +27,7 @@ def compile_rate(policy: Rate, route_id: str, counts: Counts) -> Filter:
         address = packed(request.address)
         if address is not None and exempt.covers(address):
             return None
-        missing = counts.spend(counts.key(b"rate", kind, scope, address or request.address.encode()), interval, burst)
+        missing = counts.spend(counts.key(b"rate", kind, scope, limit_key(request.address)), interval, burst)
         if not missing:
             return None
         return Answer(status, message, (("Retry-After", str(seconds_of(missing))),))

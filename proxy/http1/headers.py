@@ -6,7 +6,8 @@ All other fields pass as the client wrote them. heads.py has found the lines tha
 from collections.abc import Callable, Iterable
 
 from proxy.exchange import Answer, Client
-from proxy.http1.heads import FORWARDING
+from proxy.http1.heads import is_forwarding
+from proxy.networks import client_behind
 from proxy.routing.hosts import normalise_host
 from proxy.websocket.handshake import check_attempt, is_attempt
 
@@ -19,6 +20,10 @@ _NOTHING: frozenset[bytes] = frozenset()
 _EXPECT = frozenset((b"expect",))
 _CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
 """Transfer codings that may lie below chunked (RFC 9112, 7.2)."""
+_OURS = frozenset(
+    ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "x-request-id", "forwarded")
+)
+"""Forwarding fields that the proxy writes itself; the others of a trusted peer pass."""
 
 BAD_HOST = Answer(400, "The request must have exactly one valid Host field.", close=True)
 BAD_LENGTH = Answer(400, "The request's length is not given in exactly one valid way.", close=True)
@@ -81,7 +86,7 @@ class Facts:
 
 
 def read_request(
-    lines: list[bytes], method: str, version: int, client: Client, *, trusts: Callable[[str], bool], forwarded: bool
+    lines: list[bytes], method: str, version: int, client: Client, *, trusts: Callable[[bytes], bool], forwarded: bool
 ) -> Facts | Answer:
     """Read the field lines that matter; return what they say, or the answer if the request is not exactly one thing."""
     facts = Facts()
@@ -111,7 +116,7 @@ def read_request(
             upgrades = True
         elif name == b"authorization":
             facts.login = True
-        elif name in FORWARDING:
+        elif is_forwarding(name) and b"_" not in name:
             incoming.append((name.decode(), value))
     if len(hosts) != 1:
         if hosts or version >= 11:
@@ -157,34 +162,29 @@ def _body_length(lengths: list[str], codings: list[str], version: int) -> int | 
 
 
 def _forwarding_fields(
-    authority: str, client: Client, incoming: list[tuple[str, str]], trusts: Callable[[str], bool], *, forwarded: bool
+    authority: str, client: Client, incoming: list[tuple[str, str]], trusts: Callable[[bytes], bool], *, forwarded: bool
 ) -> tuple[str, str]:
-    """Return the client's address and the forwarding fields for the backend (spec/ingress.md)."""
-    values: dict[str, str] = {}
+    """Return the client's address and the forwarding fields for the backend; `incoming` is what a trusted peer sent."""
+    lists: dict[str, list[str]] = {}
     for name, value in incoming:
-        values[name] = f"{values[name]}, {value}" if name in values else value
+        if value:  # a field without one says nothing
+            lists.setdefault(name, []).append(value)
+    values = {name: ", ".join(found) for name, found in lists.items()}
     peer = client.peer
     address = peer
     chain = peer
     if "x-forwarded-for" in values:
         chain = f"{values['x-forwarded-for']}, {peer}"
-        for hop in reversed(values["x-forwarded-for"].split(",")):
-            address = hop.strip()
-            if not trusts(address):
-                break
+        address = client_behind(values["x-forwarded-for"], peer, trusts)
     proto = values.get("x-forwarded-proto", "https" if client.secure else "http")
     lines = [
         f"X-Forwarded-For: {chain}\r\n",
         f"X-Forwarded-Proto: {proto}\r\n",
         f"X-Forwarded-Host: {values.get('x-forwarded-host', authority)}\r\n",
         f"X-Forwarded-Port: {values.get('x-forwarded-port', client.port)}\r\n",
-        f"X-Real-IP: {values.get('x-real-ip', address)}\r\n",
+        f"X-Real-IP: {address}\r\n",
     ]
-    lines += [
-        f"{name.title()}: {values[name]}\r\n"
-        for name in ("x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server")
-        if name in values
-    ]
+    lines += [f"{name.title()}: {value}\r\n" for name, value in values.items() if name not in _OURS]
     if forwarded:
         node = f'"[{peer}]"' if ":" in peer else peer
         ours = f'for={node};host="{authority}";proto={proto}'

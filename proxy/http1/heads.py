@@ -51,11 +51,14 @@ FORWARDING = frozenset(
         b"x-forwarded-prefix",
         b"x-forwarded-scheme",
         b"x-forwarded-server",
+        b"x-original-forwarded-for",
         b"x-real-ip",
         b"x-request-id",
+        b"x-scheme",
         b"forwarded",
     )
 )
+"""Fields in which proxies say what they know of the client; so is every other X-Forwarded-*, see `is_forwarding`."""
 _REGULAR_FRAMING = re.compile(rb" ?(?:[0-9]{1,18}|[A-Za-z]+)")
 _REGULAR_CODINGS = re.compile(rb" ?[A-Za-z-]+(?:[ \t]*,[ \t]*[A-Za-z-]+)+")
 """More than one: they are an answer's to have (RFC 9112, 6.1), a request's are refused."""
@@ -177,12 +180,18 @@ class FieldLines:
             return READ
         if self._request:
             dashed = name.replace(b"_", b"-")
-            if dashed in FORWARDING:
+            # CGI and its heirs hand a field Proxy to their programs as HTTP_PROXY, which those take for their own (CVE-2016-5385).
+            if is_forwarding(dashed) or name == b"proxy":
                 return TAKEN
             if dashed in _FRAMING:
                 # Many backends read an underscore as a dash: such a field would frame the message there and not here.
                 return BAD
         return KEPT
+
+
+def is_forwarding(name: bytes) -> bool:
+    """Tell whether a field, by its lower-case name, is for proxies to say what they know of the client."""
+    return name in FORWARDING or name.startswith(b"x-forwarded-")
 
 
 def is_connection_login(value: bytes) -> bool:

@@ -12,7 +12,7 @@ from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.filters.origins import compile_origins
 from proxy.model.policy import AllowedOrigins, ClientAddresses, HttpsRedirect, Timeouts
-from proxy.networks import Networks, packed
+from proxy.networks import Networks
 
 # Few distinct bits, so that networks and addresses meet.
 V4 = st.integers(0, 3).flatmap(lambda low: st.sampled_from([low, low << 30, (low << 30) | low, 10 << 24 | low]))
@@ -59,27 +59,8 @@ def test_client_is_served_if_allowed_and_not_denied(
     assert status(judge(request(str(address)))) == expected
 
 
-@settings(deadline=None)
-@given(ADDRESSES)
-def test_address_is_packed_as_the_standard_library_packs_it(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    assert packed(str(address)) == address.packed
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("::ffff:10.0.0.1", b"\x0a\0\0\1"),
-        ("[::1]", b"\0" * 15 + b"\1"),
-        *((text, None) for text in ("", "unknown", "10.0.0", "010.0.0.1", "10.0.0.1:80", "10.0.0.1 ", "fe80::1%eth0", "\0", "é")),
-        *((text, None) for text in ("10.1", "0x0a000001", "167772161", "[10.0.0.1", "[::1]:80", "\u0661.1.1.1")),
-    ],
-)
-def test_what_is_no_address_in_full_is_none(text: str, expected: bytes | None) -> None:
-    assert packed(text) == expected
-
-
 @pytest.mark.parametrize("policy", [ClientAddresses(allow=("0.0.0.0/0", "::/0")), ClientAddresses(deny=("10.0.0.0/8",))])
-@pytest.mark.parametrize("text", ["", "unknown", "_hidden", "192.0.2.1:80"])
+@pytest.mark.parametrize("text", ["", "unknown", "_hidden", "192.0.2.1:x"])
 def test_client_without_an_address_is_refused(policy: ClientAddresses, text: str) -> None:
     assert status(compile_client_addresses(policy)(request(text))) == 403
 
