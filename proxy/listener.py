@@ -231,7 +231,7 @@ class Greeting:
         self._listener = listener
         self._tls = tls
         self._client = client
-        self._hello = b""
+        self._hello = bytearray()
         self._reader = HelloReader()
         self._state = HELLO
         self._started = listener.runtime.loop.time()
@@ -254,7 +254,7 @@ class Greeting:
         """Look at the hello, and keep what comes for OpenSSL."""
         if self._state == REFUSED:
             return
-        self._hello = self._hello + data if self._hello else data
+        self._hello += data
         if self._state != HELLO:
             self._transport.pause_reading()  # no honest client says more before it is answered
             return
@@ -301,10 +301,11 @@ class Greeting:
         if self._state != TURN:
             return
         self._state = SHAKING
-        client, tls, transport, hello = self._client, self._tls, self._transport, self._hello
-        self._hello = b""
+        client, tls, transport, hello = self._client, self._tls, self._transport, bytes(self._hello)
+        self._hello = bytearray()
         tls.store.remember(client)
-        leg = SecureLeg(ServerConnection(self._listener.runtime, client), tls.base, self._finished, server_side=True)
+        runtime = self._listener.runtime
+        leg = SecureLeg(ServerConnection(runtime, client), tls.base, runtime.run_queue, self._finished, server_side=True)
         transport.set_protocol(Shell(leg))
         transport.resume_reading()
         leg.begin(transport, hello)

@@ -29,6 +29,7 @@ from proxy.networks import Networks
 from proxy.routing.paths import unreadable
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry
+from proxy.run_queue import RunQueue
 from proxy.upstream.balance import Shares
 from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
@@ -212,6 +213,7 @@ class Runtime:
         self.settings = settings
         self.stats = WorkerStats()
         self.wheel = Wheel(loop, self.stats.loop_lag.observe)
+        self.run_queue = RunQueue(loop)
         self.request_lines = FieldLines(request=True)
         self.response_lines = FieldLines(request=False)
         self.accesslog = accesslog
@@ -326,7 +328,7 @@ class Runtime:
         live = self.upstreams.get(name)
         if live is None:
             live = self.upstreams[name] = LiveUpstream(
-                *(name, self.stats.service(name), self.wheel, self.loop, self.counts),
+                *(name, self.stats.service(name), self.wheel, self.run_queue, self.loop, self.counts),
                 tcp_keepalive=self.settings.tcp_keepalive,
             )
         live.update(upstream, self._upstream_tls)

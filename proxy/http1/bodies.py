@@ -8,6 +8,9 @@ MAX_TRAILERS = 8192
 MAX_OVERHEAD = 16 * 1024
 """Bytes of extensions that one body may carry."""
 
+LINES_PER_TURN = 128
+"""Lines between chunks, so chunks, that are decoded at once: about 0.2 ms."""
+
 # RFC 9112, 7.1.1: no whitespace at the end, no empty extension. Possessive, so that nothing is tried twice.
 _NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
@@ -22,30 +25,54 @@ class ChunkError(Exception):
 
 
 class ChunkDecoder:
-    """Takes the bytes of a chunked body; gives its payload. Extensions and trailers are checked and dropped."""
+    """Takes the bytes of a chunked body; gives its payload, a bounded number of chunks at a time.
 
-    __slots__ = ("_held", "_overhead", "_remaining", "_state", "rest")
+    Extensions and trailers are checked and dropped.
+    """
+
+    __slots__ = ("_at", "_data", "_overhead", "_remaining", "_state", "more")
 
     def __init__(self) -> None:
         self._state = _IN_SIZE
-        self._held = b""
+        self._data = b""
+        self._at = 0
+        """Where in `_data` that begins which was not decoded yet."""
         self._remaining = 0
         self._overhead = 0
-        self.rest = b""
-        """What followed the end of the body."""
+        self.more = False
+        """More of the body is here than was decoded: feed nothing (`b""`) to go on."""
 
     @property
     def done(self) -> bool:
         """Whether the last chunk and its trailers have passed."""
         return self._state == _DONE
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the pieces of payload in `data`; raises `ChunkError`."""
+    @property
+    def rest(self) -> bytes:
+        """What followed the end of the body; nothing while that has not come."""
+        return self._data[self._at :] if self.done else b""
+
+    def rest_from(self) -> tuple[bytes, int]:
+        """Return what followed the end of the body without a copy: bytes, and where in them it begins."""
+        return self._data, self._at
+
+    def add(self, data: bytes) -> None:
+        """Keep what came while there is more than was decoded."""
+        self._data, self._at = self._data[self._at :] + data, 0
+
+    def feed(self, data: bytes, at: int = 0) -> list[bytes]:
+        """Return pieces of the payload in `data`, from `at` on, behind what is kept; raises `ChunkError`."""
         pieces: list[bytes] = []
-        if self._held:
-            data = self._held + data
-            self._held = b""
-        position, size = 0, len(data)
+        position = at
+        if self._data:
+            if data:
+                data, position = self._data[self._at :] + data[at:], 0
+            else:
+                data, position = self._data, self._at
+            self._data, self._at = b"", 0
+        size = len(data)
+        lines = LINES_PER_TURN
+        self.more = False
         while position < size and self._state != _DONE:
             if self._state == _IN_DATA:
                 end = min(position + self._remaining, size)
@@ -65,6 +92,10 @@ class ChunkDecoder:
                 position += 2
                 self._state = _IN_SIZE
                 continue
+            if not lines:
+                self.more = True
+                break
+            lines -= 1
             end = data.find(b"\n", position)
             limit = MAX_LINE if self._state == _IN_SIZE else MAX_TRAILERS
             if end < 0:
@@ -76,10 +107,10 @@ class ChunkDecoder:
                 raise ChunkError("a line between chunks is malformed")
             position = end + 1
             self._line(line[:-1])
-        if self._state == _DONE:
-            self.rest = data[position:]
+        if self.more or self._state == _DONE:
+            self._data, self._at = data, position
         else:
-            self._held = data[position:]
+            self._data = data[position:]
         return pieces
 
     def _line(self, line: bytes) -> None:

@@ -9,6 +9,7 @@ from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.headers import Facts, ResponseFacts, read_response, split_fields
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, scan_status_line
 from proxy.http1.parsing import parse_response
+from proxy.http1.partial_head import find_end
 from proxy.http1.sending import BODY_GRACE, Sending, Side
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute
@@ -31,8 +32,11 @@ class Forwarding(Sending):
 
     __slots__ = (
         "_answer_bytes",
+        "_answer_deferred",
+        "_backend_paused",
         "_decoder",
         "_held",
+        "_held_seen",
         "_interim",
         "_mode",
         "_remaining",
@@ -54,7 +58,9 @@ class Forwarding(Sending):
     ) -> None:
         super().__init__(side, request, route, upstream, policy, facts, forward, placed)
         self._retried = False
-        self._held = b""
+        self._held: bytearray | None = None
+        """The beginning of a head whose end is not here."""
+        self._held_seen = 0
         self._interim = 0
         self._response: ResponseFacts | None = None
         self._mode = BODYLESS
@@ -62,13 +68,29 @@ class Forwarding(Sending):
         self._decoder: ChunkDecoder | None = None
         self._answer_bytes = 0
         self._stalled = False
+        self._answer_deferred = False
+        """More of the answer is here and waits in the worker's queue for its turn."""
+        self._backend_paused = False
+        """The backend's connection is not read."""
 
     def answer_data(self, data: bytes) -> None:
         """Take bytes of the backend."""
-        if self._response is None:
-            self._answer_head(self._held + data if self._held else data)
-        else:
+        if self._response is not None:
             self._answer_body(data)
+        elif self._held is None:
+            self._answer_head(data)
+        else:
+            self._late_head(self._held, data)
+
+    def _late_head(self, held: bytearray, data: bytes) -> None:
+        held += data
+        if find_end(held, self._held_seen) >= 0:
+            self._held = None
+            self._answer_head(bytes(held))
+            return
+        self._held_seen = len(held)
+        if len(held) > MAX_HEAD:
+            self._bad_answer()
 
     def _answer_head(self, data: bytes) -> None:
         connection = self._connection
@@ -79,11 +101,10 @@ class Forwarding(Sending):
             return
         end = data.find(b"\r\n\r\n")
         if end < 0:
-            self._held = data
+            self._held, self._held_seen = bytearray(data), len(data)
             if len(data) > MAX_HEAD:
                 self._bad_answer()
             return
-        self._held = b""
         rest = data[end + 4 :]
         facts, regular = self._read_answer(data, end)
         if facts is None:
@@ -146,7 +167,7 @@ class Forwarding(Sending):
         pool.in_flight -= 1
         self._connection = None
         connection.turn = None
-        early, client = side.buffer, side.transport
+        early, client = side.take_rest(), side.transport
         side.release()
         runtime, listener, service = side.runtime, side.client.listener, self._upstream.stats
         hold = self.request.hold
@@ -294,8 +315,28 @@ class Forwarding(Sending):
         if decoder.done:
             self._put(out + LAST_CHUNK if self.request.version >= 11 else out, size)
             self._answered(clean=not decoder.rest)
-        else:
-            self._put(out, size)
+            return
+        self._put(out, size)
+        if decoder.more:
+            self._defer_answer()
+
+    def _defer_answer(self) -> None:
+        """Let others have their turn before more chunks are decoded."""
+        if not self._answer_deferred:
+            self._answer_deferred = True
+            self._pause_backend()
+            self._side.runtime.run_queue.add(self._go_on_with_answer)
+
+    def _go_on_with_answer(self) -> None:
+        self._answer_deferred = False
+        if self._over or self._stalled:
+            return  # `client_ready` goes on
+        self._answer_chunks(b"")
+        if not self._over and not self._answer_deferred:
+            if self._connection is None:
+                self._broken()  # it ended before the answer did
+            elif not self._stalled:
+                self._resume_backend()
 
     def _put(self, data: bytes, size: int) -> None:
         if data:
@@ -314,12 +355,12 @@ class Forwarding(Sending):
         whole = clean and not self.wants_body and facts.keep_alive and not self.request.upgrade and not self._login
         if connection is not None:
             if whole and connection.alive:
-                connection.transport.resume_reading() if self._stalled else None
+                connection.transport.resume_reading() if self._backend_paused else None
                 connection.pool.release(connection)
             else:
                 connection.turn = None
                 connection.close()
-        if self.wants_body or (self.request.upgrade and self._side.buffer):
+        if self.wants_body or (self.request.upgrade and self._side.waiting):
             self._side.closing = True
             self.wants_body = False
         self._account(facts.status)
@@ -348,7 +389,7 @@ class Forwarding(Sending):
                 connection is not None
                 and connection.reused
                 and not self._retried
-                and not self._held
+                and self._held is None
                 and not self._interim
                 and self._sent_all
                 and self.request.method in IDEMPOTENT
@@ -361,7 +402,7 @@ class Forwarding(Sending):
         elif self._mode == UNTIL_CLOSE and exc is None:
             self._side.write(LAST_CHUNK if self.request.version >= 11 else b"")
             self._answered(clean=False)
-        else:
+        elif self._decoder is None or not self._decoder.more:
             self._broken()
 
     def _bad_answer(self, status: int = 502) -> None:
@@ -438,14 +479,26 @@ class Forwarding(Sending):
 
     def client_full(self) -> None:
         """Stop reading the backend: the client does not take its answer."""
-        if self._connection is not None:
+        if self._connection is not None or self._answer_deferred:
             self._stalled = True
-            self._connection.transport.pause_reading()
+            self._pause_backend()
             self._side.arm(WRITE_STALL)
 
     def client_ready(self) -> None:
         """Read the backend again."""
         self._stalled = False
+        if self._decoder is not None and self._decoder.more:
+            self._defer_answer()
+        else:
+            self._resume_backend()
+        self._push()
+
+    def _pause_backend(self) -> None:
+        self._backend_paused = True
+        if self._connection is not None:
+            self._connection.transport.pause_reading()
+
+    def _resume_backend(self) -> None:
+        self._backend_paused = False
         if self._connection is not None:
             self._connection.transport.resume_reading()
-        self._push()

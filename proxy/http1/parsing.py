@@ -15,25 +15,15 @@ from aiohttp.base_protocol import BaseProtocol
 from proxy.exchange import Answer
 from proxy.http1.headers import BAD_HOST, BAD_REQUEST
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
+from proxy.http1.partial_head import TOO_LARGE, PartialHead
+from proxy.http1.request_line import judge_line
 
-TOO_LARGE = Answer(431, "The request's header fields are too large.", close=True)
-TOO_LONG = Answer(414, "The request's target is too long.", close=True)
-MAX_METHOD = 32
-"""Bytes of a method; the longest that is registered has 17."""
-UNKNOWN_METHOD = Answer(501, "The request's method is longer than any that is known.", close=True)
-BAD_LINE = Answer(400, "The request line is not a method, a target and an HTTP version with one space between them.", close=True)
-BAD_VERSION = Answer(505, "The HTTP version is not supported; HTTP/1.0 and HTTP/1.1 are.", close=True)
-BAD_FORM = Answer(400, 'The request\'s target must begin with "/", or with http:// or https:// and a host.', close=True)
 OTHER_HOST = Answer(400, "The request's target names another host or port than its Host field.", close=True)
 USERINFO = Answer(400, 'The request\'s target has "@" before its path; a user name may not be in it.', close=True)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_NOT_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
-_NOT_TARGET = re.compile(r"[^!-\"$-~]")
-_FORM = re.compile(r"/|https?://[^/?]", re.IGNORECASE)
-_VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
@@ -50,55 +40,8 @@ def assert_c_parser() -> None:
 
 
 def judge_partial(data: bytes) -> Answer | None:
-    """Say what is wrong with a head of which only a part is here; None: nothing yet."""
-    line_end = data.find(b"\r\n")
-    if (line_end if line_end >= 0 else len(data)) > MAX_LINE:
-        return _judge_method(data.partition(b" ")[0]) or TOO_LONG
-    if len(data) > MAX_HEAD or data.count(b"\n") > MAX_FIELDS + 2:
-        return TOO_LARGE
-    if _BARE_LF.search(data) or _BARE_CR.search(data.removesuffix(b"\r")):
-        return BAD_REQUEST
-    if line_end >= 0:
-        judged = judge_line(data[:line_end])
-        return judged if isinstance(judged, Answer) else None
-    return _judge_method(data.partition(b" ")[0])
-
-
-def judge_line(line: bytes) -> tuple[str, str, str] | Answer:
-    """Judge a request line, without its CRLF: method, target and version; or the answer to it (RFC 9112, 3)."""
-    method, _, rest = line.partition(b" ")
-    if (wrong := _judge_method(method)) is not None:
-        return wrong
-    target, _, version = rest.decode("latin-1").partition(" ")
-    if not target or version not in ("HTTP/1.0", "HTTP/1.1"):
-        return BAD_VERSION if target and _VERSION.fullmatch(version) else BAD_LINE
-    name = method.decode()
-    if name in ("CONNECT", "TRACE"):
-        return Answer(
-            405, f"The method {name} is not supported.", (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),), close=True
-        )
-    if (odd := _NOT_TARGET.search(target)) is not None:
-        return Answer(
-            400, f"The request's target has {_named(odd[0])} in it, which must be written %{ord(odd[0]):02X}.", close=True
-        )
-    if _FORM.match(target) is None and (name, target) != ("OPTIONS", "*"):
-        return BAD_FORM
-    return name, target, version
-
-
-def _judge_method(method: bytes) -> Answer | None:
-    """Judge a method, or what is here of it."""
-    if (odd := _NOT_TOKEN.search(method)) is not None:
-        character = odd[0].decode("latin-1")
-        return Answer(400, f"The request's method has {_named(character)} in it; it may have letters, digits and -.", close=True)
-    if not method:
-        return BAD_LINE
-    # RFC 9112, 3: a method that is longer than any that is implemented.
-    return UNKNOWN_METHOD if len(method) > MAX_METHOD else None
-
-
-def _named(character: str) -> str:
-    return f'"{character}"' if "!" <= character <= "~" else f"the byte 0x{ord(character):02X}"
+    """Say what is wrong with a head of which this is the beginning, or all; None: nothing yet."""
+    return PartialHead().judge(data)
 
 
 def parse_request(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[str, str, int, list[bytes]] | Answer:

@@ -30,9 +30,13 @@ class Side(Protocol):
     client: Client
     transport: asyncio.Transport
     deadline: Deadline
-    buffer: bytes
     closing: bool
     unframed: bool
+
+    @property
+    def waiting(self) -> int: ...  # noqa: D102
+    def take_rest(self) -> bytes: ...  # noqa: D102
+    def put_back(self, data: bytes, at: int) -> None: ...  # noqa: D102
 
     def arm(self, seconds: float) -> None: ...  # noqa: D102
     def pause(self) -> None: ...  # noqa: D102
@@ -51,10 +55,12 @@ class Sending:
         "_answer",
         "_blocked",
         "_body_bytes",
+        "_body_deferred",
         "_body_left",
         "_connection",
         "_dialling",
         "_early",
+        "_early_size",
         "_head",
         "_login",
         "_over",
@@ -95,10 +101,13 @@ class Sending:
         self._pool: EndpointPool | None = None
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
-        self._early = b""
+        self._early: list[bytes] = []
         """What of the body waits for the connection, as it goes to the backend."""
+        self._early_size = 0
         self._body_left = facts.length
         self._request_decoder = ChunkDecoder() if facts.length == CHUNKED else None
+        self._body_deferred = False
+        """More of the body is here and waits in the worker's queue for its turn."""
         self.wants_body = facts.length != NO_BODY
         """The client's bytes belong to the body."""
         self._body_bytes = 0
@@ -130,13 +139,13 @@ class Sending:
             (host + tail).encode("latin-1"),
         )
 
-    def start(self, pool: EndpointPool, early: bytes) -> None:
-        """Send the request over a pooled connection, or dial one. `early` is what of the body is here already."""
+    def start(self, pool: EndpointPool, early: bytes, at: int) -> None:
+        """Send the request over a pooled connection, or dial one. `early` from `at` on is what of the body is here already."""
         self.route.stats.in_flight += 1
         self._side.arm(self._timeouts.handshake if self.request.upgrade else self._timeouts.response)
         if self.wants_body:
             self._side.arm(min(BODY_GRACE, self._timeouts.response))
-            self._early = self._take_body(early)
+            self._keep_early(self._take_body(early, at))
             if self._over:
                 return
         self._take_pool(pool)
@@ -159,7 +168,7 @@ class Sending:
                 pool.tally.begin()
 
     def _dial(self, pool: EndpointPool | None) -> None:
-        if self.wants_body and len(self._early) > EARLY_LIMIT:
+        if self.wants_body and self._early_size > EARLY_LIMIT:
             self._side.pause()
         self._dialling = self._side.runtime.loop.create_task(self._connect(pool))
 
@@ -193,41 +202,77 @@ class Sending:
         self._connection = connection
         connection.turn = self
         self._sent_all = not self.wants_body
-        connection.write(self._head + self._early if self._early else self._head)
+        connection.write(b"".join((self._head, *self._early)) if self._early else self._head)
         if self.wants_body:
-            self._early = b""
-        self._side.resume()
+            self._early, self._early_size = [], 0
+        self._read_on()
 
     def body_data(self, data: bytes) -> None:
         """Take bytes of the client while the body lasts."""
-        encoded = self._take_body(data)
+        if self._body_deferred and self._request_decoder is not None:
+            self._request_decoder.add(data)
+            self._side.pause()
+        else:
+            self._pass_body(data)
+
+    def _pass_body(self, data: bytes) -> None:
+        encoded = self._take_body(data, 0)
         if self._over:
             return
         connection = self._connection
         if connection is None:
-            self._early += encoded
-            if len(self._early) > EARLY_LIMIT:
+            self._keep_early(encoded)
+            if self._early_size > EARLY_LIMIT:
                 self._side.pause()
         elif encoded:
             self._sent_all = False
             connection.write(encoded)
 
-    def _take_body(self, data: bytes) -> bytes:
-        """Return what of `data` goes to the backend; what follows the body waits as the next request."""
+    def _keep_early(self, data: bytes) -> None:
+        if data:
+            self._early.append(data)
+            self._early_size += len(data)
+
+    def _defer_body(self) -> None:
+        """Let others have their turn before more chunks are decoded."""
+        if not self._body_deferred:
+            self._body_deferred = True
+            self._side.pause()
+            self._side.runtime.run_queue.add(self._go_on_with_body)
+
+    def _go_on_with_body(self) -> None:
+        self._body_deferred = False
+        if self._over or self._blocked:
+            return  # `upstream_ready` goes on
+        self._pass_body(b"")
+        if not self._over and not self._body_deferred and (self._connection is not None or self._early_size <= EARLY_LIMIT):
+            self._side.resume()
+
+    def _read_on(self) -> None:
+        """Go on with what is here of the body; read the client when that is through."""
+        if self.wants_body and self._request_decoder is not None and self._request_decoder.more:
+            self._defer_body()
+        else:
+            self._side.resume()
+
+    def _take_body(self, data: bytes, at: int) -> bytes:
+        """Return what of `data` from `at` on goes to the backend; what follows the body waits as the next request."""
         decoder = self._request_decoder
         if decoder is None:
-            size = len(data)
+            size = len(data) - at
             if size > self._body_left:
-                self._side.buffer = data[self._body_left :]
-                data = data[: self._body_left]
                 size = self._body_left
+                self._side.put_back(data, at + size)
+                data = data[at : at + size]
+            elif at:
+                data = data[at:]
             self._body_left -= size
             self._body_bytes += size
             if not self._body_left:
                 self._body_ended()
             return data
         try:
-            pieces = decoder.feed(data)
+            pieces = decoder.feed(data, at)
         except ChunkError:
             self._bad_body()
             return b""
@@ -235,8 +280,10 @@ class Sending:
         encoded = b"".join([chunk(piece) for piece in pieces if piece])
         if decoder.done:
             encoded += LAST_CHUNK
-            self._side.buffer = decoder.rest
+            self._side.put_back(*decoder.rest_from())
             self._body_ended()
+        elif decoder.more:
+            self._defer_body()
         return encoded
 
     @property
@@ -286,4 +333,4 @@ class Sending:
         if self._blocked:
             self._waited += self._side.runtime.loop.time() - self._blocked
             self._blocked = 0.0
-        self._side.resume()
+        self._read_on()

@@ -1,5 +1,7 @@
 """TLS over a plain connection: OpenSSL between two buffers in memory, on either side of the handshake.
 
+One turn of the event loop takes a bounded number of records; while there are more, the transport below is not read.
+
 To the stream above, a leg is its transport; to the transport below, it is the stream. uvloop's own TLS takes a quarter more memory
 and a sixth more for a handshake (benchmarks/JOURNAL.md), does not say why a handshake failed, and buffers once more.
 """
@@ -10,10 +12,17 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from proxy.run_queue import RunQueue
 from proxy.shells import NOWHERE, Shell, Stream
 
 PIECE: Final = 32 * 1024
 """Bytes that pass through OpenSSL's buffers at once, as these never shrink: two records' worth (RFC 8446, 5.1)."""
+
+RECORDS_PER_TURN: Final = 64
+"""Records of a peer that are decrypted before others have their turn: about 0.1 ms where they are small."""
+
+SMALL_PIECE: Final = 2 * 1024
+"""The same of a peer whose last piece held more of TLS than of payload."""
 
 MOST_WAITING: Final = 1024 * 1024
 """Bytes that may wait for a peer that makes OpenSSL answer it and reads nothing: far more than streams let wait."""
@@ -29,12 +38,31 @@ CLOSING: Final = 3
 class SecureLeg:
     """One TLS connection. `finished` is called once, when its handshake succeeded (None) or failed (why)."""
 
-    __slots__ = ("_broken", "_ended", "_finished", "_incoming", "_object", "_outgoing", "_phase", "_stream", "_transport")
+    __slots__ = (
+        "_at",
+        "_broken",
+        "_deferred",
+        "_ended",
+        "_finished",
+        "_incoming",
+        "_late",
+        "_more",
+        "_object",
+        "_outgoing",
+        "_paused",
+        "_phase",
+        "_piece",
+        "_records",
+        "_run_queue",
+        "_stream",
+        "_transport",
+    )
 
     def __init__(
         self,
         stream: Stream,
         context: ssl.SSLContext,
+        run_queue: RunQueue,
         finished: Callable[[Exception | None], None],
         *,
         server_side: bool,
@@ -51,6 +79,19 @@ class SecureLeg:
         """What came is no TLS any more."""
         self._ended = False
         """The peer's close_notify came (RFC 8446, 6.1), or its FIN."""
+        self._run_queue = run_queue
+        self._piece: int = PIECE
+        self._records = 0
+        """How many more may be decrypted in this turn."""
+        self._late = b""
+        self._at = 0
+        """What came and did not go to OpenSSL yet is in `_late`, from `_at` on."""
+        self._more = False
+        """More is here than was decrypted or told."""
+        self._deferred = False
+        """It waits in the worker's queue for its turn."""
+        self._paused = False
+        """The stream wants to be told nothing."""
 
     def made(self, transport: asyncio.Transport) -> None:
         """Begin the handshake, as a client."""
@@ -70,21 +111,62 @@ class SecureLeg:
         if phase == OPEN:
             if self._ended:
                 return
-            if len(data) <= PIECE:
+            if self._more:
+                self._late, self._at = self._late[self._at :] + data, 0
+                return
+            self._records = RECORDS_PER_TURN
+            if len(data) <= SMALL_PIECE:
                 self._incoming.write(data)
                 self._deliver(self._decrypt())
             else:
-                # As one, since the stream may want no more after a part.
-                found = []
-                for at in range(0, len(data), PIECE):
-                    self._incoming.write(data[at : at + PIECE])
-                    found.append(self._decrypt())
-                self._deliver(b"".join(found))
+                self._late, self._at = data, 0
+                self._take_late()
         elif phase == SHAKING:
             self._incoming.write(data[:PIECE])
             self._shake()
             if len(data) > PIECE:
                 self.received(data[PIECE:])
+
+    def _take_late(self) -> None:
+        """Decrypt what came, as much as this turn may, and deliver it as one: the stream may want no more after a part."""
+        found = [self._decrypt()] if self._incoming.pending or self._object.pending() else []
+        late = self._late
+        while self._at < len(late) and self._records > 0 and not self._ended and not self._broken:
+            piece = late[self._at : self._at + self._piece]
+            self._incoming.write(piece)
+            self._at += len(piece)
+            data = self._decrypt()
+            found.append(data)
+            if len(data) * 2 >= len(piece):
+                self._piece = PIECE
+            elif len(piece) > SMALL_PIECE:
+                # Records without payload, such as updates of keys, pass through OpenSSL uncounted, many in one call.
+                self._piece = SMALL_PIECE
+                self._records = 0
+            else:
+                self._records -= RECORDS_PER_TURN // 4
+        if self._at >= len(late):
+            self._late, self._at = b"", 0
+        else:
+            self._more = True
+        self._deliver(found[0] if len(found) == 1 else b"".join(found))
+
+    def _defer(self) -> None:
+        """Let others have their turn before more is decrypted."""
+        if not self._deferred:
+            self._deferred = True
+            self._transport.pause_reading()
+            self._run_queue.add(self._go_on)
+
+    def _go_on(self) -> None:
+        self._deferred = False
+        if self._phase != OPEN or self._paused:
+            return  # `resume_reading` goes on
+        self._more = False
+        self._records = RECORDS_PER_TURN
+        self._take_late()
+        if not self._more and not self._paused:
+            self._transport.resume_reading()
 
     def half_closed(self) -> bool:
         """Take a FIN, with or without a close_notify before it: what it may have cut, the stream's own framing tells."""
@@ -149,11 +231,16 @@ class SecureLeg:
 
     def pause_reading(self) -> None:
         """Read nothing."""
+        self._paused = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
-        self._transport.resume_reading()
+        self._paused = False
+        if self._more:
+            self._defer()
+        else:
+            self._transport.resume_reading()
 
     def set_protocol(self, protocol: Shell) -> None:
         """Give the connection to another stream."""
@@ -186,6 +273,7 @@ class SecureLeg:
         self._say(None)
         self._stream.made(cast("asyncio.Transport", self))
         if self._incoming.pending and self._phase == OPEN:
+            self._records = RECORDS_PER_TURN
             self._deliver(self._decrypt())
 
     def _fail(self, error: Exception) -> None:
@@ -202,7 +290,7 @@ class SecureLeg:
             self._transport.write(self._outgoing.read())
 
     def _decrypt(self) -> bytes:
-        """Take what can be read. The end, if there is one, is noted."""
+        """Take what can be read in this turn. The end, if there is one, is noted."""
         incoming, secure = self._incoming, self._object
         found: list[bytes] = []
         try:
@@ -219,6 +307,10 @@ class SecureLeg:
                     break
                 found.append(data)
                 size = PIECE
+                self._records -= 1
+                if self._records <= 0:
+                    self._more = True
+                    break
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:
@@ -237,10 +329,16 @@ class SecureLeg:
             self._stream.received(data)
         if self._broken:
             self._transport.close()
-        elif self._ended and self._phase == OPEN:
+        elif self._phase != OPEN:
+            return
+        elif self._ended and not self._paused:
             self._end()
             if self._phase == CLOSING:
                 self._transport.close()
+        elif self._ended:
+            self._more = True  # told when the stream wants to be told again
+        elif self._more:
+            self._defer()
 
     def _end(self) -> None:
         """Take the peer's end: the stream may have something to say still."""

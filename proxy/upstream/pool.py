@@ -10,6 +10,7 @@ from proxy.deadlines import Deadline, Wheel
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
+from proxy.run_queue import RunQueue
 from proxy.shells import Shell
 from proxy.silence import ask_when_silent
 from proxy.tls.leg import SecureLeg
@@ -58,6 +59,7 @@ class EndpointPool:
         "_owner",
         "_reaper",
         "_return",
+        "_run_queue",
         "_tcp_keepalive",
         "_tls",
         "_wheel",
@@ -81,6 +83,7 @@ class EndpointPool:
         endpoint: Endpoint,
         tls: ssl.SSLContext | None,
         wheel: Wheel,
+        run_queue: RunQueue,
         loop: asyncio.AbstractEventLoop,
         counts: Counts,
     ) -> None:
@@ -103,6 +106,7 @@ class EndpointPool:
         self.stats = owner.stats
         self._tls = tls
         self._wheel = wheel
+        self._run_queue = run_queue
         self._loop = loop
         self._idle: list[UpstreamConnection] = []
         self._reaper = Deadline(self._reap)
@@ -213,7 +217,7 @@ class EndpointPool:
             if not shaken.done():
                 shaken.set_result(str(error) if error is not None else "")
 
-        leg = SecureLeg(connection, tls, finished, server_side=False, server_name=self.address)
+        leg = SecureLeg(connection, tls, self._run_queue, finished, server_side=False, server_name=self.address)
         transport, _ = await self._loop.create_connection(lambda: Shell(leg), self.address, self.port)
         wrong = "the handshake was given up"
         try:
@@ -233,6 +237,7 @@ class LiveUpstream:
         "_counts",
         "_loop",
         "_pools",
+        "_run_queue",
         "_wheel",
         "draining",
         "endpoints",
@@ -249,6 +254,7 @@ class LiveUpstream:
         key: str,
         stats: ServiceStats,
         wheel: Wheel,
+        run_queue: RunQueue,
         loop: asyncio.AbstractEventLoop,
         counts: Counts,
         *,
@@ -258,6 +264,7 @@ class LiveUpstream:
         self._counts = counts
         self.stats = stats
         self._wheel = wheel
+        self._run_queue = run_queue
         self._loop = loop
         self.tcp_keepalive = tcp_keepalive
         """Seconds of silence after which the kernel asks an endpoint; 0: never."""
@@ -293,7 +300,9 @@ class LiveUpstream:
             key = (endpoint.address, endpoint.port, upstream.tls)
             pool = old.get(key)
             if pool is None:
-                pool = EndpointPool(self, endpoint, tls if upstream.tls else None, self._wheel, self._loop, self._counts)
+                pool = EndpointPool(
+                    self, endpoint, tls if upstream.tls else None, self._wheel, self._run_queue, self._loop, self._counts
+                )
             pool.pod, pool.draining = endpoint.pod, endpoint.state != "ready"
             pools[key] = pool
             if endpoint.state == "ready":

@@ -4,6 +4,7 @@ Sans-I/O, one per direction. It changes no byte and keeps none but an unfinished
 returns for forwarding never ends inside a header: a frame that turns out malformed was not begun at the other end. The same
 holds for a message that a limit forbids. Where the proxy pings, the answers are taken out: a pong that may be one is kept until
 it is whole (at most 17 bytes), and a frame of ours is put in where a frame ends.
+It scans a bounded number of frames at a time; what is behind them is kept until `scan` is called again, with nothing.
 Written to be compiled: plain slots, integers and bytes. Who reads what `attention` announces calls `noticed`.
 """
 
@@ -15,6 +16,8 @@ NO_CODE, ABNORMAL = 1005, 1006
 TOO_BIG, POLICY = 1009, 1008
 """Close codes for a message that is too large, and for one that comes too soon."""
 UNLIMITED = 1 << 60
+FRAMES_PER_TURN = 256
+"""Frames that are scanned at once: about 0.1 ms compiled, 0.5 ms not."""
 NONCE_BYTES = 8
 PING_BYTES = 12
 """Payload of our pings: the socket's nonce, and a number in 4 bytes."""
@@ -28,6 +31,7 @@ class FrameScanner:
         "_counting",
         "_fin",
         "_held",
+        "_held_at",
         "_largest",
         "_mask",
         "_masked",
@@ -44,6 +48,7 @@ class FrameScanner:
         "error",
         "insert",
         "messages",
+        "more",
         "nonce",
         "over",
         "payload_bytes",
@@ -61,6 +66,8 @@ class FrameScanner:
         self.permissive = extensions
         """An extension was negotiated: reserved bits and opcodes are its business."""
         self._held = b""
+        self._held_at = 0
+        """Where in `_held` that begins which was not scanned yet."""
         self._opcode = 0
         self._fin = 0
         self._mask = b""
@@ -95,6 +102,8 @@ class FrameScanner:
         """Something was seen: look at the fields above."""
         self.rest = b""
         """What `scan_to_boundary` left for later."""
+        self.more = False
+        """More is here than was scanned: `scan` nothing (`b""`) to go on."""
         self._counting = True
         """What passes is forwarded."""
         self._largest = UNLIMITED
@@ -173,10 +182,16 @@ class FrameScanner:
         if self.over:
             self.rest += data
             return b""
+        position = 0
         if self._held:
-            data = self._held + data
-            self._held = b""
-        start, position, size = 0, 0, len(data)
+            if data:
+                data = self._held[self._held_at :] + data
+            else:
+                data, position = self._held, self._held_at
+            self._held, self._held_at = b"", 0
+            self.more = False
+        start, size = position, len(data)
+        frames = FRAMES_PER_TURN
         parts: list[bytes] = []
         while position < size:
             if self.remaining:
@@ -187,7 +202,13 @@ class FrameScanner:
                 if self.remaining:
                     break
                 self._frame_ended()
+            elif not frames:
+                self._held, self._held_at, self.more = data, position, True
+                self._attend()
+                size = position
+                break
             else:
+                frames -= 1
                 ours = self._ours(data, position, size) if self.nonce and data[position] == 0x8A else 0
                 if ours > 0:
                     parts.append(data[start:position])
@@ -219,7 +240,7 @@ class FrameScanner:
         if parts:
             parts.append(data[start:size])
             return b"".join(parts)
-        return data[:size]
+        return data[start:size]
 
     def _ours(self, data: bytes, position: int, size: int) -> int:
         """Look at a pong at `position`: its size if it answers a ping of ours, 0 if it does not, -1 if that cannot be known yet."""

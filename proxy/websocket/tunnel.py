@@ -18,6 +18,7 @@ from proxy.exchange import Request
 from proxy.leftover import unsent
 from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive, MessageLimits
+from proxy.run_queue import RunQueue
 from proxy.shells import BUFFER_HIGH, NOWHERE, Shell
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
@@ -37,6 +38,7 @@ class TunnelHost(Protocol):
     wheel: Wheel
     accesslog: AccessLog
     tunnels: "set[Tunnel]"
+    run_queue: RunQueue
     touched: "list[Tunnel]"
     """Tunnels whose counts are not in the metrics yet."""
     close_wait: float
@@ -47,6 +49,7 @@ class Leg:
 
     __deletable__ = ("other", "tunnel")
     __slots__ = (
+        "deferred",
         "eof",
         "eof_passed",
         "heard",
@@ -89,6 +92,8 @@ class Leg:
         """The connection is gone."""
         self.paused = False
         """Not read, because the other side does not take it."""
+        self.deferred = False
+        """More frames are here and wait in the worker's queue for their turn; this side is not read meanwhile."""
 
     @property
     def answered(self) -> bool:
@@ -133,7 +138,28 @@ class Leg:
     def resume(self) -> None:
         """Read this side again."""
         self.paused = False
-        if not self.lost:
+        if self.lost or self.deferred:
+            return
+        if self.scanner.more:
+            self.defer()
+        else:
+            self.transport.resume_reading()
+
+    def defer(self) -> None:
+        """Let others have their turn before more frames are scanned."""
+        if not self.deferred:
+            self.deferred = True
+            self.transport.pause_reading()
+            self.tunnel.host.run_queue.add(self._go_on)
+
+    def _go_on(self) -> None:
+        if self.lost:
+            return
+        self.deferred = False
+        if self.paused:
+            return  # `resume` goes on
+        self.received(b"")
+        if not self.lost and not self.deferred and not self.paused:
             self.transport.resume_reading()
 
     def made(self, transport: asyncio.Transport) -> None:
@@ -168,6 +194,8 @@ class Leg:
         rest, self.scanner.rest = self.scanner.rest, b""
         if rest:
             self.scanner.scan(rest)
+            if self.scanner.more:
+                self.defer()
 
     def received(self, data: bytes) -> None:
         """Forward what this side sent."""
@@ -184,6 +212,8 @@ class Leg:
             self.heard = tunnel.wheel.now
             self.other.write(good)
         if scanner.attention:
+            if scanner.more:
+                self.defer()
             tunnel.look(self)
 
     def _received_while_ending(self, data: bytes) -> None:
@@ -200,6 +230,8 @@ class Leg:
                 self.other.write(good)
             self.tunnel.insert_close(self)
             self.skim()
+        if scanner.more:
+            self.defer()
         self.tunnel.look(self)
 
 

@@ -71,6 +71,8 @@ def chunks(data: bytes) -> None:
                     rest += piece
                     continue
                 found += b"".join(decoder.feed(piece))
+                while decoder.more:
+                    found += b"".join(decoder.feed(b""))
                 if decoder.done:
                     rest = decoder.rest
         except ChunkError:
@@ -95,14 +97,22 @@ def naive_chunks(data: bytes) -> bytes:
         data = data[size + 2 :]
 
 
+def scan_all(scanner: FrameScanner, data: bytes) -> bytes:
+    """Scan as a tunnel does over several turns of its loop."""
+    out = scanner.scan(data)
+    while scanner.more:
+        out += scanner.scan(b"")
+    return out
+
+
 def frames(data: bytes) -> None:
     """Any split of any bytes gives the same events; what passes before a close ends with a whole frame."""
     masked, extensions = bool(data[:1] and data[0] & 1), bool(data[:1] and data[0] & 2)
     data = data[1:]
     whole = FrameScanner(masked=masked, extensions=extensions)
-    expected = whole.scan(data)
+    expected = scan_all(whole, data)
     scanner = FrameScanner(masked=masked, extensions=extensions)
-    out = b"".join(scanner.scan(piece) for piece in cuts(data, len(data)))
+    out = b"".join(scan_all(scanner, piece) for piece in cuts(data, len(data)))
     assert out == expected
     assert (scanner.messages, scanner.payload_bytes, scanner.error, scanner.close_seen, scanner.close_code) == (
         *(whole.messages, whole.payload_bytes),
@@ -110,7 +120,7 @@ def frames(data: bytes) -> None:
     )
     closer = FrameScanner(masked=masked, extensions=extensions)
     pieces = cuts(data, len(data) + 1)
-    sent = b"".join(closer.scan(piece) for piece in pieces[:1])
+    sent = b"".join(scan_all(closer, piece) for piece in pieces[:1])
     for piece in pieces[1:]:
         if closer.at_boundary or closer.error or closer.close_seen:
             break
@@ -118,7 +128,7 @@ def frames(data: bytes) -> None:
     if closer.at_boundary and not closer.error and not closer.close_seen:
         again = FrameScanner(masked=masked, extensions=extensions)
         ours = close_frame(1001, b"", masked=masked)
-        assert again.scan(sent + ours) == sent + ours
+        assert scan_all(again, sent + ours) == sent + ours
         assert again.close_seen
         assert again.close_code == 1001
 
@@ -135,7 +145,7 @@ def frames_of_ours(data: bytes) -> None:
         scanner.limit(largest, MessageRate(1.0, burst, lambda: 0.0))
         out, answers = b"", 0
         for piece in pieces:
-            out += scanner.scan(piece)
+            out += scan_all(scanner, piece)
             answers = max(answers, scanner.answer)
             if scanner.attention and not (scanner.over or scanner.error or scanner.close_seen):
                 scanner.noticed()

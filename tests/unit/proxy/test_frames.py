@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from proxy.websocket.closing import close_frame
-from proxy.websocket.frames import FrameScanner
+from proxy.websocket.frames import FRAMES_PER_TURN, FrameScanner
 
 
 def encode(opcode: int, payload: bytes, *, fin: bool, masked: bool) -> bytes:
@@ -53,6 +53,37 @@ def test_legal_traffic_passes_whole_and_is_counted_for_any_split(
     assert out == data
     assert (scanner.messages, scanner.payload_bytes, scanner.error, scanner.close_seen) == (messages, payload_bytes, "", False)
     assert scanner.at_boundary
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_frames_that_are_many_are_scanned_a_bounded_number_at_a_time(masked: bool) -> None:
+    """What one read brings may be a hundred thousand of them."""
+    scanner = FrameScanner(masked=masked, extensions=False)
+    ping = encode(9, b"", fin=True, masked=masked)
+    one = encode(1, b"a", fin=True, masked=masked)
+    data = one + ping * (3 * FRAMES_PER_TURN) + one + encode(8, b"\x03\xe8", fin=True, masked=masked)
+    rounds = [scanner.scan(data)]
+    assert scanner.attention
+    while scanner.more:
+        assert not scanner.close_seen
+        rounds.append(scanner.scan(b""))
+
+    assert b"".join(rounds) == data
+    assert max(map(len, rounds)) <= FRAMES_PER_TURN * len(one)
+    assert (scanner.messages, scanner.close_code) == (2, 1000)
+
+
+def test_what_comes_while_frames_wait_is_scanned_after_them() -> None:
+    scanner = FrameScanner(masked=False, extensions=False)
+    pings = encode(9, b"", fin=True, masked=False) * (FRAMES_PER_TURN + 1)
+    one = encode(1, b"whole", fin=True, masked=False)
+    out = scanner.scan(pings)
+    assert scanner.more
+    out += scanner.scan(one)
+    while scanner.more:
+        out += scanner.scan(b"")
+
+    assert (out, scanner.messages) == (pings + one, 1)
 
 
 @given(st.binary(max_size=300), CUTS, st.booleans(), st.booleans())

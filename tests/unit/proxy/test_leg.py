@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire.harness import AUTHORITY
 
+from proxy.run_queue import RunQueue
 from proxy.shells import Stream
-from proxy.tls.leg import MOST_WAITING, PIECE, SecureLeg
+from proxy.tls.leg import MOST_WAITING, PIECE, RECORDS_PER_TURN, SecureLeg
 from proxy.upstream.pool import make_upstream_context
 
 
@@ -26,7 +27,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.sent: deque[bytes] = deque()
-        self.eof = self.closed = False
+        self.eof = self.closed = self.paused = False
 
     def write(self, data: object) -> None:
         assert not self.eof
@@ -48,8 +49,27 @@ class Wire(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return sum(map(len, self.sent))
 
+    def pause_reading(self) -> None:
+        self.paused = True
+
     def resume_reading(self) -> None:
-        pass
+        self.paused = False
+
+
+class Turns:
+    """A loop that runs what waits for its next turn when it is told to."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def turn(self) -> bool:
+        soon, self.soon = self.soon, []
+        for callback in soon:
+            callback()
+        return bool(soon)
 
 
 class Said(Stream):
@@ -58,6 +78,7 @@ class Said(Stream):
     def __init__(self, *, stays: bool = False) -> None:
         self.transport: asyncio.Transport | None = None
         self.got = bytearray()
+        self.sizes: list[int] = []
         self.ends = 0
         self.lost: bool = False
         self.stays = stays
@@ -68,6 +89,7 @@ class Said(Stream):
     def received(self, data: bytes) -> None:
         assert data
         self.got += data
+        self.sizes.append(len(data))
 
     def half_closed(self) -> bool:
         self.ends += 1
@@ -98,8 +120,10 @@ class Pair:
         self.wires = Wire(), Wire()
         self.results: list[list[Exception | None]] = [[], []]
         contexts = client, SERVER
+        self.turns = Turns()
+        queue = RunQueue(cast("asyncio.AbstractEventLoop", self.turns))
         self.legs = tuple(
-            SecureLeg(self.streams[i], contexts[i], self.results[i].append, server_side=i == 1, server_name=name)
+            SecureLeg(self.streams[i], contexts[i], queue, self.results[i].append, server_side=i == 1, server_name=name)
             for i, name in enumerate(("a.test", None))
         )
         self.ended = [False, False]
@@ -110,16 +134,21 @@ class Pair:
         """Carry bytes and ends both ways until nothing moves."""
         moved = True
         while moved:
-            moved = False
+            moved = self.turns.turn()
             for i in (0, 1):
                 wire, other, leg = self.wires[i], self.wires[1 - i], self.legs[1 - i]
+                if other.paused and not other.closed:
+                    continue
                 data = b"".join(wire.sent)
                 wire.sent.clear()
                 for at in range(0, len(data), segment):
                     moved = True
                     if not other.closed:
                         leg.received(data[at : at + segment])
-                if (wire.eof or wire.closed) and not self.ended[i] and not wire.sent:
+                    if other.paused and not other.closed:
+                        wire.sent.appendleft(data[at + segment :])
+                        break
+                if (wire.eof or wire.closed) and not self.ended[i] and not any(wire.sent) and not other.paused:
                     moved = self.ended[i] = True
                     if not other.closed and not leg.half_closed():
                         other.close()
@@ -265,6 +294,69 @@ class Noted:
     def write(self, data: bytes) -> None:
         self.sizes.append(len(data))
         self.inner.write(data)
+
+
+def many_records(pair: Pair, count: int) -> bytes:
+    """Return what the client sends where each byte has a record of its own, a close_notify at the end."""
+    pair.run()
+    for _ in range(count):
+        pair.legs[0].write(b"x")
+    pair.legs[0].close()
+    flight = b"".join(pair.wires[0].sent)
+    pair.wires[0].sent.clear()
+    return flight
+
+
+def test_records_that_are_many_are_decrypted_a_bounded_number_at_a_time() -> None:
+    pair = Pair()
+    count = 10 * RECORDS_PER_TURN
+    pair.legs[1].received(many_records(pair, count))
+    assert pair.wires[1].paused
+    rounds = 0
+    while pair.turns.turn():
+        rounds += 1
+
+    assert pair.streams[1].got == b"x" * count
+    assert max(pair.streams[1].sizes) <= RECORDS_PER_TURN
+    assert rounds >= 9
+    assert pair.streams[1].ends == 1
+    assert not pair.wires[1].paused
+
+
+def test_stream_that_pauses_is_told_nothing_until_it_goes_on() -> None:
+    """Neither what was decrypted already, nor the end behind it."""
+    pair = Pair()
+    count = 3 * RECORDS_PER_TURN
+    pair.legs[1].received(many_records(pair, count))
+    pair.legs[1].pause_reading()
+    while pair.turns.turn():
+        pass
+    assert sum(pair.streams[1].sizes) <= RECORDS_PER_TURN
+    pair.legs[1].resume_reading()
+    pair.turns.turn()
+    pair.legs[1].pause_reading()
+    while pair.turns.turn():
+        pass
+    assert pair.streams[1].ends == 0
+    pair.legs[1].resume_reading()
+    while pair.turns.turn():
+        pass
+
+    assert pair.streams[1].got == b"x" * count
+    assert pair.streams[1].ends == 1
+
+
+def test_bytes_that_come_while_others_wait_are_decrypted_after_them() -> None:
+    pair = Pair()
+    flight = many_records(pair, 5 * RECORDS_PER_TURN)
+    half = len(flight) // 2
+    pair.legs[1].received(flight[:half])
+    pair.legs[1].received(flight[half:])
+    while pair.turns.turn():
+        pass
+
+    assert pair.streams[1].got == b"x" * (5 * RECORDS_PER_TURN)
+    assert pair.streams[1].ends == 1
 
 
 def test_connection_that_is_lost_in_its_handshake_is_said() -> None:

@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.exchange import Answer
-from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
+from proxy.http1.bodies import LAST_CHUNK, LINES_PER_TURN, ChunkDecoder, ChunkError, chunk
 from proxy.http1.headers import split_fields
 from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line
 from proxy.http1.parsing import assert_c_parser, judge_partial, parse_request, parse_response
+from proxy.http1.partial_head import PartialHead
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,40 @@ def test_any_bytes_as_chunks_end_or_fail_the_same_for_any_split(data: bytes, cut
     whole = run([data])
 
     assert split == whole
+
+
+def test_chunks_that_are_many_are_decoded_a_bounded_number_at_a_time() -> None:
+    """What one read brings may be a hundred thousand of them."""
+    body = b"1;x=y\r\na\r\n" * (2 * LINES_PER_TURN) + b"0\r\n" + b"X: y\r\n" * LINES_PER_TURN + b"\r\nnext"
+    decoder = ChunkDecoder()
+    rounds = [decoder.feed(body)]
+    while decoder.more:
+        rounds.append(decoder.feed(b""))
+
+    assert [len(pieces) for pieces in rounds] == [LINES_PER_TURN, LINES_PER_TURN, 0, 0]
+    assert (decoder.done, decoder.rest) == (True, b"next")
+
+
+def test_what_comes_while_chunks_wait_is_decoded_after_them() -> None:
+    decoder = ChunkDecoder()
+    found = b"".join(decoder.feed(b"1\r\na\r\n" * (LINES_PER_TURN + 1)))
+    decoder.add(b"1\r\nb\r\n0\r\n\r\n")
+    while decoder.more:
+        found += b"".join(decoder.feed(b""))
+
+    assert (found, decoder.done) == (b"a" * (LINES_PER_TURN + 1) + b"b", True)
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(1, 8), max_size=20))
+def test_a_head_in_pieces_is_judged_as_its_beginning_at_once(data: bytes, sizes: list[int]) -> None:
+    """Until something is found: what is found last is the answer."""
+    data = data.replace(b"\x00", b"\r").replace(b"\x01", b"\n").replace(b"\x02", b"\r\n")
+    head, found, at = PartialHead(), None, 0
+    while at < len(data) and found is None:
+        at += sizes.pop() if sizes else len(data)
+        found = head.judge(bytearray(data[:at]))
+
+        assert found == judge_partial(data[:at])
 
 
 def test_the_c_parser_is_there() -> None:

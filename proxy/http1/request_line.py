@@ -1,0 +1,57 @@
+"""The request line (RFC 9112, 3), judged in full: what is wrong with it is said in a sentence of its own."""
+
+import re
+from typing import Final
+
+from proxy.exchange import Answer
+
+MAX_METHOD: Final = 32
+"""Bytes of a method; the longest that is registered has 17."""
+UNKNOWN_METHOD: Final = Answer(501, "The request's method is longer than any that is known.", close=True)
+BAD_LINE: Final = Answer(
+    400, "The request line is not a method, a target and an HTTP version with one space between them.", close=True
+)
+BAD_VERSION: Final = Answer(505, "The HTTP version is not supported; HTTP/1.0 and HTTP/1.1 are.", close=True)
+BAD_FORM: Final = Answer(400, 'The request\'s target must begin with "/", or with http:// or https:// and a host.', close=True)
+
+_NOT_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_NOT_TARGET = re.compile(r"[^!-\"$-~]")
+_FORM = re.compile(r"/|https?://[^/?]", re.IGNORECASE)
+_VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
+
+
+def judge_line(line: bytes) -> tuple[str, str, str] | Answer:
+    """Judge a request line, without its CRLF: method, target and version; or the answer to it (RFC 9112, 3)."""
+    method, _, rest = line.partition(b" ")
+    if (wrong := judge_method(method)) is not None:
+        return wrong
+    target, _, version = rest.decode("latin-1").partition(" ")
+    if not target or version not in ("HTTP/1.0", "HTTP/1.1"):
+        return BAD_VERSION if target and _VERSION.fullmatch(version) else BAD_LINE
+    name = method.decode()
+    if name in ("CONNECT", "TRACE"):
+        return Answer(
+            405, f"The method {name} is not supported.", (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),), close=True
+        )
+    if (odd := _NOT_TARGET.search(target)) is not None:
+        return Answer(
+            400, f"The request's target has {_named(odd[0])} in it, which must be written %{ord(odd[0]):02X}.", close=True
+        )
+    if _FORM.match(target) is None and (name, target) != ("OPTIONS", "*"):
+        return BAD_FORM
+    return name, target, version
+
+
+def judge_method(method: bytes) -> Answer | None:
+    """Judge a method, or what is here of it; None: nothing is wrong yet."""
+    if (odd := _NOT_TOKEN.search(method)) is not None:
+        character = odd[0].decode("latin-1")
+        return Answer(400, f"The request's method has {_named(character)} in it; it may have letters, digits and -.", close=True)
+    if not method:
+        return BAD_LINE
+    # RFC 9112, 3: a method that is longer than any that is implemented.
+    return UNKNOWN_METHOD if len(method) > MAX_METHOD else None
+
+
+def _named(character: str) -> str:
+    return f'"{character}"' if "!" <= character <= "~" else f"the byte 0x{ord(character):02X}"
