@@ -18,6 +18,7 @@ RUN /build/bin/python tools/image_root.py /layers/libraries /opt/sluice
 FROM libraries AS builder
 COPY setup.py pyproject.toml README.md LICENSE ./
 COPY proxy proxy
+COPY sluice sluice
 # The C compiler's part alone, so that a change of the controller does not repeat it.
 RUN SLUICE_NATIVE=1 /build/bin/python setup.py --quiet build_ext
 COPY controller controller

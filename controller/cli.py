@@ -46,7 +46,7 @@ class _WithProxyHelp(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the options of the proxy too; it is asked, not imported."""
         del ctx
-        told = subprocess.run([sys.executable, "-m", "proxy", "--help"], capture_output=True, text=True, check=False)
+        told = subprocess.run([sys.executable, "-P", "-m", "proxy", "--help"], capture_output=True, text=True, check=False)
         formatter.write("\nOptions that are handed on to sluice-proxy, after DIR:\n\n")
         formatter.write(told.stdout)
 
@@ -85,7 +85,7 @@ def controller_command(**values: Any) -> None:
     cluster = ClusterSettings(**{name: value for name, value in values.items() if name in names})
     keeper = os.environ.get(KEPT)
     if keeper is None:
-        become_keeper(["-m", "controller.cli", *sys.argv[1:]])
+        become_keeper(["-P", "-m", "controller.cli", *sys.argv[1:]])
     elif not _die_with(int(keeper)):
         sys.exit(1)
     _log_to_stderr(settings)

@@ -79,7 +79,8 @@ async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, p
         runner = await serve(hub, path)
         try:
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "proxy", "--drain-delay", "0s", "--log-level", settings.log_level),
+                # -P: whoever starts this in a folder of theirs that holds a proxy.py has ours run all the same.
+                *(sys.executable, "-P", "-m", "proxy", "--drain-delay", "0s", "--log-level", settings.log_level),
                 *(*proxy_arguments, "--control-socket", str(path)),
             )
             async with asyncio.TaskGroup() as group:

@@ -154,7 +154,7 @@ def await_ready(process: subprocess.Popen[str], admin: str) -> None:
 def sluice(folder: Path, arguments: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """Run `sluice standalone` on a folder; give the process and the addresses that it listens on."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "controller.cli", "standalone", str(folder), *arguments],
+        [sys.executable, "-P", "-m", "controller.cli", "standalone", str(folder), *arguments],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -33,6 +33,7 @@ INPUTS = (
     "pyproject.toml",
     "requirements",
     "setup.py",
+    "sluice",
 )
 """What the Dockerfile copies, and itself."""
 GIVEN = ("/etc/pip.conf", "/etc/ssl/certs")

@@ -1,0 +1,1 @@
+"""What the commands `sluice` and `sluice-proxy` do before anything else. Nothing else belongs here."""
