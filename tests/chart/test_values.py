@@ -6,7 +6,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from chart.rendering import BUILD_SECONDS, CHART, helm, render
+from chart.rendering import BUILD_SECONDS, CHART, containers, helm, objects, render
+
+from proxy.__main__ import main as proxy_command
+from proxy.settings import settings_from
+from proxy.supervisor import GRACE_MARGIN
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 DEFAULTS: Mapping[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -247,6 +251,15 @@ REFUSED = [
         ['controller.defaultCertificate: "a/b" was found', "(shop)"],
     ),
     ({"serviceAccount": {"create": False}}, ["serviceAccount.name: nothing was found"]),
+    (
+        {"proxy": {"drainTime": "90s"}},
+        ["proxy.drainTime: 90s was found, at most 46s would", "terminationGracePeriodSeconds 60;", "104 of them"],
+    ),
+    ({"proxy": {"drainTime": "46001ms"}}, ["proxy.drainTime: 46001ms was found, at most 46s would", " 61 of them"]),
+    ({"proxy": {"drainTime": "0.8m"}}, ["proxy.drainTime: 0.8m was found, at most 46s would"]),
+    ({"proxy": {"drainDelay": "0", "drainTime": "1h"}}, ["proxy.drainTime: 1h was found, at most 51s would", "3609 of them"]),
+    ({"terminationGracePeriodSeconds": 30}, ["proxy.drainTime: 30s was found, at most 16s would be accepted", "44 of them"]),
+    ({"proxy": {"drainDelay": "1m"}}, ["proxy.drainDelay: 1m was found, at most 51s would be accepted"]),
 ]
 
 
@@ -256,6 +269,20 @@ def test_wrong_value_is_refused_by_its_name(values: Mapping[str, Any], words: li
 
     assert done.returncode != 0
     assert [word for word in words if word not in done.stderr] == [], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("delay", "time", "grace"),
+    [("5s", "46s", 60), ("0", "0", 15), ("500ms", "45s500ms", 55), ("1m", "1m30s", 159), ("6s", "0s", 15), ("5s", "0.75h", 2714)],
+)
+def test_drain_that_ends_within_the_grace_period_is_taken(delay: str, time: str, grace: int) -> None:
+    """To the second: the proxy closes sockets over the whole of drainTime, and has a margin for those that come last."""
+    values = {"proxy": {"drainDelay": delay, "drainTime": time}, "terminationGracePeriodSeconds": grace}
+    arguments = containers(objects(values))["proxy"]["args"]
+    settings = settings_from(proxy_command.make_context("", arguments).params)
+
+    within = settings.grace - GRACE_MARGIN - settings.drain_delay
+    assert settings.drain_time <= within - settings.close_wait - 1.0
 
 
 def test_values_of_a_parent_chart_are_taken() -> None:

@@ -64,6 +64,16 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
+{{/* Seconds of a duration as Kubernetes writes it, such as 1m30s. */}}
+{{- define "sluice.seconds" -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9.]+(ms|s|m|h)" . -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $sum = addf $sum (mulf (trimSuffix $unit . | float64) (get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0) $unit)) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end -}}
+
 {{/* What the schema cannot say: values that contradict each other. */}}
 {{- define "sluice.check" -}}
 {{- if and .Values.autoscaling.enabled (eq .Values.kind "DaemonSet") -}}
@@ -83,6 +93,16 @@ seccompProfile:
 {{- end -}}
 {{- if and .Values.status.publishService .Values.status.publishAddresses -}}
 {{- fail "status.publishAddresses: Ingresses show these or the addresses of status.publishService; one of the two would be accepted." -}}
+{{- end -}}
+{{- /* The proxy ends 5 s before SIGKILL, and needs 4 s of what is left for the close frames that come last and their answers. */ -}}
+{{- $left := sub .Values.terminationGracePeriodSeconds 9 -}}
+{{- $delay := include "sluice.seconds" .Values.proxy.drainDelay | float64 -}}
+{{- $time := include "sluice.seconds" .Values.proxy.drainTime | float64 -}}
+{{- if gt $delay (float64 $left) -}}
+{{- fail (printf "proxy.drainDelay: %s was found, at most %ds would be accepted with terminationGracePeriodSeconds %v." .Values.proxy.drainDelay $left .Values.terminationGracePeriodSeconds) -}}
+{{- end -}}
+{{- if gt (addf $delay $time) (float64 $left) -}}
+{{- fail (printf "proxy.drainTime: %s was found, at most %vs would be accepted after proxy.drainDelay, %s, with terminationGracePeriodSeconds %v; of these the last 9 are not for it. %v of them would be accepted too." .Values.proxy.drainTime (subf (float64 $left) $delay) .Values.proxy.drainDelay .Values.terminationGracePeriodSeconds (addf $delay $time 9 | ceil)) -}}
 {{- end -}}
 {{- $certificate := .Values.controller.defaultCertificate -}}
 {{- if and $certificate .Values.watchNamespaces (not (has (splitList "/" $certificate | first) .Values.watchNamespaces)) -}}
