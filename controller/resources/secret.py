@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-
+from controller.resources.chain import names_of, read_chain, read_key, write_chain, write_key
 from controller.resources.fields import metadata_ref
 from controller.resources.problems import Malformed, Problem, Reason
 from controller.resources.refs import ObjectRef
@@ -25,13 +22,13 @@ class Secret:
 
     ref: ObjectRef
     chain: bytes
-    """PEM, leaf first."""
+    """PEM, leaf first: as it was read, not as it was written."""
     key: Sensitive
-    """PEM."""
+    """PEM, as it was read."""
     not_after: float
     """Unix time of the leaf's expiry."""
     names: tuple[str, ...] | None = None
-    """Hosts that the leaf is for, in order; None: its extensions cannot be read."""
+    """Hosts that the leaf is for, in order; None: they cannot be read."""
 
 
 def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
@@ -52,36 +49,14 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
         if not data.strip() or len(data) > MAX_BYTES:
             return refuse(field, f"{len(data)} bytes were found, PEM of at most 1 MiB would be accepted.")
         found[name] = data
-    try:
-        chain = x509.load_pem_x509_certificates(found["tls.crt"])
-    except (ValueError, UnsupportedAlgorithm):
-        return refuse(
-            "data[tls.crt]", "no certificate could be read, a chain of certificates in PEM, the leaf first, would be accepted."
-        )
-    try:
-        key = serialization.load_pem_private_key(found["tls.key"], password=None)
-    except TypeError:
-        return refuse("data[tls.key]", "an encrypted key was found, a key without a password would be accepted.")
-    except (ValueError, UnsupportedAlgorithm):
-        return refuse("data[tls.key]", "no private key could be read, a key in PEM would be accepted.")
-    public = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    if key.public_key().public_bytes(*public) != chain[0].public_key().public_bytes(*public):
-        return refuse(
-            "data[tls.key]", "the key is not that of the first certificate in tls.crt, the leaf's own key would be accepted."
-        )
+    chain = read_chain(found["tls.crt"])
+    if isinstance(chain, str):
+        return refuse("data[tls.crt]", chain)
     leaf = chain[0]
-    return Secret(ref, found["tls.crt"], Sensitive(found["tls.key"]), leaf.not_valid_after_utc.timestamp(), _names(leaf))
-
-
-def _names(leaf: x509.Certificate) -> tuple[str, ...] | None:
-    """Return the DNS names of a certificate. Its subject's common name counts for nothing (RFC 9525, 2)."""
-    try:
-        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    except ValueError:
-        return None
-    return tuple(sorted(name.lower() for name in found.get_values_for_type(x509.DNSName)))
+    key = read_key(found["tls.key"], leaf)
+    if isinstance(key, str):
+        return refuse("data[tls.key]", key)
+    return Secret(ref, write_chain(chain), Sensitive(write_key(key)), leaf.not_valid_after_utc.timestamp(), names_of(leaf))
 
 
 def _data(raw: Mapping[str, Any], name: str) -> bytes | None:
