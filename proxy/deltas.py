@@ -62,3 +62,5 @@ class StatsDelta(msgspec.Struct, omit_defaults=True):
     loop_lag: HistogramDelta | None = None
     log_dropped: int = 0
     tasks: int = 0
+    stand_ins: Mapping[str, float] = {}
+    """Keys of certificates that OpenSSL does not take, with the Unix time of the end of what is served instead; 0: the default."""

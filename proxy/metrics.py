@@ -307,6 +307,7 @@ class WorkerStats:
         "loop_lag",
         "routes",
         "services",
+        "stand_ins",
         "tasks",
         "tls_duration",
         "tls_handshakes",
@@ -326,6 +327,8 @@ class WorkerStats:
         self.log_dropped = 0
         self.tasks = 0
         """Of the worker's loop, when it was looked last."""
+        self.stand_ins: dict[str, float] = {}
+        """Certificates that OpenSSL does not take, as `CertificateStore` has them, when it was looked last."""
 
     def route(self, route_id: str) -> RouteStats:
         """Return the counts of a route, made at its first use."""
@@ -385,4 +388,5 @@ class WorkerStats:
             self.loop_lag.take(),
             dropped,
             self.tasks,
+            self.stand_ins,
         )

@@ -153,7 +153,8 @@ class Supervisor:
             totals.propagated(max(0.0, time.monotonic() - report.observed_at))
         totals.rejected_routes = len(rejected)
         totals.keep(held.encoded.entries)
-        totals.certificates = {(host, key): held.expiries[key] for host, key in held.tls_hosts.items() if key in held.expiries}
+        hosts = {**held.tls_hosts, "*": held.default}
+        totals.certificates = {(host, key): held.expiries[key] for host, key in hosts.items() if key in held.expiries}
         for route_id, reason in rejected.items():
             _log.error("route=%s error=%r it answers 500", route_id, reason)
         return rejected

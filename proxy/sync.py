@@ -17,6 +17,7 @@ import aiohttp
 from proxy.model.wire import (
     MAX_MESSAGE_BYTES,
     CertificateEntry,
+    DefaultEntry,
     Encoded,
     Entry,
     Report,
@@ -59,6 +60,8 @@ class Held:
     """Host to the key of its certificate."""
     expiries: Mapping[str, float]
     """Key of a certificate to the Unix time of its end."""
+    default: str = ""
+    """Key of the default certificate; empty: the one that is made at start."""
 
     def entry(self, key: str) -> Entry | None:
         """Decode what stands under a key of the wire; None: nothing."""
@@ -73,18 +76,22 @@ def advance(held: Held | None, reply: SyncReply) -> Held:
     """Return what is held after `reply`; raises `WireError` and changes nothing if an entry cannot be read or the root differs."""
     encoded = apply_reply(held.encoded if held is not None else None, reply)
     before = held if held is not None and reply.base else NOTHING
-    tls_hosts, expiries = dict(before.tls_hosts), dict(before.expiries)
+    tls_hosts, expiries, default = dict(before.tls_hosts), dict(before.expiries), before.default
     for key in reply.remove:
         for kind, known in (("h/", tls_hosts), ("c/", expiries)):
             if key.startswith(kind):
                 known.pop(key[2:], None)
+        if key.startswith("d/"):
+            default = ""
     for key, data in reply.upsert.items():
         entry = decode_entry(key, data)
         if isinstance(entry, TlsHostEntry):
             tls_hosts[key[2:]] = entry.value
         elif isinstance(entry, CertificateEntry):
             expiries[key[2:]] = entry.value.not_after
-    return Held(encoded, tls_hosts, expiries)
+        elif isinstance(entry, DefaultEntry):
+            default = entry.value
+    return Held(encoded, tls_hosts, expiries, default)
 
 
 class Sync:

@@ -137,6 +137,7 @@ class Totals:
         self._lag = _Sum()
         self._log_dropped = 0
         self._tasks: dict[int, int] = {}
+        self._stand_ins: dict[int, Mapping[str, float]] = {}
         self._propagation = _Sum()
         self.applied_at = 0.0
         """Unix time at which every worker had applied the configuration; 0: never."""
@@ -146,7 +147,7 @@ class Totals:
         self.workers = 0
         self.restarts = 0
         self.certificates: Mapping[tuple[str, str], float] = {}
-        """Host and Secret to the certificate's expiry in Unix time."""
+        """Host and Secret to the certificate's expiry in Unix time, as it is configured; the host of the default one is `*`."""
         self.registry = CollectorRegistry()
         self.registry.register(_Exposition(self))
 
@@ -163,11 +164,13 @@ class Totals:
         self._lag.add(delta.loop_lag)
         self._log_dropped += delta.log_dropped
         self._tasks[worker] = delta.tasks
+        self._stand_ins[worker] = delta.stand_ins
 
     def worker_gone(self, worker: int) -> None:
         """Drop the gauges of a worker that ended."""
         self._connections.pop(worker, None)
         self._tasks.pop(worker, None)
+        self._stand_ins.pop(worker, None)
         for route in self._routes.values():
             route.in_flight.pop(worker, None)
             route.sockets.pop(worker, None)
@@ -310,9 +313,11 @@ class Totals:
             family.add_metric([], histogram.buckets(), histogram.total)
             yield family
         expiry = GaugeMetricFamily(
-            "sluice_tls_certificate_expiry_timestamp_seconds", "When a certificate ends, in Unix time.", labels=["host", "secret"]
+            "sluice_tls_certificate_expiry_timestamp_seconds",
+            "When a certificate that is served ends, in Unix time; host *: the default one.",
+            labels=["host", "secret"],
         )
-        for (host, secret), not_after in self.certificates.items():
+        for (host, secret), not_after in self._served_certificates():
             expiry.add_metric([host, secret], not_after)
         yield expiry
         yield _labelled(GaugeMetricFamily("sluice_problems", "Problems with objects by reason.", labels=["reason"]), self.problems)
@@ -329,6 +334,17 @@ class Totals:
             yield GaugeMetricFamily(name, text, value=value)
         yield CounterMetricFamily("sluice_worker_restarts", "Workers that ended and were replaced.", value=self.restarts)
         yield CounterMetricFamily("sluice_access_log_dropped", "Lines of the access log that were lost.", value=self._log_dropped)
+
+    def _served_certificates(self) -> Iterator[tuple[tuple[str, str], float]]:
+        """Yield what is served: in place of a certificate that OpenSSL does not take the one before it, if there is one."""
+        stand_ins: dict[str, float] = {}
+        for found in self._stand_ins.values():
+            for key, not_after in found.items():
+                stand_ins[key] = min(not_after, stand_ins.get(key, not_after))
+        for place, not_after in self.certificates.items():
+            ends = stand_ins.get(place[1], not_after)
+            if ends:
+                yield place, ends
 
 
 def _one(seconds: float) -> HistogramDelta:

@@ -192,6 +192,7 @@ class Worker:
         runtime.settle_tunnels()
         runtime.stats.log_dropped += self._log.dropped
         self._log.dropped = 0
+        runtime.stats.stand_ins = self._store.stand_ins()
         runtime.stats.tasks = len(asyncio.all_tasks(self._loop))
         self._channel.send(Counted(number, runtime.stats.delta()))
 

@@ -108,13 +108,16 @@ def _listed(names: Sequence[str]) -> str:
 
 def check_default(default: str, secrets: Mapping[ObjectRef, Secret], malformed: Mapping[ObjectRef, Malformed]) -> Problem | None:
     """Say what is wrong with the Secret of the default certificate; None: nothing, or there is to be none."""
-    if not default or secret_ref(default) in secrets:
+    if not default:
         return None
     field, ref = "--default-certificate", secret_ref(default)
     bad = malformed.get(ref)
     if bad is not None:
-        message = f'{field}: Secret "{default}" cannot be used, one made at start is served: {bad.problems[0].message}'
+        kept = "its last good certificate stays" if ref in secrets else "one made at start is served"
+        message = f'{field}: Secret "{default}" cannot be used, {kept}: {bad.problems[0].message}'
         return Problem(ref, Reason.SECRET_INVALID, field, message)
+    if ref in secrets:
+        return None
     message = f'{field}: Secret "{default}" of type kubernetes.io/tls was not found, one made at start is served.'
     return Problem(ref, Reason.SECRET_NOT_FOUND, field, message)
 

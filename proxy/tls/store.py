@@ -62,6 +62,8 @@ class CertificateStore:
         self._hosts: dict[str, str] = {}
         self._default = ""
         self._demands: dict[str, frozenset[str]] = {}
+        self._refused: set[str] = set()
+        """Keys whose certificate OpenSSL does not take."""
         self._contexts: weakref.WeakValueDictionary[bytes, ssl.SSLContext] = weakref.WeakValueDictionary()
 
     def apply(
@@ -83,10 +85,15 @@ class CertificateStore:
                 slots[key] = old
             else:
                 slots[key] = _Slot(certificate, _last_good(old))
+        self._refused = {key for key in self._refused if slots.get(key) is self._slots.get(key)}
         self._slots = slots
         self._hosts = dict(hosts)
         self._default = default or ""
         self._demands = dict(demands) if demands else {}
+
+    def stand_ins(self) -> dict[str, float]:
+        """Return the keys whose certificate is not taken, with the end of what is served instead (Unix time); 0: the default."""
+        return {key: _end_of(self._slots.get(key)) for key in self._refused}
 
     def asks(self, host: str | None) -> frozenset[str]:
         """Return what a host asks of TLS beyond what every handshake proves, one string for each thing.
@@ -168,6 +175,7 @@ class CertificateStore:
                 slot.context = self._make(slot.certificate)
                 slot.previous = None
             except UnusableCertificateError as error:
+                self._refused.add(key)
                 kept = "the previous certificate stays" if slot.previous is not None else "the default certificate is used"
                 _log.error("certificate=%s error=%r %s", key, str(error), kept)
         if slot.context is None and slot.previous is not None:
@@ -184,6 +192,14 @@ class CertificateStore:
 
 def _wildcard(host: str) -> str:
     return "*." + host.partition(".")[2]
+
+
+def _end_of(slot: _Slot | None) -> float:
+    while slot is not None:
+        if slot.context is not None:
+            return slot.certificate.not_after
+        slot = slot.previous
+    return 0.0
 
 
 def _last_good(old: _Slot | None) -> _Slot | None:

@@ -242,6 +242,23 @@ def test_certificate_that_never_loaded_falls_back_to_the_default() -> None:
     assert certificates.fingerprint("bad.test") == fingerprint(A)
 
 
+def test_stand_ins_are_of_certificates_that_do_not_load_until_others_come() -> None:
+    certificates = store()
+    certificates.context_for("a.example.com")
+    worse = Certificate(A.chain, B.key, 3e9)
+    certificates.apply({**CERTIFICATES, "ns/a": worse, "ns/new": worse}, {**HOSTS, "new.test": "ns/new"}, None)
+    untried = certificates.stand_ins()
+    for host in ("a.example.com", "new.test", "b.example.com"):
+        certificates.context_for(host)
+    tried = certificates.stand_ins()
+    certificates.apply({**CERTIFICATES, "ns/a": worse, "ns/new": B}, {**HOSTS, "new.test": "ns/new"}, None)
+    certificates.context_for("new.test")
+
+    assert untried == {}
+    assert tried == {"ns/a": A.not_after, "ns/new": 0.0}
+    assert certificates.stand_ins() == {"ns/a": A.not_after}
+
+
 def test_certificates_that_nobody_asked_for_do_not_pile_up() -> None:
     certificates = store()
     for _ in range(5):

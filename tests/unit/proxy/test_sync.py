@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from proxy import sync
-from proxy.model.config import EMPTY, Endpoint, ProxyConfig, Upstream
+from proxy.model.config import EMPTY, Certificate, Endpoint, ProxyConfig, Upstream
+from proxy.model.sensitive import Sensitive
 from proxy.model.wire import (
     VERSION,
     Encoded,
@@ -57,6 +58,19 @@ def test_advance_to_everything_forgets_what_was_held() -> None:
     held = advance(advance(None, between(None, ONE)), between(None, TWO))
 
     assert {key: held.entry(key) for key in held.encoded.entries} == {"u/a": upstream(1), "u/c": upstream(3)}
+
+
+def test_advance_follows_hosts_certificates_and_the_default() -> None:
+    certificate = Certificate(b"", Sensitive(b""), 5.0)
+    some = msgspec.structs.replace(
+        EMPTY, certificates={"ns/a": certificate}, tls_hosts={"a.test": "ns/a"}, default_certificate="ns/a"
+    )
+    encoded, nothing = encode_config(some), encode_config(EMPTY)
+    held = advance(None, between(None, encoded))
+    emptied = advance(held, between(encoded, nothing))
+
+    assert (held.tls_hosts, held.expiries, held.default) == ({"a.test": "ns/a"}, {"ns/a": 5.0}, "ns/a")
+    assert (emptied.tls_hosts, emptied.expiries, emptied.default) == ({}, {}, "")
 
 
 def test_advance_refuses_an_entry_that_cannot_be_read() -> None:

@@ -300,6 +300,28 @@ def test_propagation_is_counted_in_its_bucket(seconds: float, bound: str) -> Non
     assert next(key for key, count in buckets.items() if count) == f"sluice_config_propagation_seconds_bucket{{le={bound}}}"
 
 
+def test_expiry_is_that_of_what_workers_serve() -> None:
+    """A certificate that OpenSSL does not take is none: the one before it stays, or the default is served."""
+    totals = Totals()
+    totals.certificates = {("a.test", "ns/a"): 9.0, ("b.test", "ns/b"): 9.0, ("c.test", "ns/c"): 9.0, ("*", "ns/c"): 9.0}
+    first, second = WorkerStats(), WorkerStats()
+    first.stand_ins = {"ns/a": 5.0, "ns/b": 0.0}
+    second.stand_ins = {"ns/b": 4.0}
+    totals.add(1, first.delta())
+    totals.add(2, second.delta())
+    name = "sluice_tls_certificate_expiry_timestamp_seconds"
+    both = some(samples(totals), name)
+    totals.worker_gone(1)
+    totals.add(2, WorkerStats().delta())
+
+    assert both == {
+        f"{name}{{host=a.test,secret=ns/a}}": 5.0,
+        f"{name}{{host=c.test,secret=ns/c}}": 9.0,
+        f"{name}{{host=*,secret=ns/c}}": 9.0,
+    }
+    assert set(some(samples(totals), name).values()) == {9.0}
+
+
 def test_label_values_of_a_hostile_controller_stay_in_their_quotes() -> None:
     totals = Totals()
     totals.certificates = {('a"} 1\nsluice_workers 99\n#', "a\\b/c"): 1.0}
