@@ -177,24 +177,34 @@ class Controller:
         # Imported here: the client takes a second and 50 MB, and feeding the proxy does not wait for either.
         from controller.status.client import open_client  # noqa: PLC0415
         from controller.status.leader import Leader  # noqa: PLC0415
+        from controller.status.nodes import Nodes  # noqa: PLC0415
         from controller.status.writer import View, Writer  # noqa: PLC0415
+
+        cluster = self._cluster
+
+        def write_all() -> None:
+            self._tracker.touch_all()
+            writer.wake()
 
         def changed(leading: bool) -> None:  # noqa: FBT001  a callback
             if leading:
-                self._tracker.touch_all()
-                writer.wake()
+                write_all()
+                nodes.wake()
 
-        leader = Leader(self._cluster.lease, self._cluster.pod_namespace, identity, changed)
-        writer = Writer(self._tracker, View(self._source.observed, self._addresses), lambda: leader.leading)
+        def addresses() -> Addresses:
+            if cluster.publish_address:
+                return tuple(_address(text) for text in cluster.publish_address)
+            return nodes.addresses if cluster.publish_nodes else self._source.published
+
+        leader = Leader(cluster.lease, cluster.pod_namespace, identity, changed)
+        nodes = Nodes(cluster.pod_namespace, cluster.publish_nodes, lambda: leader.leading, write_all)
+        writer = Writer(self._tracker, View(self._source.observed, addresses), lambda: leader.leading)
         self._look = writer.wake
         async with await open_client() as api, asyncio.TaskGroup() as group:
             group.create_task(writer.run(api))
             group.create_task(leader.run(api))
-
-    def _addresses(self) -> Addresses:
-        if self._cluster.publish_address:
-            return tuple(_address(text) for text in self._cluster.publish_address)
-        return self._source.published
+            if cluster.publish_nodes and not cluster.publish_address:
+                group.create_task(nodes.run(api))
 
     async def _see_off(self) -> None:
         """Feed the proxy until it has closed its connection, and does not come back."""

@@ -1,5 +1,6 @@
 """The controller's settings: frozen, parsed once from flags and `SLUICE_*` variables."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,6 +37,8 @@ class ClusterSettings:
     """``namespace/name`` of the Service whose addresses go into the status of Ingresses."""
     publish_address: tuple[str, ...] = ()
     """Addresses or host names for the status of Ingresses, instead of a Service's."""
+    publish_nodes: str = ""
+    """Labels of the pods whose nodes' addresses go there, ``name=value,..``, instead of a Service's."""
     controller_name: str = CONTROLLER
     lease: str = "sluice-leader"
     proxy_uid: int | None = None
@@ -51,6 +54,10 @@ class ClusterSettings:
     pod_addresses: tuple[str, ...] = ()
 
 
+_LABEL = r"(?:[a-z0-9.-]+/)?[A-Za-z0-9][A-Za-z0-9_.-]*=[A-Za-z0-9_.-]*"
+_LABELS = re.compile(f"{_LABEL}(?:,{_LABEL})*")
+
+
 def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(part for part in value.replace(",", " ").split() if part)
 
@@ -58,6 +65,12 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[st
 def _namespaced(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if value and (value.count("/") != 1 or value.startswith("/") or value.endswith("/")):
         raise click.BadParameter(f"{value!r} was found, NAMESPACE/NAME would be accepted.")
+    return value
+
+
+def _labels(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if value and _LABELS.fullmatch(value) is None:
+        raise click.BadParameter(f"{value!r} was found, LABEL=VALUE or several of them with commas between would be accepted.")
     return value
 
 
@@ -147,6 +160,14 @@ _CLUSTER_OPTIONS = (
         default="",
         metavar="ADDRESS,..",
         callback=_names,
+    ),
+    _option(
+        "--publish-nodes",
+        "SLUICE_PUBLISH_NODES",
+        "Labels of pods of this pod's namespace whose nodes' addresses are written there, instead of a Service's.",
+        default="",
+        metavar="LABEL=VALUE,..",
+        callback=_labels,
     ),
     _option(
         "--controller-name",

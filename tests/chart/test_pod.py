@@ -20,6 +20,7 @@ from proxy.runtime import NOT_FOUND
 from proxy.settings import settings_from
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+NODES = "app.kubernetes.io/name=sluice,app.kubernetes.io/instance=sluice"
 SETS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path(__file__).parent.joinpath("values").glob("*.yaml"))}
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -154,6 +155,27 @@ def test_controller_takes_what_the_values_say_of_the_cluster() -> None:
         "minimal": {**usual, "publish_service": "", "update_status": False},
         "namespaced": {**usual, "watch_namespaces": ("shop", "sluice-system")},
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"hostPorts": {"enabled": True}}, ("", (), NODES)),
+        ({"kind": "DaemonSet", "hostPorts": {"enabled": True}, "service": {"type": "ClusterIP"}}, ("", (), NODES)),
+        ({"hostPorts": {"enabled": True}, "status": {"publishService": "edge/lb"}}, ("edge/lb", (), "")),
+        ({"hostPorts": {"enabled": True}, "status": {"publishAddresses": ["192.0.2.1"]}}, ("", ("192.0.2.1",), "")),
+        ({}, ("sluice-system/sluice", (), "")),
+    ],
+)
+def test_ingresses_show_the_nodes_where_their_ports_are_bound(values: dict[str, Any], expected: tuple[object, ...]) -> None:
+    rendered = objects(values)
+    found = parsed(pod_of(rendered), "controller")
+
+    assert tuple(found[name] for name in ("publish_service", "publish_address", "publish_nodes")) == expected
+    if found["publish_nodes"]:
+        labels = dict(part.split("=") for part in found["publish_nodes"].split(","))
+        (workload,) = [raw for raw in rendered if raw["kind"] in ("Deployment", "DaemonSet")]
+        assert labels.items() <= workload["spec"]["template"]["metadata"]["labels"].items()
 
 
 def test_variables_of_the_chart_are_ones_that_the_program_reads(rendered: list[dict[str, Any]]) -> None:

@@ -87,6 +87,20 @@ def test_service_elsewhere_may_be_read_by_its_name_alone() -> None:
     assert bound(objects(addresses))[("Role", "sluice-system")] == LEASE
 
 
+def test_nodes_are_found_by_listing_the_pods_of_the_own_namespace_where_they_are_shown() -> None:
+    nodes: dict[str, Any] = {"hostPorts": {"enabled": True}}
+
+    assert bound(objects(nodes))[("Role", "sluice-system")] == LEASE | {("", "pods", "list")}
+    assert bound(objects({**nodes, "watchNamespaces": ["shop"]})) == {
+        ("ClusterRole", ""): CLASSES,
+        ("Role", "shop"): READ | PODS | STATUS | EVENTS,
+        ("Role", "sluice-system"): LEASE | {("", "pods", "list")},
+    }
+    for status in ({"publishAddresses": ["192.0.2.1"]}, {"publishService": "edge/balancer"}):
+        assert bound(objects({**nodes, "status": status}))[("Role", "sluice-system")] == LEASE
+    assert ("Role", "sluice-system") not in bound(objects({**nodes, "status": {"update": False}}))
+
+
 def test_rights_without_status_are_reading_alone() -> None:
     assert bound(objects({"status": {"update": False}})) == {("ClusterRole", ""): READ | PODS | CLASSES}
     assert bound(objects({"status": {"update": False}, "watchNamespaces": ["shop"]})) == {

@@ -116,6 +116,40 @@ async def _follows(api: Client, namespace: str, *, balancer: str) -> None:
         )
 
 
+async def test_nodes_of_ready_pods_are_followed_with_the_rights_of_the_chart(plane: ControlPlane, tmp_path: Path) -> None:
+    """Ports of the nodes instead of a Service: the leader knows the pods of all nodes by their labels."""
+    labels = {"app.kubernetes.io/name": "sluice", "app.kubernetes.io/instance": "sluice"}
+    with installed(plane, "nodes", tmp_path, hostPorts__enabled="true") as sluice:
+        flags = ("--publish-nodes", ",".join(f"{name}={value}" for name, value in labels.items()))
+        async with sluice.pod(*flags) as pod, plane.client() as api:
+
+            async def runs(name: str, address: str, *, ready: bool = True, **more: str) -> None:
+                spec = {"containers": [{"name": "a", "image": "a"}], "serviceAccountName": sluice.account}
+                metadata = {"name": name, "namespace": "nodes", "labels": {**labels, **more}}
+                await api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+                conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+                status = {"hostIP": address, "hostIPs": [{"ip": address}], "conditions": conditions}
+                await api.patch("Pod", "nodes", name, {"status": status}, status=True)
+
+            async def shown(*addresses: str) -> None:
+                await until(
+                    lambda: api.get("Ingress", "nodes", "shop"),
+                    lambda raw: [{"ip": address} for address in addresses] == raw["status"]["loadBalancer"].get("ingress"),
+                )
+
+            await api.create(service("nodes"), ingress("nodes", "shop", "shop.example.com"))
+            await runs("sluice-1", "192.0.2.21")
+            await runs("sluice-2", "192.0.2.3", ready=False)
+            await runs("other", "192.0.2.4", **{"app.kubernetes.io/instance": "another"})
+            await shown("192.0.2.21")
+            change = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+            await api.patch("Pod", "nodes", "sluice-2", change, status=True)
+            await shown("192.0.2.3", "192.0.2.21")
+            await api.delete("Pod", "nodes", "sluice-1")
+            await shown("192.0.2.3")
+            assert not any("error=" in line for line in pod.log)
+
+
 async def test_namespace_that_is_being_deleted_gives_no_warnings(plane: ControlPlane, tmp_path: Path) -> None:
     """Nothing can be made in it, Events neither; the control plane of the tests has nobody who would delete what is in it."""
     plane.kubectl("create", "namespace", "doomed")

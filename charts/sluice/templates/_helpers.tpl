@@ -20,12 +20,19 @@
 {{- include "sluice.fullname" . }}-leader
 {{- end -}}
 
-{{/* The Service whose addresses Ingresses show; empty where addresses are given. */}}
+{{/* The Service whose addresses Ingresses show; empty where addresses are given, or those of the nodes are shown. */}}
 {{- define "sluice.publishService" -}}
 {{- if .Values.status.publishService -}}
 {{- .Values.status.publishService -}}
-{{- else if not .Values.status.publishAddresses -}}
+{{- else if not (or .Values.status.publishAddresses .Values.hostPorts.enabled) -}}
 {{- .Release.Namespace }}/{{ include "sluice.fullname" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels of the pods whose nodes' addresses Ingresses show; empty where they show others. */}}
+{{- define "sluice.publishNodes" -}}
+{{- if and .Values.hostPorts.enabled (not .Values.status.publishService) (not .Values.status.publishAddresses) -}}
+app.kubernetes.io/name=sluice,app.kubernetes.io/instance={{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 

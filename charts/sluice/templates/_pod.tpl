@@ -104,6 +104,9 @@ args:
 {{- with include "sluice.publishService" . }}
 - --publish-service={{ . }}
 {{- end }}
+{{- with include "sluice.publishNodes" . }}
+- --publish-nodes={{ . }}
+{{- end }}
 {{- else }}
 - --no-update-status
 {{- end }}
