@@ -13,8 +13,15 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def asked(pod: Pod, host: str, path: str = "/", *, tls: bool = False) -> Callable[[], Any]:
-    """Ask now; to be asked again by `until`."""
-    return lambda: ask(pod.ports["https" if tls else "http"], host, path, tls=tls)
+    """Ask now; to be asked again by `until`. Status 0: the proxy does not listen, as before its first configuration."""
+
+    async def look() -> Answer:
+        try:
+            return await ask(pod.ports["https" if tls else "http"], host, path, tls=tls)
+        except ConnectionRefusedError:
+            return Answer(0, "", {}, b"")
+
+    return look
 
 
 async def answers(pod: Pod, host: str, path: str, wanted: str | int) -> None:
