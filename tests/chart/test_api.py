@@ -192,7 +192,17 @@ def test_helm_installs_upgrades_and_uninstalls(plane: ControlPlane) -> None:
     second = plane.get("-n", "edge", "deployment", "edge-sluice")["spec"]
     rival = ("rival", str(CHART), "--create-namespace", "--kubeconfig", str(plane.kubeconfig()), "--namespace", "rival")
     refused = helm("install", *rival, values={"ingressClass": {"name": "rival"}})
+    # What a controller makes and writes, as it does not run here.
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "edge-sluice-leader", "namespace": "edge"},
+    }
+    route = yaml.safe_load((ROOT / "manifests" / "examples" / "canary.yaml").read_text().split("\n---\n")[0])
+    route["metadata"]["namespace"] = "edge"
+    plane.apply(lease, route)
     release(plane, "uninstall", "edge")
+    stays = plane.kubectl("get", "namespace/edge", "lease/edge-sluice-leader", f"wsroute/{route['metadata']['name']}", "-n", "edge")
     left = plane.kubectl(
         *("get", "deployments,services,roles,clusterroles,clusterrolebindings,rolebindings,serviceaccounts,ingressclasses,pdb"),
         *("-A", "-l", "app.kubernetes.io/instance=edge", "-o", "name"),
@@ -205,6 +215,7 @@ def test_helm_installs_upgrades_and_uninstalls(plane: ControlPlane) -> None:
     assert "--workers=2" in second["template"]["spec"]["containers"][0]["args"]
     assert "Helm does not upgrade CRDs" in told
     assert left == ""
+    assert stays.returncode == 0
     assert plane.get("crd", "wsroutes.sluice.dev")["metadata"]["name"] == "wsroutes.sluice.dev"
 
 

@@ -1,9 +1,12 @@
 """Rows D6, D7, D11, D13 and E14: upgrades that are refused in any framing, and bytes that come before the handshake is done."""
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidURI
 from wire.harness import config_for, proxying, socketless
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
 
+from proxy.model.policy import HttpsRedirect
 from proxy.settings import Settings
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -127,3 +130,16 @@ async def test_e14_junk_before_a_refusal_reaches_no_backend() -> None:
 
         assert proxy.backend.count == 1
         await proxy.is_innocent()
+
+
+async def test_redirect_of_a_handshake_names_https_which_the_client_websockets_does_not_follow() -> None:
+    """What docs/troubleshooting.md tells its users; where a release follows it, the page is to say so."""
+    async with proxying(policies=(HttpsRedirect(),)) as proxy:
+        client = await proxy.client()
+        await client.sends(UPGRADE + b"\r\n")
+        status, fields, _ = await client.answer()
+        with pytest.raises(InvalidURI, match="scheme isn't ws or wss"):
+            async with connect("ws://a.test/chat", host="127.0.0.1", port=proxy.port, open_timeout=10, proxy=None):
+                pass
+
+        assert (status, fields["location"]) == (308, "https://a.test/ws")

@@ -456,6 +456,27 @@ async def test_c9_connection_that_was_logged_in_serves_nobody_else(fields: bytes
         await proxy.is_innocent()
 
 
+async def test_c9_login_of_three_messages_reaches_three_connections_and_fails() -> None:
+    """NTLM (MS-NLMP 1.3.1): a backend knows its challenge on the connection where it sent it only. The client's own stays."""
+    challenge = b"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM TlRMTVNTUAACAAAA\r\nContent-Length: 0\r\n\r\n"
+    asked = b"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
+    messages = (b"", b"Authorization: NTLM TlRMTVNTUAABAAAA\r\n", b"Authorization: NTLM TlRMTVNTUAADAAAA\r\n")
+    async with proxying() as proxy:
+        client = await proxy.client()
+        statuses = []
+        for message, answer in zip(messages, (asked, challenge, asked), strict=True):
+            await client.sends(b"GET / HTTP/1.1\r\n" + HOST + message + b"\r\n")
+            backend = await proxy.backend.accepts()
+            head = await backend.head()
+            assert message in head
+            await backend.sends(answer)
+            statuses.append((await client.answer())[0])
+            await backend.ends()
+
+        assert statuses == [401, 401, 401]
+        assert proxy.backend.count == 3
+
+
 async def test_c9_ordinary_credentials_do_not_cost_the_connection() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
