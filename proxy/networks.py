@@ -90,6 +90,12 @@ def limit_key(client: str) -> bytes:
     return address[:8]
 
 
+def network_of(client: str) -> bytes:
+    """Return the network of a client, of which one party may well have all: the /24 of IPv4, the /48 of IPv6 (RFC 6177)."""
+    address = packed(client) or b""
+    return address[:3] if len(address) == 4 else address[:6]
+
+
 class Networks:
     """Some networks. Asking costs one look for each length of prefix among them."""
 

@@ -160,8 +160,8 @@ class Forwarding(Sending):
         now = side.runtime.loop.time()
         stats = self.route.stats
         stats.in_flight -= 1
-        if pool.health.marked:
-            pool.answered(101)
+        if now >= pool.health.looks_from:
+            pool.answered(101, self.request.address)
         stats.ws_handshake(101, now - self._started)
         stats.first_byte(self._upstream.key, now - self._started)
         pool.in_flight -= 1
@@ -218,12 +218,16 @@ class Forwarding(Sending):
                 return
         self._response = facts
         self._answer = True
-        stats = self.route.stats
-        seconds = side.runtime.loop.time() - self._started
+        stats, pool = self.route.stats, self._pool
+        now = side.runtime.loop.time()
+        seconds = now - self._started
         stats.first_byte(self._upstream.key, seconds)
-        if self._policy == "ewma" and self._pool is not None and facts.status < 500 and not self._body_bytes:
+        # Now, since it may go on for hours. What becomes of its body says nothing either way: a client may be the cause.
+        if pool is not None and (facts.status >= 500 or now >= pool.health.looks_from):
+            pool.answered(facts.status, request.address)
+        if self._policy == "ewma" and pool is not None and facts.status < 500 and not self._body_bytes:
             # A body's time is the client's. An error may come faster than any answer, and is health's business.
-            self._pool.latency.observe(seconds, side.runtime.wheel.now)
+            pool.latency.observe(seconds, side.runtime.wheel.now)
         if request.upgrade:
             stats.ws_handshake(facts.status)
         if self.wants_body or side.runtime.draining:
@@ -244,8 +248,8 @@ class Forwarding(Sending):
         if close_delimited:
             side.closing = side.unframed = True
         head = facts.forward
-        if self._placed is not None and self._pool is not None:
-            head += self._placed.answered(facts.status, head, self._pool)
+        if self._placed is not None and pool is not None:
+            head += self._placed.answered(facts.status, head, pool)
         if self._mode in (DECHUNK, UNTIL_CLOSE) and not close_delimited:
             head += b"Transfer-Encoding: %bchunked\r\n" % facts.codings
         if side.closing:
@@ -370,9 +374,6 @@ class Forwarding(Sending):
         runtime, request, stats = self._side.runtime, self.request, self.route.stats
         seconds = runtime.loop.time() - self._started
         stats.in_flight -= 1
-        pool = self._pool
-        if pool is not None and (status >= 500 or pool.health.marked):
-            pool.answered(status)
         self._take_pool(None)
         stats.request_done(self._upstream.key, request.method, status, seconds, self._body_bytes, self._answer_bytes)
         if runtime.accesslog.enabled:
@@ -408,7 +409,7 @@ class Forwarding(Sending):
     def _bad_answer(self, status: int = 502) -> None:
         """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
         if self._pool is not None:
-            self._pool.answered(status)
+            self._pool.answered(status, self.request.address)
             if status == 504 and self._policy == "ewma":
                 runtime = self._side.runtime
                 self._pool.latency.observe(runtime.loop.time() - self._started, runtime.wheel.now)

@@ -2,56 +2,126 @@
 
 Nothing is asked of an endpoint. One that fails again and again is left out for a while that grows, then tried again: the first
 failure after that is enough to leave it out once more.
+
+Clients can provoke failures: a subprotocol that the backend does not take, a path that answers 500, or nothing for a minute. So
+the word of one counts only where it cannot be its doing: for attempts to connect. What came after a byte of a request was sent
+counts where clients of several networks met it, one failure after the other, and while no client of another network was served.
+That holds even where an attacker has those networks and the endpoint serves others well.
 """
 
+from typing import Final
+
 CONNECT_FAILURES = 3
-"""Attempts in a row that were refused or timed out."""
+"""Attempts in a row that were refused or timed out, whoever asked for them."""
 ERRORS = 5
-"""Answers in a row of 500 and above, or none at all (Envoy's outlier detection: consecutive_5xx)."""
+"""Answers in a row of 500 and above, or none that is one (Envoy's outlier detection: consecutive_5xx)."""
+NETWORKS = 3
+"""Networks whose clients must have met them,"""
+WITHIN = 10.0
+"""in so many seconds, in which no other network's client was served."""
+REMEMBERED = 8
+"""Networks that were served last and are known by name; of those before them only when the last of them was."""
+LOOKS = 8
+"""Good answers that are looked at in a second while nothing is held against an endpoint. Of one that has few, all are."""
 FIRST_SECONDS = 10.0
 """How long an endpoint is left out at first (nginx: fail_timeout); twice that each time."""
 MOST_SECONDS = 300.0
 """And at most (Envoy: max_ejection_time)."""
 
+_NEVER: Final = float("-inf")
+
 
 class Health:
-    """What is known of one endpoint."""
+    """What is known of one endpoint. Times are the loop's; a network is some bytes, equal for all its clients."""
 
-    __slots__ = ("_errors", "_failures", "_readmitted", "_seconds", "_times", "ejected", "marked")
+    __slots__ = (
+        "_errors",
+        "_failures",
+        "_forgotten",
+        "_looks",
+        "_met",
+        "_readmitted",
+        "_seconds",
+        "_served",
+        "_times",
+        "_window",
+        "ejected",
+        "looks_from",
+        "marked",
+    )
 
     def __init__(self) -> None:
         self.ejected = False
         """It is left out now."""
         self.marked = False
-        """Something is held against it: good answers are worth reporting. Looked at on the hot path."""
+        """Something is held against it: all good answers are worth reporting."""
+        self.looks_from = 0.0
+        """When good answers are worth reporting: from then on. Looked at on the hot path."""
         self._failures = 0
         self._errors = 0
+        self._met: dict[bytes, float] = {}
+        """The last `NETWORKS` that met the errors of this row, and when last, in that order."""
+        self._served: dict[bytes, float] = {}
+        """The last `REMEMBERED` that were served and met no error since, and when last, in that order."""
+        self._forgotten = _NEVER
+        """When the last was served of those that are no longer among these."""
+        self._window = 0.0
+        self._looks = 0
         self._times = 0
         self._seconds = 0.0
         self._readmitted = 0.0
 
     def refused(self) -> bool:
         """Take note of an attempt to connect that failed; True: it is to be left out."""
-        self.marked = True
+        self._mark()
         self._failures += 1
         return not self.ejected and self._failures >= CONNECT_FAILURES
 
-    def answered(self, status: int, now: float) -> bool:
-        """Take note of an answer; 502 and 504 stand for none. True: it is to be left out."""
+    def failed(self, network: bytes, now: float) -> bool:
+        """Take note of an answer of 500 and above, or of none; True: it is to be left out."""
+        self._mark()
+        self._errors += 1
+        self._served.pop(network, None)
+        met = self._met
+        met.pop(network, None)
+        met[network] = now
+        if len(met) > NETWORKS:
+            del met[next(iter(met))]
+        return not self.ejected and self._errors >= ERRORS and self._agreed(now - WITHIN)
+
+    def _agreed(self, since: float) -> bool:
+        """Tell whether enough networks have met errors since then, and no other was served."""
+        met, served = self._met, self._served
+        if len(met) < NETWORKS or next(iter(met.values())) <= since or self._forgotten > since:
+            return False
+        return not served or next(reversed(served.values())) <= since
+
+    def served(self, network: bytes, now: float) -> None:
+        """Take note of an answer below 500, or of a socket that opened. Needed from `looks_from` on."""
         self._failures = 0
-        if status >= 500:
-            self.marked = True
-            self._errors += 1
-            return not self.ejected and self._errors >= ERRORS
         self._errors = 0
+        self._met.clear()
+        served = self._served
+        if served.pop(network, _NEVER) == _NEVER and len(served) == REMEMBERED:
+            self._forgotten = served.pop(next(iter(served)))
+        served[network] = now
         if not self.ejected and now - self._readmitted >= self._seconds:
             self._times = 0
             self.marked = False
-        return False
+            if now - self._window >= 1.0:
+                self._window, self._looks = now, 0
+            self._looks += 1
+            # Few, so that a busy endpoint's good answers cost nothing; yet who was served before the first error is known.
+            self.looks_from = self._window + 1.0 if self._looks >= LOOKS else 0.0
+
+    def _mark(self) -> None:
+        self.marked = True
+        self.looks_from = 0.0
 
     def eject(self) -> float:
         """Leave it out; return for how many seconds."""
-        self.ejected = self.marked = True
+        self.ejected = True
+        self._mark()
         self._seconds = min(FIRST_SECONDS * 2**self._times, MOST_SECONDS)
         self._times = min(self._times + 1, 16)
         return self._seconds

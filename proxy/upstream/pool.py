@@ -10,6 +10,7 @@ from proxy.deadlines import Deadline, Wheel
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
+from proxy.networks import network_of
 from proxy.run_queue import RunQueue
 from proxy.shells import Shell
 from proxy.silence import ask_when_silent
@@ -176,9 +177,15 @@ class EndpointPool:
         if self.health.refused():
             self._eject()
 
-    def answered(self, status: int) -> None:
-        """Take note of an answer; 502 and 504 stand for none. Needed for those from 500 on, and while `health.marked`."""
-        if self.health.answered(status, self._wheel.now):
+    def answered(self, status: int, client: str) -> None:
+        """Take note of what a client's request came to: 502 and 504 stand for no answer, 101 is a socket.
+
+        Needed for all from 500 on, and for the others from `health.looks_from` on.
+        """
+        network, now = network_of(client), self._wheel.now
+        if status < 500:
+            self.health.served(network, now)
+        elif self.health.failed(network, now):
             self._eject()
 
     def _eject(self) -> None:

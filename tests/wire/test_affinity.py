@@ -143,14 +143,15 @@ async def test_cookie_of_an_endpoint_that_refuses_moves_on_with_the_request() ->
 
 async def test_cookie_of_an_endpoint_that_is_left_out_for_failing_is_set_anew() -> None:
     async with (
-        proxying() as proxy,
+        proxying(trusted=True) as proxy,
         backends(2, lambda head: b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n" if b"X-Fail" in head else None) as two,
     ):
         proxy.serves(serving(*(at(one.port) for one in two), policies=(KEYED,)))
-        _, fields, first = await get(proxy)
+        clients = [f"X-Forwarded-For: {address}" for address in ("192.0.2.7", "198.51.100.7", "203.0.113.7")]
+        _, fields, first = await get(proxy, "/", clients[0])
         cookie = f"Cookie: SLUICE={value_of(fields)}"
-        failed = [(await get(proxy, "/", cookie, "X-Fail: 1"))[0] for _ in range(ERRORS)]
-        _, fields, second = await get(proxy, "/", cookie)
+        failed = [(await get(proxy, "/", cookie, "X-Fail: 1", clients[number % 3]))[0] for number in range(ERRORS)]
+        _, fields, second = await get(proxy, "/", cookie, clients[0])
 
     assert failed == [500] * ERRORS
     assert second != first

@@ -5,10 +5,10 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
-from wire.harness import WAIT, Backend, Proxy, config_for, proxying
+from wire.harness import WAIT, Backend, Peer, Proxy, config_for, proxying
 
 import proxy.upstream.health
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
@@ -29,8 +29,8 @@ def with_endpoints(*ports: int) -> ProxyConfig:
 
 
 @contextlib.asynccontextmanager
-async def answering(status: bytes) -> AsyncIterator[Backend]:
-    """A backend that answers every request with one status."""
+async def behaving(reply: Callable[[int, bytes], bytes | None]) -> AsyncIterator[Backend]:
+    """A backend that says to every request what `reply` makes of its port and the request's head; None: it ends the connection."""
     backend = Backend()
     await backend.start()
 
@@ -39,11 +39,14 @@ async def answering(status: bytes) -> AsyncIterator[Backend]:
             while True:
                 group.create_task(answer(await backend.connections.get()))
 
-    async def answer(peer: object) -> None:
+    async def answer(peer: Peer) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                await peer.reader.readuntil(b"\r\n\r\n")  # type: ignore[attr-defined]
-                peer.writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")  # type: ignore[attr-defined]
+                said = reply(backend.port, await peer.reader.readuntil(b"\r\n\r\n"))
+                if said is None:
+                    peer.closes()
+                    break
+                peer.writer.write(said)
 
     task = asyncio.create_task(serve())
     try:
@@ -55,6 +58,11 @@ async def answering(status: bytes) -> AsyncIterator[Backend]:
         await backend.gone()
 
 
+def answering(status: bytes) -> contextlib.AbstractAsyncContextManager[Backend]:
+    """A backend that answers every request with one status."""
+    return behaving(lambda _port, _head: b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+
 def refusing() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -62,11 +70,17 @@ def refusing() -> int:
     return port
 
 
-async def statuses(proxy: Proxy, count: int) -> list[int]:
+CLIENTS = ("192.0.2.7", "198.51.100.7", "203.0.113.7")
+"""Of three networks; a peer that the proxy trusts says so."""
+
+
+async def statuses(proxy: Proxy, count: int, clients: Sequence[str] = CLIENTS) -> list[int]:
+    """Send requests for `clients` in turn, who are of three networks where the proxy trusts the peer; give the statuses."""
     client = await proxy.client()
     found = []
-    for _ in range(count):
-        await client.sends(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    for number in range(count):
+        address = clients[number % len(clients)].encode()
+        await client.sends(b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: " + address + b"\r\n\r\n")
         found.append((await client.answer())[0])
     return found
 
@@ -76,7 +90,7 @@ def counted(proxy: Proxy) -> tuple[int, int]:
     return stats.ready, len(stats.ejected)
 
 
-async def test_refusing_endpoint_is_left_out_and_its_failures_reach_no_client() -> None:
+async def test_refusing_endpoint_is_left_out_by_one_client_and_its_failures_reach_nobody() -> None:
     async with proxying() as proxy, answering(b"200 OK") as good:
         proxy.serves(with_endpoints(refusing(), good.port))
 
@@ -86,7 +100,7 @@ async def test_refusing_endpoint_is_left_out_and_its_failures_reach_no_client() 
 
 
 async def test_endpoint_that_answers_500_is_left_out_after_five_in_a_row() -> None:
-    async with proxying() as proxy, answering(b"200 OK") as good, answering(b"500 Broken") as bad:
+    async with proxying(trusted=True) as proxy, answering(b"200 OK") as good, answering(b"500 Broken") as bad:
         proxy.serves(with_endpoints(bad.port, good.port))
         found = await statuses(proxy, 40)
 
@@ -96,13 +110,13 @@ async def test_endpoint_that_answers_500_is_left_out_after_five_in_a_row() -> No
 
 
 async def test_silent_endpoint_is_left_out() -> None:
-    async with proxying() as proxy, answering(b"200 OK") as good:
+    async with proxying(trusted=True) as proxy, answering(b"200 OK") as good:
         silent = proxy.backend
         config = with_endpoints(silent.port, good.port)
         proxy.serves(config)
         pool = proxy.runtime.upstreams[KEY].ready[0]
-        for _ in range(ERRORS - 1):
-            pool.answered(504)
+        for number in range(ERRORS - 1):
+            pool.answered(504, CLIENTS[number % len(CLIENTS)])
         found = await statuses(proxy, 4)
 
         assert sorted(found) == [200, 200, 200, 504]
@@ -110,7 +124,7 @@ async def test_silent_endpoint_is_left_out() -> None:
 
 
 async def test_single_endpoint_is_never_left_out() -> None:
-    async with proxying() as proxy, answering(b"503 Busy") as bad:
+    async with proxying(trusted=True) as proxy, answering(b"503 Busy") as bad:
         proxy.serves(with_endpoints(bad.port))
 
         assert set(await statuses(proxy, 3 * ERRORS)) == {503}
@@ -118,7 +132,7 @@ async def test_single_endpoint_is_never_left_out() -> None:
 
 
 async def test_at_most_half_are_left_out_and_where_all_are_bad_all_are_tried() -> None:
-    async with proxying() as proxy, contextlib.AsyncExitStack() as stack:
+    async with proxying(trusted=True) as proxy, contextlib.AsyncExitStack() as stack:
         bad = [await stack.enter_async_context(answering(b"500 Broken")) for _ in range(4)]
         proxy.serves(with_endpoints(*(backend.port for backend in bad)))
         await statuses(proxy, 60)
@@ -130,7 +144,7 @@ async def test_at_most_half_are_left_out_and_where_all_are_bad_all_are_tried() -
 
 
 async def test_ejection_outlives_a_new_configuration_and_dies_with_its_endpoint() -> None:
-    async with proxying() as proxy, answering(b"200 OK") as good, answering(b"500 Broken") as bad:
+    async with proxying(trusted=True) as proxy, answering(b"200 OK") as good, answering(b"500 Broken") as bad:
         proxy.serves(with_endpoints(bad.port, good.port))
         await statuses(proxy, 20)
         assert counted(proxy) == (1, 1)
@@ -146,7 +160,7 @@ async def test_ejection_outlives_a_new_configuration_and_dies_with_its_endpoint(
 
 async def test_endpoint_comes_back_after_its_time_and_one_failure_sends_it_away_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy.upstream.health, "FIRST_SECONDS", 0.2)
-    async with proxying() as under_test, answering(b"200 OK") as good, answering(b"500 Broken") as bad:
+    async with proxying(trusted=True) as under_test, answering(b"200 OK") as good, answering(b"500 Broken") as bad:
         under_test.serves(with_endpoints(bad.port, good.port))
         await statuses(under_test, 2 * ERRORS)
         assert counted(under_test) == (1, 1)

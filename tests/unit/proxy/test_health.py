@@ -1,9 +1,30 @@
-"""What it takes to leave an endpoint out, for how long, and when it is trusted again."""
+"""What it takes to leave an endpoint out, whose word counts, for how long it is gone, and when it is trusted again."""
+
+import sys
+from itertools import cycle
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.upstream.health import CONNECT_FAILURES, ERRORS, FIRST_SECONDS, MOST_SECONDS, Health
+from proxy.upstream.health import (
+    CONNECT_FAILURES,
+    ERRORS,
+    FIRST_SECONDS,
+    LOOKS,
+    MOST_SECONDS,
+    NETWORKS,
+    REMEMBERED,
+    WITHIN,
+    Health,
+)
+
+A, B, C, OTHER = b"a", b"b", b"c", b"other"
+START = 1000.0
+
+
+def fails(health: Health, count: int = ERRORS, networks: tuple[bytes, ...] = (A, B, C), now: float = START) -> list[bool]:
+    """Let networks meet errors in turn."""
+    return [health.failed(network, now) for network, _ in zip(cycle(networks), range(count), strict=False)]
 
 
 def test_endpoint_is_left_out_after_connects_that_failed_in_a_row() -> None:
@@ -12,49 +33,178 @@ def test_endpoint_is_left_out_after_connects_that_failed_in_a_row() -> None:
     assert [health.refused() for _ in range(CONNECT_FAILURES)] == [False, False, True]
 
 
-def test_endpoint_is_left_out_after_errors_in_a_row() -> None:
+def test_answer_between_connects_that_failed_begins_a_new_row() -> None:
+    health = Health()
+    found = [health.refused() for _ in range(CONNECT_FAILURES - 1)]
+    health.served(A, START)
+
+    assert [*found, health.refused()] == [False] * CONNECT_FAILURES
+
+
+def test_endpoint_is_left_out_after_errors_in_a_row_that_three_networks_met() -> None:
+    assert fails(Health()) == [False] * (ERRORS - 1) + [True]
+
+
+def test_errors_of_fewer_networks_count_for_nothing_however_many_there_are() -> None:
     health = Health()
 
-    assert [health.answered(500, 0.0) for _ in range(ERRORS)] == [False] * (ERRORS - 1) + [True]
+    assert not any(fails(health, 1000, (A, B)))
+    assert health.failed(C, START)
+
+
+def test_errors_count_for_as_long_as_three_networks_met_them_lately() -> None:
+    health = Health()
+    for network, ago in ((A, WITHIN), (B, WITHIN - 1), (B, 2), (B, 1)):
+        health.failed(network, START - ago)
+    late = health.failed(C, START)
+    again = health.failed(A, START + 1)
+
+    assert (late, again) == (False, True)
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B]), st.booleans(), st.floats(0, 20))))
+def test_two_networks_do_what_they_like_and_nothing_is_left_out(events: list[tuple[bytes, bool, float]]) -> None:
+    health, now, found = Health(), START, False
+    for network, good, later in events:
+        now += later
+        if good:
+            health.served(network, now)
+        else:
+            found |= health.failed(network, now)
+
+    assert not found
 
 
 def test_one_good_answer_forgives_what_came_before() -> None:
     health = Health()
-    for _ in range(ERRORS - 1):
-        health.answered(503, 0.0)
-    health.answered(404, 0.0)
+    fails(health, ERRORS - 1)
+    health.served(A, START)
 
-    assert [health.answered(500, 0.0) for _ in range(ERRORS - 1)] == [False] * (ERRORS - 1)
+    assert fails(health, ERRORS - 1) == [False] * (ERRORS - 1)
+
+
+def test_endpoint_that_served_another_network_is_not_left_out_until_that_is_long_enough_ago() -> None:
+    health = Health()
+    health.served(OTHER, START)
+
+    assert not any(fails(health, 100, now=START + WITHIN - 0.1))
+    assert health.failed(A, START + WITHIN)
+
+
+def test_networks_that_meet_errors_now_are_no_others_however_well_they_were_served() -> None:
+    health = Health()
+    for network in (A, B, C):
+        health.served(network, START)
+
+    assert fails(health) == [False] * (ERRORS - 1) + [True]
+
+
+def test_network_that_is_served_after_its_error_is_another_one() -> None:
+    """So that errors which everybody meets now and then add up to nothing."""
+    health = Health()
+    fails(health, 2, (A, B))
+    health.served(A, START)
+
+    assert not any(fails(health, 100, (B, C, b"d"), START + 1))
+
+
+@given(st.integers(1, 1000), st.integers(1, 2**48))
+def test_good_answers_to_any_number_of_networks_hide_no_other(count: int, first: int) -> None:
+    """Memory is bounded, and who floods it with networks that then meet errors has won nothing."""
+    health = Health()
+    health.failed(A, START)  # from now on, every good answer is reported
+    health.served(OTHER, START)
+    names = [number.to_bytes(7) for number in range(first, first + count)]
+    for name in names:
+        health.served(name, START + 1)
+    found = fails(health, 2 * count + ERRORS, tuple(names), START + 2)
+
+    assert not any(found)
+    assert any(fails(health, ERRORS, (A, B, C), START + WITHIN + 3))
+
+
+def test_memory_is_bounded_whatever_networks_come() -> None:
+    health = Health()
+    for number in range(10_000):
+        health.served(number.to_bytes(6), START)
+        health.failed(number.to_bytes(6), START)
+        health.failed(b"x" + number.to_bytes(6), START)
+    for number in range(10_000):
+        health.served(number.to_bytes(6), START)
+        kept = [value for name in ("_met", "_served") for value in getattr(health, name)]
+        assert len(kept) <= NETWORKS + REMEMBERED
+
+    assert sum(sys.getsizeof(getattr(health, name)) for name in ("_met", "_served")) < 2000
 
 
 def test_nothing_is_held_against_an_endpoint_that_answers_well_again() -> None:
     health = Health()
-    health.answered(500, 0.0)
+    health.failed(A, START)
     assert health.marked
-    health.answered(200, 0.0)
+    health.served(A, START)
 
     assert not health.marked
+
+
+def test_good_answers_are_looked_at_a_few_times_a_second_while_nothing_is_held_against_an_endpoint() -> None:
+    health = Health()
+    looked = []
+    for number in range(3000):
+        now = START + number / 1000
+        if now >= health.looks_from:
+            looked.append(number)
+            health.served(A, now)
+
+    assert looked == [*range(LOOKS), *range(1000, 1000 + LOOKS), *range(2000, 2000 + LOOKS)]
+
+
+def test_every_good_answer_is_looked_at_where_there_are_few_and_from_the_first_failure_on() -> None:
+    health = Health()
+    for number in range(LOOKS):
+        assert health.looks_from <= START, number
+        health.served(A, START)
+    for mark in (lambda: health.failed(A, START), health.refused):
+        assert health.looks_from > START
+        mark()
+        assert health.looks_from <= START
+        health.served(A, START)
+    few = Health()
+    for number in range(100):
+        now = START + number / (LOOKS - 1)
+        assert now >= few.looks_from
+        few.served(A, now)
 
 
 def test_first_failure_on_probation_leaves_it_out_for_longer() -> None:
     health = Health()
     assert health.eject() == FIRST_SECONDS
-    health.readmit(100.0)
+    health.readmit(START)
 
-    assert health.answered(502, 100.0)
+    assert fails(health, NETWORKS) == [False, False, True]
     assert health.eject() == 2 * FIRST_SECONDS
-    health.readmit(200.0)
+    health.readmit(START + 100)
     assert health.refused()
     assert health.eject() == 4 * FIRST_SECONDS
+
+
+def test_one_client_ends_no_probation() -> None:
+    health = Health()
+    fails(health)
+    health.eject()
+    health.readmit(START + FIRST_SECONDS)
+
+    assert not any(fails(health, 100, (A,), START + FIRST_SECONDS))
 
 
 def test_time_of_good_answers_as_long_as_the_last_absence_makes_it_as_good_as_new() -> None:
     health = Health()
     health.eject()
-    health.readmit(100.0)
-    health.answered(200, 100.0)
+    health.readmit(START)
+    for number in range(2 * LOOKS):
+        assert health.looks_from <= START, number
+        health.served(A, START)
     assert health.marked
-    health.answered(200, 100.0 + FIRST_SECONDS)
+    health.served(A, START + FIRST_SECONDS)
 
     assert not health.marked
     assert health.eject() == FIRST_SECONDS

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.networks import MAX_HOPS, Networks, client_behind, limit_key, packed, written
+from proxy.networks import MAX_HOPS, Networks, client_behind, limit_key, network_of, packed, written
 
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None))
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -155,3 +155,19 @@ def test_network_of_ipv4_written_as_ipv6_covers_what_it_stands_for() -> None:
     covered = [networks.covers(ipaddress.ip_address(text).packed) for text in ("10.9.9.9", "192.0.2.1", "192.0.2.2", "2001:db8::1")]
 
     assert covered == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.254", True),
+        ("192.0.2.1", "192.0.3.1", False),
+        ("192.0.2.1", "::ffff:192.0.2.9", True),
+        ("2001:db8:1::1", "2001:db8:1:ffff::1", True),
+        ("2001:db8:1::1", "2001:db8:2::1", False),
+        ("192.0.2.1", "c000:2ff::1", False),
+        ("", "192.0.2.1", False),
+    ],
+)
+def test_network_is_the_24_of_ipv4_and_the_48_of_ipv6(one: str, other: str, *, same: bool) -> None:
+    assert (network_of(one) == network_of(other)) is same
