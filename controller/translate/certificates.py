@@ -1,17 +1,24 @@
 """TLS sections as certificates: which Secret a host gets, what is wrong with the ones that are named, who came too late.
 
 A host gets the Secret of the oldest object that names one which can be used; an object whose Secret is missing takes no host
-from another.
+from another. An entry of an Ingress without hosts is for the hosts of the object's rules that its certificate is for, and where
+a rule is for any host, for the certificate's names; whoever lists a host comes before it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from controller.resources import Ingress, Secret, WsRoute
+from controller.resources.fields import is_host
+from controller.resources.ingress import TlsEntry
 from controller.resources.problems import Malformed, Problem, Reason
 from controller.resources.refs import ObjectRef
 from proxy.model.config import Certificate
 
+Source = Literal["listed", "rule", "certificate"]
+"""Why a host is claimed, in the order in which claims win: it stands under tls, in a rule, or in the certificate alone."""
+_RANKS: Mapping[Source, int] = {"listed": 0, "rule": 1, "certificate": 2}
 MOST_LISTED = 5
 """Names of a certificate that a message lists."""
 
@@ -26,11 +33,12 @@ class Claim:
     secret: str
     """``namespace/name``; empty: the default certificate."""
     field: str
+    source: Source = "listed"
 
     @property
-    def order(self) -> tuple[str, str, str, str, str]:
-        """Sort key: the oldest object, then by namespace, name, kind, and where in the object."""
-        return (self.created, self.owner.namespace, self.owner.name, self.owner.kind, self.field)
+    def order(self) -> tuple[int, str, str, str, str, str]:
+        """Sort key: who lists the host, the oldest object, then by namespace, name, kind, and where in the object."""
+        return (_RANKS[self.source], self.created, self.owner.namespace, self.owner.name, self.owner.kind, self.field)
 
 
 def secret_ref(path: str) -> ObjectRef:
@@ -50,23 +58,77 @@ def covered(host: str, names: Collection[str]) -> bool:
     return any(name in names for name in names_covering(host))
 
 
-def claims_of(item: Ingress | WsRoute) -> tuple[Claim, ...]:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What an object wants of TLS."""
+
+    claims: tuple[Claim, ...] = ()
+    open: tuple[Claim, ...] = ()
+    """Of each entry of an Ingress without hosts, a claim without host."""
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with those entries, beside their Secrets."""
+
+
+def wishes_of(item: Ingress | WsRoute, secrets: Mapping[ObjectRef, Secret]) -> Wishes:
     """Return what an object wants of TLS. A WsRoute's Secret is for all its hosts; without hosts it is for none.
 
     A canary is not served and wants nothing.
     """
     if isinstance(item, WsRoute):
         if not item.secret:
-            return ()
+            return Wishes()
         secret = f"{item.ref.namespace}/{item.secret}"
-        return tuple(Claim(item.created, item.ref, host, secret, "spec.tls.secretName") for host in dict.fromkeys(item.hosts))
+        return Wishes(
+            tuple(Claim(item.created, item.ref, host, secret, "spec.tls.secretName") for host in dict.fromkeys(item.hosts))
+        )
     if item.policy.canary:
-        return ()
-    return tuple(
-        Claim(item.created, item.ref, host, f"{item.ref.namespace}/{entry.secret}" if entry.secret else "", entry.field)
-        for entry in item.tls
-        for host in entry.hosts
+        return Wishes()
+    listed = tuple(_claim(item, entry, host, "listed") for entry in item.tls for host in entry.hosts)
+    without = [_claim(item, entry, "", "rule") for entry in item.tls if not entry.hosts]
+    return _wishes_without_hosts(item, listed, without, secrets) if without else Wishes(listed)
+
+
+def _claim(item: Ingress, entry: TlsEntry, host: str, source: Source) -> Claim:
+    secret = f"{item.ref.namespace}/{entry.secret}" if entry.secret else ""
+    return Claim(item.created, item.ref, host, secret, entry.field, source)
+
+
+def _wishes_without_hosts(
+    item: Ingress, listed: tuple[Claim, ...], without: list[Claim], secrets: Mapping[ObjectRef, Secret]
+) -> Wishes:
+    """Find the hosts of entries without hosts. While a certificate is not known, its entry is for every host of the rules.
+
+    So nothing goes in clear that will not later, and nobody is told that a host is left out before that is known.
+    """
+    hosts = dict.fromkeys((*(path.host for path in item.paths), *item.bare_hosts))
+    taken = {claim.host for claim in listed}
+    waiting = [host for host in hosts if host and not covered(host, taken)]
+    claims: list[Claim] = []
+    left: list[tuple[Claim, tuple[str, ...]]] = []
+    for entry in without:
+        secret = secrets.get(secret_ref(entry.secret)) if entry.secret else None
+        names = None if secret is None else secret.names
+        claims += (replace(entry, host=host) for host in waiting if names is None or covered(host, names))
+        if names is None:
+            continue
+        if "" in hosts or not hosts:
+            fresh = (name for name in names if is_host(name) and name not in taken and name not in hosts)
+            claims += (replace(entry, host=name, source="certificate") for name in fresh)
+        left.append((entry, names))
+    served = {claim.host for claim in claims}
+    missing = [host for host in waiting if host not in served]
+    problems = tuple(_left_out(entry, names, missing) for entry, names in left if missing or not names)
+    return Wishes((*listed, *claims), tuple(without), problems)
+
+
+def _left_out(entry: Claim, names: Sequence[str], missing: Sequence[str]) -> Problem:
+    """Say whom the certificate of an entry without hosts is not for."""
+    hosts = f"{_listed(missing)} of the rules" if missing else "any host"
+    message = (
+        f'{entry.field}: the certificate of Secret "{entry.secret}" is for {_listed(names)}, and no hosts stand beside it: it is '
+        f"not served for {hosts}, nor are requests redirected to https; one for these hosts too would be accepted."
     )
+    return Problem(entry.owner, Reason.SECRET_INVALID, entry.field, message)
 
 
 def check_secret(claim: Claim, secrets: Mapping[ObjectRef, Secret], malformed: Mapping[ObjectRef, Malformed]) -> Problem | None:
@@ -195,7 +257,7 @@ class TlsHosts:
         ]
 
 
-def _order(claim: Claim) -> tuple[str, str, str, str, str]:
+def _order(claim: Claim) -> tuple[int, str, str, str, str, str]:
     return claim.order
 
 

@@ -2,7 +2,8 @@
 
 A translation is a chain of stages, each with a memory of its own and each told only what was touched before it:
 
-    objects      an Ingress or WsRoute is translated anew when its record, or a Service that it looked at, is another value
+    objects      an Ingress or WsRoute is translated anew when its record, a Service that it looked at, or the Secret of a tls
+                 entry without hosts is another value
     owners       hosts and their namespaces, where hosts are not shared; changed owners touch everybody who names the host
     contests     places (host, kind, path, conditions) that several routes want; only touched places are decided anew
     TLS hosts    the Secret of each host, only of touched hosts; a host that comes or goes touches the Ingresses under it
@@ -157,6 +158,8 @@ class _Change:
         touched.update(changed_refs(old.ws_routes, new.ws_routes), changed_refs(old.ingresses, new.ingresses))
         for ref in changed_refs(old.services, new.services):
             touched.update(state.service_users.of(ref))
+        for ref in changed_refs(old.secrets, new.secrets):
+            touched.update(user for user in state.secret_users.of(ref) if state.objects[user].open_claims)
         for ref in changed_refs(old.endpoint_slices, new.endpoint_slices):
             state.upstreams.replace_slice(old.endpoint_slices.get(ref), new.endpoint_slices.get(ref))
         for ref in touched:
@@ -167,7 +170,7 @@ class _Change:
     def _translate(self, ref: ObjectRef) -> None:
         state, item = self.state, self._item(ref)
         before = state.objects.pop(ref, None)
-        after = None if item is None else translate_object(item, self.new.services, state.rules, before)
+        after = None if item is None else translate_object(item, self.new.services, self.new.secrets, state.rules, before)
         if after is not None:
             state.objects[ref] = after
         state.service_users.replace(ref, before.services if before else (), after.services if after else ())
@@ -265,7 +268,8 @@ class _Change:
             one = state.objects.get(ref)
             if one is not None and isinstance(one.item, Ingress):
                 policy = one.item.policy
-                after = keep_identity(before, tuple(with_redirect(route, policy, state.tls.listed) for route in after))
+                names = tuple(sorted({claim.host for claim in state.claims.get(ref, ()) if claim.source == "certificate"}))
+                after = keep_identity(before, tuple(with_redirect(route, policy, state.tls.listed, names) for route in after))
             if after:
                 state.final[ref] = after
             if len(before) == len(after) and all(a is b for a, b in zip(before, after, strict=True)):
@@ -299,7 +303,7 @@ class _Change:
             return None if bad is None else make_verdict(bad.problems, served=False)
         problems = [*one.problems, *(bad.problems if bad is not None else ())]
         problems += state.upstreams.problems(ref, one.backends)
-        for claim in one.claims:
+        for claim in (*one.claims, *one.open_claims):
             if (wrong := check_secret(claim, self.new.secrets, self.new.malformed)) is not None:
                 problems.append(wrong)
         claims = state.claims.get(ref, ())
@@ -326,7 +330,7 @@ def _routes(one: Translated | None) -> tuple[Route, ...]:
 
 
 def _secrets(one: Translated | None) -> set[ObjectRef]:
-    return {secret_ref(claim.secret) for claim in one.claims if claim.secret} if one is not None else set()
+    return {secret_ref(claim.secret) for claim in (*one.claims, *one.open_claims) if claim.secret} if one is not None else set()
 
 
 def _claimed(one: Translated | None) -> set[str]:
@@ -342,7 +346,7 @@ def _tls_names(one: Translated | None) -> set[str]:
 def _foreign_hosts(one: Translated, owners: Owners) -> Iterable[Problem]:
     ref = one.item.ref
     fields = {host: one.host_field(host) for route in one.routes for host in route.hosts if host}
-    fields = {**{claim.host: claim.field for claim in one.claims}, **fields}
+    fields = {**{claim.host: claim.field for claim in one.claims if claim.source == "listed"}, **fields}
     for host, field in fields.items():
         owner = owners.foreign(host, ref.namespace)
         if owner is not None:

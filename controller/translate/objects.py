@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.resources import Ingress, Service, WsRoute
+from controller.resources import Ingress, Secret, Service, WsRoute
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem
 from controller.resources.refs import ObjectRef
-from controller.translate.certificates import Claim, claims_of
+from controller.translate.certificates import Claim, wishes_of
 from controller.translate.routes import translate_ingress, translate_ws_route
 from controller.translate.upstreams import Backend, UpstreamRules, resolve_backend
 from proxy.model.config import Route
@@ -26,6 +26,8 @@ class Translated:
     backends: tuple[Backend, ...]
     """One for each upstream."""
     claims: tuple[Claim, ...]
+    open_claims: tuple[Claim, ...]
+    """Entries for TLS whose hosts depend on the certificates of their Secrets."""
 
     def fields(self) -> Mapping[str, str]:
         """Return where in the object each route was written, by its id."""
@@ -44,7 +46,11 @@ class Translated:
 
 
 def translate_object(
-    item: Ingress | WsRoute, services: Mapping[ObjectRef, Service], rules: UpstreamRules, known: Translated | None
+    item: Ingress | WsRoute,
+    services: Mapping[ObjectRef, Service],
+    secrets: Mapping[ObjectRef, Secret],
+    rules: UpstreamRules,
+    known: Translated | None,
 ) -> Translated:
     """Translate one object. Routes that come out as they were in `known` are taken over, so that they keep their identity."""
     looked_at: dict[ObjectRef, None] = {}
@@ -65,7 +71,9 @@ def translate_object(
         problems += item.problems
     if known is not None:
         routes = keep_identity(known.routes, routes)
-    return Translated(item, routes, problems, tuple(looked_at), tuple(backends.values()), claims_of(item))
+    wishes = wishes_of(item, secrets)
+    problems += wishes.problems
+    return Translated(item, routes, problems, tuple(looked_at), tuple(backends.values()), wishes.claims, wishes.open)
 
 
 def keep_identity(old: tuple[Route, ...], new: tuple[Route, ...]) -> tuple[Route, ...]:

@@ -53,7 +53,7 @@ def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_
 
 def _compile(policy: Policy, settings: FilterSettings, route_id: str) -> Filter | None:
     if isinstance(policy, HttpsRedirect):
-        return compile_https_redirect(settings.public_https_port)
+        return compile_https_redirect(settings.public_https_port, policy.hosts)
     if isinstance(policy, PodTarget):
         return compile_pod_target(policy.after)
     if isinstance(policy, Rewrite):

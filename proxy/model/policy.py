@@ -49,6 +49,9 @@ class MessageLimits(msgspec.Struct, frozen=True, tag="message-limits", omit_defa
 class HttpsRedirect(msgspec.Struct, frozen=True, tag="https-redirect", omit_defaults=True):
     """Answer plain HTTP with 308 to https, upgrades too, except under `/.well-known/acme-challenge/`."""
 
+    hosts: tuple[str, ...] = ()
+    """Of a route for any host: the hosts (exact or ``*.suffix``) to which this applies; empty: all of the route's."""
+
 
 class ClientAddresses(msgspec.Struct, frozen=True, tag="client-addresses", omit_defaults=True):
     """Networks, as CIDRs, whose clients are served, and those whose clients are not; others get 403."""

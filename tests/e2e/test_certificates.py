@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from certificate_forms import FORMS, Form, pem, root
+from certificate_forms import HOST as HOST_OF_FORMS
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from demo import sluice, write_whole
@@ -142,6 +143,31 @@ async def test_renewal_of_a_form_that_nobody_can_use_keeps_the_certificate_and_s
         ("Ingress", "spec.tls[0].secretName", f"spec.tls[0].secretName: {message}"),
         ("Secret", "--default-certificate", f"--default-certificate: {message}"),
     }
+
+
+async def test_entry_without_hosts_is_for_the_hosts_of_the_rules_that_its_certificate_is_for(tmp_path: Path) -> None:
+    """Their requests go to https, where their certificate is shown; those of others do not, and the object is told whose."""
+    made = json.loads(object_of({HOST_OF_FORMS: "t", "b.example.com": "t", "": "t"}))
+    ingress = made["items"][1]
+    ingress["spec"]["tls"] = [{"secretName": "t"}]
+    ingress["spec"]["rules"][2]["http"]["paths"][0]["path"] = "/any"
+    del ingress["spec"]["rules"][2]["host"]
+    write_whole(tmp_path / "objects.json", json.dumps(made))
+    form = FORMS["as usual"]()
+    write_secret(tmp_path, "t", form)
+    async with running(tmp_path) as proxy:
+        found = {}
+        for host, path in ((HOST_OF_FORMS, "/"), ("b.example.com", "/"), ("nobody.test", "/any"), (HOST_OF_FORMS, "/any")):
+            found[host, path] = await proxy.ask(host, path, secure=False)
+        shown = [await seen(proxy.https, host) for host in (HOST_OF_FORMS, "b.example.com")]
+        (problem,) = await asyncio.to_thread(proxy.shows, "/problems")
+
+    # 503: it went to the Service, which has no endpoint.
+    assert list(found.values()) == [308, 503, 503, 308]
+    assert [trusted for _, trusted in shown] == [True, False]
+    assert shown[0][0] == leaf_of(form)
+    assert problem["field"] == "spec.tls[0].secretName"
+    assert "it is not served for b.example.com of the rules" in problem["message"]
 
 
 async def test_expiry_is_of_what_a_worker_could_load(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import pytest
 import trustme
 
 from controller.resources import parse_object
+from controller.resources.refs import ObjectRef
 from controller.sources.snapshot import Store
 from controller.translate import Memo, TranslateSettings, translate
 from controller.translate import memo as memo_module
+from proxy.model.policy import HttpsRedirect
 
 SETTINGS = TranslateSettings(implicit_class=True)
 
@@ -156,6 +158,44 @@ def test_secret_that_comes_and_goes_gives_and_takes_the_host_its_certificate() -
         found.append((translation.config.tls_hosts, list(translation.config.certificates), len(translation.problems)))
 
     assert found == [({}, [], 1), ({"a.example.com": "shop/one"}, ["shop/one"], 0), ({}, [], 1)]
+
+
+def test_secret_of_an_entry_without_hosts_gives_and_takes_the_hosts_that_its_certificate_is_for() -> None:
+    """While there is none, all hosts of the rules are redirected; then those of the certificate."""
+    backend = {"service": {"name": "chat", "port": {"number": 80}}}
+    paths = {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}
+    hosts = ("a.example.com", "b.example.org", "")
+    ingress = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "i", "namespace": "shop"},
+        "spec": {"tls": [{"secretName": "one"}], "rules": [{"host": host, "http": paths} for host in hosts]},
+    }
+    store, memo = store_of(service("chat"), ingress), Memo()
+
+    def redirected() -> tuple[list[str], list[tuple[str, ...]]]:
+        config = translate(store.snapshot(), SETTINGS, memo).config
+        routes = [config.routes[f"ingress/shop/i/{number}"] for number in range(3)]
+        policies = [[one.hosts for one in route.policies if isinstance(one, HttpsRedirect)] for route in routes]
+        return sorted(config.tls_hosts), [found[0] if found else ("none",) for found in policies]
+
+    found = [redirected()]
+    for names in (("*.example.com",), ("b.example.org", "c.example.org")):
+        certificate = trustme.CA().issue_cert(*names)
+        data = {"tls.crt": certificate.cert_chain_pems[0].bytes().decode(), "tls.key": certificate.private_key_pem.bytes().decode()}
+        named = {"name": "one", "namespace": "shop"}
+        put(store, {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": named, "stringData": data})
+        found.append(redirected())
+    store.remove(ObjectRef("Secret", "shop", "one"))
+    found.append(redirected())
+
+    unknown: tuple[list[str], list[tuple[str, ...]]] = ([], [(), (), ("none",)])
+    assert found == [
+        unknown,
+        (["*.example.com", "a.example.com"], [(), ("none",), ("*.example.com",)]),
+        (["b.example.org", "c.example.org"], [("none",), (), ("c.example.org",)]),
+        unknown,
+    ]
 
 
 def test_other_settings_give_what_a_new_memo_gives() -> None:

@@ -44,7 +44,7 @@ def ws_routes(draw: st.DrawFn) -> dict[str, Any]:
 def ingresses(draw: st.DrawFn) -> dict[str, Any]:
     backend = {"service": {"name": draw(SERVICES), "port": {"number": 80}}}
     paths = [{"path": path, "pathType": "Prefix", "backend": backend} for path in draw(st.lists(PATHS, max_size=2))]
-    rules = [{"host": host, "http": {"paths": paths}} for host in draw(st.lists(HOSTS, max_size=2))]
+    rules = [{"host": host, "http": {"paths": paths}} for host in draw(st.lists(st.one_of(HOSTS, st.just("")), max_size=2))]
     spec: dict[str, Any] = {"rules": rules, "tls": []}
     if (name := draw(CLASSES)) is not None:
         spec["ingressClassName"] = name
@@ -79,7 +79,7 @@ def slices(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def secrets(draw: st.DrawFn) -> dict[str, Any]:
     named = {"namespace": draw(NAMESPACES), "name": draw(st.sampled_from(["one", "two"]))}
-    data = draw(st.sampled_from([PAIR, {}]))
+    data = draw(st.sampled_from([*PAIRS, {}]))
     return {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": named, "stringData": data}
 
 
@@ -91,13 +91,13 @@ def classes(draw: st.DrawFn) -> dict[str, Any]:
     return {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": named, "spec": {"controller": controller}}
 
 
-def _pair() -> dict[str, str]:
-    certificate = trustme.CA().issue_cert("x.example.com")
+def _pair(*names: str) -> dict[str, str]:
+    certificate = trustme.CA().issue_cert(*names)
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     return {"tls.crt": chain.decode(), "tls.key": certificate.private_key_pem.bytes().decode()}
 
 
-PAIR = _pair()
+PAIRS = (_pair("x.example.com"), _pair("*.example.com", "example.com"))
 OBJECTS = st.one_of(ws_routes(), ws_routes(), ingresses(), ingresses(), services(), slices(), secrets(), classes())
 EVENTS = st.lists(st.tuples(st.sampled_from(["apply", "apply", "apply", "remove"]), OBJECTS), max_size=25)
 SETTINGS = st.builds(

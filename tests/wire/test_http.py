@@ -3,8 +3,9 @@
 import asyncio
 import re
 
+import msgspec
 import pytest
-from wire.harness import WAIT, proxying
+from wire.harness import WAIT, config_for, proxying
 
 from proxy.model.policy import HttpsRedirect, Timeouts
 from proxy.settings import Settings
@@ -234,6 +235,25 @@ async def test_redirect_sends_plain_http_to_https_but_not_acme_challenges() -> N
         await backend.head()
         await backend.sends(OK)
         assert (await client.answer())[2] == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("a.test", 308), ("A.test:80", 308), ("x.b.test", 308), ("b.test", 200), ("y.x.b.test", 200), ("test", 200)],
+)
+async def test_redirect_of_a_route_for_any_host_is_for_the_hosts_that_it_names(host: str, status: int) -> None:
+    async with proxying() as proxy:
+        made = config_for(proxy.backend.port, HttpsRedirect(("*.b.test", "a.test")))
+        routes = {key: msgspec.structs.replace(route, hosts=("",)) for key, route in made.routes.items()}
+        proxy.serves(msgspec.structs.replace(made, routes=routes))
+        client = await proxy.client()
+        await client.sends(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        if status == 200:
+            backend = await proxy.backend.accepts()
+            await backend.head()
+            await backend.sends(OK)
+
+        assert (await client.answer())[0] == status
 
 
 async def test_unknown_host_is_404_and_unknown_share_is_500() -> None:
