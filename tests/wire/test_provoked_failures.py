@@ -7,6 +7,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterable
 
+import msgspec
 import pytest
 from wire.harness import Proxy, proxying
 from wire.test_health import CLIENTS, behaving, counted, with_endpoints
@@ -56,6 +57,8 @@ PROVOKED: dict[str, tuple[bytes, bytes, int]] = {
     "request that is answered 500": (b"/fault", b"", 500),
     "request that is not answered in time": (b"/slow", b"", 504),
 }
+WAITS = dict.fromkeys(("request that is not answered in time", "does not answer handshakes", "does not answer"), 0.6)
+"""Seconds after which an answer is given up where none comes; elsewhere many, as the machine may be busy."""
 ATTACKERS: dict[str, Callable[[], Iterable[str]]] = {
     "one address": lambda: itertools.repeat("192.0.2.7"),
     "one network": lambda: (f"192.0.2.{number % 256}" for number in itertools.count()),
@@ -65,20 +68,13 @@ ATTACKERS: dict[str, Callable[[], Iterable[str]]] = {
 }
 
 
-def two(*ports: int) -> ProxyConfig:
+def serving(*ports: int, how: str = "") -> ProxyConfig:
+    """Serve by these endpoints, with time limits for the failure that is to be seen."""
     plain = with_endpoints(*ports)
-    return ProxyConfig(
-        routes={
-            key: type(route)(
-                **{name: getattr(route, name) for name in route.__struct_fields__ if name != "policies"},
-                policies=(Timeouts(connect=1.0, handshake=0.3, response=0.3),),
-            )
-            for key, route in plain.routes.items()
-        },
-        upstreams=plain.upstreams,
-        certificates={},
-        tls_hosts={},
-    )
+    wait = WAITS.get(how, 10.0)
+    policies = (Timeouts(connect=9.0, handshake=wait, response=wait),)
+    routes = {key: msgspec.structs.replace(route, policies=policies) for key, route in plain.routes.items()}
+    return msgspec.structs.replace(plain, routes=routes)
 
 
 async def asks(proxy: Proxy, address: str, path: bytes = b"/", fields: bytes = b"") -> tuple[int, str]:
@@ -108,7 +104,7 @@ async def reaches(proxy: Proxy, path: bytes = b"/", fields: bytes = b"") -> set[
 async def test_failures_that_one_client_provokes_leave_no_endpoint_out(how: str, attackers: str) -> None:
     """The innocent comes after the attack only: that it was served is not what keeps the endpoints in."""
     async with proxying(trusted=True) as proxy, behaving(sound) as one, behaving(sound) as another:
-        proxy.serves(two(one.port, another.port))
+        proxy.serves(serving(one.port, another.port, how=how))
         await provokes(proxy, how, ATTACKERS[attackers]())
         after_attack = counted(proxy)
         found = [await reaches(proxy), await reaches(proxy, fields=UPGRADE)]
@@ -120,7 +116,7 @@ async def test_failures_that_one_client_provokes_leave_no_endpoint_out(how: str,
 async def test_client_says_by_itself_of_no_network_that_it_is_there() -> None:
     """X-Forwarded-For of a peer that is not trusted makes one client no more than one."""
     async with proxying() as proxy, behaving(sound) as one, behaving(sound) as another:
-        proxy.serves(two(one.port, another.port))
+        proxy.serves(serving(one.port, another.port))
         await provokes(proxy, "request that is answered 500", itertools.cycle(CLIENTS))
 
         assert counted(proxy) == (2, 0)
@@ -133,7 +129,7 @@ SERVED = {"answer": (b"/", b""), "socket": (b"/", UPGRADE), "answer that goes on
 @pytest.mark.parametrize("how", PROVOKED)
 async def test_endpoint_that_serves_another_network_is_not_left_out_by_attackers_of_three(how: str, served: str) -> None:
     async with proxying(trusted=True) as proxy, behaving(sound) as one, behaving(sound) as another:
-        proxy.serves(two(one.port, another.port))
+        proxy.serves(serving(one.port, another.port, how=how))
         ends = {str(one.port), str(another.port)}
         for _ in range(2):
             assert await reaches(proxy, *SERVED[served]) == ends
@@ -147,7 +143,7 @@ async def test_endpoint_that_serves_another_network_is_not_left_out_by_attackers
 async def test_endpoint_is_left_out_by_three_networks_where_nobody_else_is_served(how: str) -> None:
     """The attack of the test above is one: nothing but the innocent keeps the endpoints in."""
     async with proxying(trusted=True) as proxy, behaving(sound) as one, behaving(sound) as another:
-        proxy.serves(two(one.port, another.port))
+        proxy.serves(serving(one.port, another.port, how=how))
         await provokes(proxy, how, itertools.cycle(CLIENTS))
 
         assert counted(proxy) == (1, 1)
@@ -169,7 +165,7 @@ BROKEN: dict[str, tuple[Callable[[int, bytes], bytes | None], bytes]] = {
 async def test_broken_endpoint_is_left_out_once_clients_of_three_networks_met_it(how: str) -> None:
     reply, fields = BROKEN[how]
     async with proxying(trusted=True) as proxy, behaving(sound) as good, behaving(reply) as bad:
-        proxy.serves(two(good.port, bad.port))
+        proxy.serves(serving(good.port, bad.port, how=how))
         await asyncio.gather(*(asks(proxy, address, b"/", fields) for address in sorted(CLIENTS[:2] * 2 * ERRORS)))
         of_two = counted(proxy)
         await asyncio.gather(*(asks(proxy, address, b"/", fields) for address in CLIENTS[2:] * 4))
@@ -192,9 +188,9 @@ async def test_slow_body_that_is_given_up_is_no_answer_of_the_endpoint(monkeypat
     async with (
         proxying(Settings(min_body_rate=1_000_000), trusted=True) as proxy,
         behaving(answers) as one,
-        behaving(answers) as two_,
+        behaving(answers) as other,
     ):
-        proxy.serves(with_endpoints(one.port, two_.port))
+        proxy.serves(serving(one.port, other.port))
         for number in range(2 * (ERRORS - 1)):
             await asks(proxy, CLIENTS[number % 3])
         assert counted(proxy) == (2, 0)
@@ -210,8 +206,8 @@ async def test_slow_body_that_is_given_up_is_no_answer_of_the_endpoint(monkeypat
 @pytest.mark.parametrize("served", SERVED)
 async def test_innocent_of_the_attackers_own_network_is_served_on(served: str) -> None:
     async with proxying(trusted=True) as proxy, behaving(sound) as one, behaving(sound) as another:
-        proxy.serves(two(one.port, another.port))
         for how in PROVOKED:
+            proxy.serves(serving(one.port, another.port, how=how))
             await provokes(proxy, how, itertools.repeat("233.252.0.66"))
 
             assert await reaches(proxy, *SERVED[served]) == {str(one.port), str(another.port)}
