@@ -1,12 +1,16 @@
 """What of a connection waits in buffers, ours and the kernel's. Needed before one is cut: the end of an answer must not be lost."""
 
 import asyncio
+import contextlib
 import fcntl
+import os
 import socket
 import struct
 import termios
 
 _TCP_INFO_BYTES = 128
+_MOST_UNREAD = 1024 * 1024
+"""Bytes that are taken from a lost connection."""
 _AT_ONCE = struct.pack("ii", 1, 0)
 _BYTES_ACKED = struct.Struct("120xQ")
 """`tcpi_bytes_acked` of `struct tcp_info` (linux/tcp.h), as of Linux 4.1."""
@@ -40,6 +44,17 @@ def reset(transport: asyncio.Transport) -> None:
     if sock is not None and sock.fileno() >= 0:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     transport.abort()
+
+
+def take_unread(transport: asyncio.Transport) -> bytes:
+    """Take the peer's bytes that wait in the kernel of a lost connection: a RST leaves them, and a write that fails hides them."""
+    sock = transport.get_extra_info("socket")
+    descriptor = sock.fileno() if sock is not None else -1
+    found = b""
+    with contextlib.suppress(OSError):
+        while descriptor >= 0 and len(found) < _MOST_UNREAD and (data := os.read(descriptor, _MOST_UNREAD)):
+            found += data
+    return found
 
 
 def acknowledged(transport: asyncio.Transport) -> int:

@@ -20,6 +20,7 @@ from proxy.deadlines import Deadline, nothing
 from proxy.exchange import Client
 from proxy.http1.server import ServerConnection
 from proxy.leftover import unread
+from proxy.lingering import Lingering
 from proxy.networks import packed, written
 from proxy.runtime import Runtime
 from proxy.shells import NOWHERE, Shell, Stream
@@ -48,7 +49,7 @@ RESUME_SHARE = 0.95
 PAUSE_SECONDS = 0.25
 """How long accepting rests when descriptors or memory ran out."""
 LINGER_SECONDS = 1.0
-"""How long a refused connection may take to read its answer."""
+"""How long a refused connection may be silent before it is closed."""
 
 HELLO: Final = 0
 TURN: Final = 1
@@ -339,9 +340,9 @@ class Greeting:
         if self._transport.is_closing():
             self._forget()
             return
-        self._transport.write_eof()
-        self._deadline.at = 0.0
-        self._listener.runtime.wheel.file(self._deadline, LINGER_SECONDS)
+        runtime = self._listener.runtime
+        runtime.wheel.drop(self._deadline)
+        self._transport = Lingering(self._transport, runtime.wheel, LINGER_SECONDS, self.gone).transport
 
     def _count(self, result: str) -> None:
         runtime = self._listener.runtime

@@ -8,6 +8,7 @@ import asyncio
 from typing import Protocol
 
 from proxy.http1.headers import ResponseFacts
+from proxy.leftover import take_unread
 from proxy.shells import NOWHERE, not_connected
 
 
@@ -84,6 +85,9 @@ class UpstreamConnection:
     def gone(self, exc: Exception | None) -> None:
         """Tell the exchange, or the pool."""
         self.alive = False
+        if exc is not None and self.turn is not None and (rest := take_unread(self.transport)):
+            # An early answer: who reads no more of a body resets the connection, and a write finds that out before the next read.
+            self.turn.answer_data(rest)
         self.pool.forget(self)
         if self.turn is not None:
             self.turn.upstream_lost(exc)

@@ -365,7 +365,7 @@ class Forwarding(Sending):
                 connection.turn = None
                 connection.close()
         if self.wants_body or (self.request.upgrade and self._side.waiting):
-            self._side.closing = True
+            self._side.closing = self._side.more = True
             self.wants_body = False
         self._account(facts.status)
         self._side.finished()
@@ -429,7 +429,7 @@ class Forwarding(Sending):
         self.route.stats.in_flight -= 1
         self._take_pool(None)
         if self.wants_body:
-            self._side.closing = True
+            self._side.closing = self._side.more = True
         self._side.fail(status, self.request, self.route, self._upstream.key)
 
     def _drop(self) -> None:

@@ -45,6 +45,10 @@ class PartialHead:
             line_is_new = self._line_end >= 0
             if (self._line_end if line_is_new else size) > MAX_LINE:
                 return self._judge_method(data, 0) or TOO_LONG
+        if line_is_new:
+            judged = judge_line(bytes(data[: self._line_end]))
+            if isinstance(judged, Answer):
+                return judged
         self._lines += data.count(b"\n", seen)
         if size > MAX_HEAD or self._lines > MAX_FIELDS + 2:
             return TOO_LARGE
@@ -52,9 +56,6 @@ class PartialHead:
         end = size - 1 if data.endswith(b"\r") else size
         if _BARE_LF.search(data, seen) or _BARE_CR.search(data, max(0, seen - 1), end):
             return BAD_REQUEST
-        if line_is_new:
-            judged = judge_line(bytes(data[: self._line_end]))
-            return judged if isinstance(judged, Answer) else None
         return self._judge_method(data, seen) if self._line_end < 0 else None
 
     def _judge_method(self, data: bytes | bytearray, seen: int) -> Answer | None:

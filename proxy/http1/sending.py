@@ -31,6 +31,7 @@ class Side(Protocol):
     transport: asyncio.Transport
     deadline: Deadline
     closing: bool
+    more: bool
     unframed: bool
 
     @property
@@ -299,7 +300,7 @@ class Sending:
     def _bad_body(self) -> None:
         """Refuse a body whose coding is broken: 400 if nothing was answered yet; both connections end."""
         self.wants_body = False
-        self._side.closing = True
+        self._side.closing = self._side.more = True
         if self._answer:
             self._drop()
             self._side.abort()

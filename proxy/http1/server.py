@@ -21,6 +21,7 @@ from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import parse_request
 from proxy.http1.partial_head import PartialHead, find_end
 from proxy.leftover import reset, unsent
+from proxy.lingering import Lingering
 from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
 from proxy.shells import NOWHERE, not_connected
 from proxy.upstream.placing import Placing
@@ -58,7 +59,9 @@ class ServerConnection:
         "eof",
         "forwarding",
         "hold",
+        "lingering",
         "lost",
+        "more",
         "paused",
         "runtime",
         "served",
@@ -88,6 +91,9 @@ class ServerConnection:
         """The connection ends after the answer under way."""
         self.unframed = False
         """That answer lasts until the connection ends: cut by a FIN it would look whole (RFC 9112, 8)."""
+        self.more = False
+        """The client may send more than will be read: a body that is not waited for, or what follows what is no request."""
+        self.lingering: Lingering | None = None
         self.lost = False
         self.eof = False
         """The client's FIN came: what came before it is all that there will be."""
@@ -421,6 +427,8 @@ class ServerConnection:
     ) -> None:
         """Answer a request ourselves."""
         runtime = self.runtime
+        if body_follows or answer.close:
+            self.more = True
         if answer.close or body_follows or request.version < 11 or runtime.draining:
             # A body that nobody reads would be taken for the next request.
             self.closing = True
@@ -436,7 +444,7 @@ class ServerConnection:
 
     def refuse(self, answer: Answer) -> None:
         """Answer what is no request, and end the connection."""
-        self.closing = True
+        self.closing = self.more = True
         self._drop_rest()
         data, size = render(answer, None, request_id=self.runtime.make_id(), close=True)
         self.write(data)
@@ -463,10 +471,17 @@ class ServerConnection:
 
     def _end(self) -> None:
         """Close when what was written has arrived; a peer that does not take it is cut."""
-        if not self.lost and not self.transport.is_closing():
-            self.transport.close()
-            self._unsent, self._stalls = 1 << 62, 0
-            self.arm(self.runtime.close_wait)
+        if self.lost or self.lingering is not None or self.transport.is_closing():
+            return
+        if (self.more or self.waiting) and not self.eof:
+            self._drop_rest()
+            self.runtime.wheel.drop(self.deadline)
+            self.lingering = Lingering(self.transport, self.runtime.wheel, self.runtime.close_wait, self.gone, self._cut)
+            self.transport, self.write = self.lingering.transport, NOWHERE.write
+            return
+        self.transport.close()
+        self._unsent, self._stalls = 1 << 62, 0
+        self.arm(self.runtime.close_wait)
 
     def _linger(self) -> None:
         """Cut a connection that is closed already, unless its peer still takes what was written."""
@@ -546,6 +561,7 @@ class ServerConnection:
             self.forwarding.client_lost()
             self.forwarding = None
         self._give_back()
+        self.lingering = None
         self.transport, self.write = NOWHERE, NOWHERE.write
 
     def half_closed(self) -> bool:

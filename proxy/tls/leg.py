@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from proxy.leftover import take_unread
 from proxy.run_queue import RunQueue
 from proxy.shells import NOWHERE, Shell, Stream
 
@@ -179,6 +180,9 @@ class SecureLeg:
     def gone(self, exc: Exception | None) -> None:
         """End."""
         phase = self._phase
+        if exc is not None and phase == OPEN and not self._object.server_side:
+            self.received(take_unread(self._transport))  # what a backend answered before it reset the connection
+            phase = self._phase
         self._transport = NOWHERE
         if phase >= OPEN:
             self._phase = CLOSING
@@ -218,6 +222,13 @@ class SecureLeg:
             elif not transport.is_closing():
                 transport.write_eof()
                 transport.resume_reading()  # closing a socket with unread bytes would reset it
+
+    def leave(self) -> asyncio.Transport:
+        """Send what was written and a close_notify, and give the connection beneath away: its end is its taker's, not told here."""
+        if self._phase == OPEN:
+            self._notify()
+        transport, self._transport = self._transport, NOWHERE
+        return transport
 
     def abort(self) -> None:
         """End at once."""

@@ -428,6 +428,37 @@ async def test_j1_sigterm_lets_an_upload_end_that_was_begun_before(hub: Hub) -> 
     assert status == 0
 
 
+@pytest.mark.parametrize("drips", [False, True])
+async def test_j1_clients_that_linger_after_an_early_answer_do_not_hold_up_the_end(hub: Hub, drips: bool) -> None:
+    """Silent ones are closed after --close-wait, those that go on sending at the end of --grace."""
+    async with (
+        backend() as port,
+        proxy(hub, "--workers", "1", "--drain-time", "0s", "--close-wait", "200ms", "--grace", "3s") as one,
+    ):
+        hub.publish(config(port))
+        await one.ready()
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.http)
+        writer.write(b"POST / HTTP/1.1\r\nHost: unknown.example.com\r\nContent-Length: 1000000\r\n\r\n")
+
+        async def drip() -> None:
+            while drips:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+        dripping = asyncio.create_task(drip())
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            one.process.send_signal(signal.SIGTERM)
+            status = await one.process.wait()
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert status == 0
+
+
 async def test_j1_sigterm_closes_sockets_oldest_first_and_spread_over_the_drain_time(hub: Hub) -> None:
     async with (
         backend() as port,

@@ -1,0 +1,111 @@
+"""The end of a connection whose peer may still be sending: in stages, so that no reset eats what it is told (RFC 9112, 9.6).
+
+A socket that is closed with unread bytes resets its connection, and so do bytes that come later: the peer's program then reads the
+reset, not the answer. So our FIN goes out behind the last byte, what still comes is read and dropped, and the socket is closed when
+the peer has ended too, or was silent, or has had its time or its bytes. Nothing is kept of what is dropped, nor of its TLS.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from proxy.deadlines import Deadline, Wheel
+from proxy.leftover import unsent
+from proxy.shells import NOWHERE, Shell
+from proxy.tls.leg import SecureLeg
+
+LINGER_SECONDS: Final = 30.0
+"""How long a peer may go on sending (nginx: lingering_time)."""
+LINGER_BYTES: Final = 256 * 1024 * 1024
+"""How much it may send."""
+STALL: Final = 60.0
+"""Seconds for which a peer may take nothing of what waits for it (nginx: send_timeout)."""
+
+
+class Lingering:
+    """A connection that ends, in place of its stream."""
+
+    __slots__ = ("_cut", "_deadline", "_dropped", "_gone", "_seen", "_stalls", "_transport", "_unsent", "_until", "_wait", "_wheel")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        wheel: Wheel,
+        wait: float,
+        gone: Callable[[Exception | None], None],
+        cut: Callable[[], None] | None = None,
+    ) -> None:
+        """Begin. After `wait` seconds of silence it ends; `gone` is called when it is gone, `cut` to end it before its time."""
+        self._wheel = wheel
+        self._wait = wait
+        self._gone: Callable[[Exception | None], None] | None = gone
+        self._cut = cut
+        self._until = 0.0
+        self._dropped = 0
+        self._seen = 0
+        """Of these, bytes that had come when this was last looked at."""
+        self._unsent = 1 << 62
+        """Bytes that had not arrived then; and how often they did not get less."""
+        self._stalls = 0
+        self._deadline = Deadline(self._look)
+        leg: object = transport
+        self._transport = transport = leg.leave() if isinstance(leg, SecureLeg) else transport
+        self._until = wheel.now + LINGER_SECONDS
+        transport.set_protocol(Shell(self))
+        if not transport.is_closing():
+            with contextlib.suppress(OSError, RuntimeError):
+                transport.write_eof()
+            with contextlib.suppress(RuntimeError):
+                transport.resume_reading()
+        wheel.file(self._deadline, wait)
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection itself, without TLS."""
+        return self._transport
+
+    def made(self, transport: asyncio.Transport) -> None:
+        """Do nothing: the connection was made long ago."""
+
+    def received(self, data: bytes) -> None:
+        """Drop what came."""
+        self._dropped += len(data)
+        if self._dropped > LINGER_BYTES:
+            self._end()
+
+    def half_closed(self) -> bool:
+        """Let the peer's FIN close the connection, when what was written is out."""
+        return False
+
+    def gone(self, exc: Exception | None) -> None:
+        """Tell who had the connection."""
+        self._wheel.drop(self._deadline)
+        gone, self._gone, self._cut = self._gone, None, None
+        self._transport = NOWHERE
+        if gone is not None:
+            gone(exc)
+
+    def full(self) -> None:
+        """Do nothing: nothing more is written."""
+
+    def ready(self) -> None:
+        """Do nothing."""
+
+    def _look(self) -> None:
+        left = unsent(self._transport)
+        if left:
+            # Whoever still takes what was written may have the time for it.
+            self._stalls = self._stalls + 1 if left >= self._unsent else 0
+            self._unsent = left
+            on = self._stalls * self._wait < STALL
+        else:
+            on = self._dropped > self._seen and self._wheel.now < self._until and not self._transport.is_closing()
+        self._seen = self._dropped
+        if on:
+            self._wheel.file(self._deadline, self._wait)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._cut() if self._cut is not None else self._transport.abort()
