@@ -25,6 +25,18 @@ def _signed(
     hosts: tuple[str, ...] = (),
 ) -> bytes:
     now = dt.datetime.now(dt.UTC)
+    # RFC 5280, 4.2.1.3: an authority must say what its key is for; Python 3.13 and newer ask it.
+    usage = x509.KeyUsage(
+        digital_signature=not further,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=further,
+        crl_sign=further,
+        encipher_only=False,
+        decipher_only=False,
+    )
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
@@ -34,6 +46,7 @@ def _signed(
         .not_valid_before(now - dt.timedelta(minutes=5))
         .not_valid_after(now + dt.timedelta(days=30))
         .add_extension(x509.BasicConstraints(ca=further, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
