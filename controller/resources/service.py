@@ -54,6 +54,9 @@ class EndpointSlice:
     ports: tuple[tuple[str, int], ...]
     """Name (empty for the unnamed one) and number."""
     endpoints: tuple[SliceEndpoint, ...]
+    unusable: tuple[tuple[str, str], ...] = ()
+    """Ports that nobody can connect to: name, and what number they have. In Kubernetes none at all means all ports, which is none to
+    connect to either (discovery.k8s.io/v1, EndpointPort); kube-proxy passes over both."""
 
 
 def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:
@@ -86,12 +89,14 @@ def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | 
     service = labels.get("kubernetes.io/service-name")
     if not isinstance(service, str) or raw.get("addressType") == "FQDN":
         return None
-    ports = []
+    ports, unusable = [], []
     for path, item in reader.objects(raw, "ports", "ports"):
         number = reader.number(item, "port", f"{path}.port")
-        protocol = reader.text(item, "protocol", f"{path}.protocol") or "TCP"
-        if number is not None and protocol == "TCP":
-            ports.append((reader.text(item, "name", f"{path}.name"), number))
+        name, protocol = reader.text(item, "name", f"{path}.name"), reader.text(item, "protocol", f"{path}.protocol") or "TCP"
+        if protocol == "TCP" and number is not None and 1 <= number <= 65535:
+            ports.append((name, number))
+        elif protocol == "TCP":
+            unusable.append((name, "no number" if number is None else f"the number {number}"))
     endpoints = []
     for path, item in reader.objects(raw, "endpoints", "endpoints"):
         conditions = reader.mapping(item, "conditions", f"{path}.conditions")
@@ -111,7 +116,7 @@ def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | 
         endpoints.append(SliceEndpoint(tuple(addresses), ready and not terminating, serves, terminating, pod))
     if reader.problems:
         return Malformed(ref, tuple(reader.problems))
-    return EndpointSlice(ref, service, tuple(ports), tuple(endpoints))
+    return EndpointSlice(ref, service, tuple(ports), tuple(endpoints), tuple(unusable))
 
 
 def _is_address(text: object) -> bool:

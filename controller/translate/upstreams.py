@@ -1,7 +1,7 @@
 """Services and EndpointSlices as upstreams: one for each Service port that a rule names."""
 
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from controller.resources import EndpointSlice, Service
@@ -15,6 +15,8 @@ from proxy.model.config import Endpoint, EndpointState, Upstream
 TLS_PROTOCOLS = frozenset({"https", "kubernetes.io/wss"})
 """appProtocol of ports that are spoken to over TLS; `kubernetes.io/ws` and anything else is plain."""
 _BEST_FIRST: tuple[EndpointState, ...] = ("ready", "draining", "unready", "stopping")
+Flaw = tuple[Reason, str]
+"""Why endpoints of a Service port are not used: a reason, and what follows the field in a sentence."""
 _USABLE: frozenset[EndpointState] = frozenset({"ready", "draining"})
 
 
@@ -100,17 +102,17 @@ def _is_loopback(address: str) -> bool:
 
 
 def translate_upstream(
-    service: Service, port: ServicePort, slices: Iterable[EndpointSlice], rules: UpstreamRules
-) -> tuple[Upstream, tuple[str, ...]]:
+    service: Service, port: ServicePort, slices: Collection[EndpointSlice], rules: UpstreamRules
+) -> tuple[Upstream, tuple[Flaw, ...]]:
     """Collect the endpoints of one Service port, each with what may be sent there; one in several slices is the best of them.
 
-    Also returns the addresses that may not be used. Endpoints that are not ready are among them: what is open there stays open.
+    Also returns why some are not used. Those that are not ready are among the endpoints: what is open there stays open.
     """
     tls = port.app_protocol in TLS_PROTOCOLS
     if service.external_name:
         name = service.external_name.lower().rstrip(".")
         if rules.refuses(name):
-            return Upstream((), tls), (name,)
+            return Upstream((), tls), (_refused(service, name),)
         return Upstream((Endpoint(name, port.port),), tls), ()
     found: dict[tuple[str, int], EndpointState] = {}
     pods: dict[str, str] = {}
@@ -132,7 +134,10 @@ def translate_upstream(
         for (address, number), state in sorted(found.items())
         if not rules.refuses(address)
     )
-    return Upstream(endpoints, tls), tuple(sorted(refused))
+    return Upstream(endpoints, tls), (
+        *(_refused(service, address) for address in sorted(refused)),
+        *_portless(service, port, slices),
+    )
 
 
 def _deadline(state: EndpointState, deadline: float) -> float:
@@ -147,19 +152,35 @@ def _state(endpoint: SliceEndpoint) -> EndpointState:
     return "unready"
 
 
-def refused_endpoint(owner: ObjectRef, backend: Backend, address: str) -> Problem:
-    """Tell an object that an endpoint behind it may not be used."""
+def _refused(service: Service, address: str) -> Flaw:
     message = (
-        f'{backend.field}: Service "{backend.service.ref.path}" has the endpoint {address}, which is the proxy\'s own machine '
+        f'Service "{service.ref.path}" has the endpoint {address}, which is the proxy\'s own machine '
         "and is not used; addresses of pods would be accepted."
     )
-    return Problem(owner, Reason.REF_NOT_PERMITTED, backend.field, message)
+    return Reason.REF_NOT_PERMITTED, message
+
+
+def _portless(service: Service, port: ServicePort, slices: Collection[EndpointSlice]) -> Iterator[Flaw]:
+    """Tell of the first slice whose endpoints are not used because nobody can tell at which port."""
+    wrong = {one.ref.path: found for one in slices for name, found in one.unusable if name == port.name and one.endpoints}
+    # Pods that lack the port of that name are no fault while others have it (a named targetPort of the Service).
+    if not wrong and not any(name == port.name for one in slices for name, _ in one.ports):
+        wrong = {one.ref.path: "" for one in slices if one.endpoints and not one.ports and not one.unusable}
+    if wrong:
+        path = min(wrong)
+        named = f'port "{port.name}"' if port.name else "the port"
+        lacks = f"{named} has {wrong[path]}" if wrong[path] else "it has no ports"
+        message = (
+            f'Service "{service.ref.path}" has endpoints in EndpointSlice "{path}" that are not used, as {lacks} there; '
+            f"{named} with a number from 1 to 65535 would be accepted."
+        )
+        yield Reason.PORT_NOT_FOUND, message
 
 
 class Upstreams:
     """Stage of the memo: the endpoints of every Service port that some object uses."""
 
-    __slots__ = ("_keys", "_ports", "_refused", "_rules", "_slices", "_touched", "_users", "values")
+    __slots__ = ("_flaws", "_keys", "_ports", "_rules", "_slices", "_touched", "_users", "values")
 
     def __init__(self, rules: UpstreamRules) -> None:
         self._rules = rules
@@ -167,8 +188,8 @@ class Upstreams:
         self._ports: dict[str, tuple[Service, ServicePort]] = {}
         self._keys: dict[ObjectRef, set[str]] = {}
         self._slices: dict[ObjectRef, dict[ObjectRef, EndpointSlice]] = {}
-        self._refused: dict[str, tuple[str, ...]] = {}
-        """Refused addresses, of upstreams that have any."""
+        self._flaws: dict[str, tuple[Flaw, ...]] = {}
+        """Of upstreams that have any."""
         self._touched: set[str] = set()
         self.values: dict[str, Upstream] = {}
 
@@ -194,7 +215,7 @@ class Upstreams:
                     self._slices.pop(service, None)
 
     def settle(self) -> tuple[set[ObjectRef], bool]:
-        """Make touched upstreams anew; return who has to be told of other refused endpoints, and whether any upstream differs."""
+        """Make touched upstreams anew; return who has to be told of other flaws, and whether any upstream differs."""
         told: set[ObjectRef] = set()
         differs = False
         for key in self._touched:
@@ -205,16 +226,16 @@ class Upstreams:
                 continue
             service, port = self._ports[key]
             behind = self._slices.get(service.ref, {})
-            upstream, refused = translate_upstream(service, port, behind.values(), self._rules)
+            upstream, flaws = translate_upstream(service, port, behind.values(), self._rules)
             if upstream != before:
                 self.values[key] = upstream
                 differs = True
-            if refused != self._refused.get(key, ()):
+            if flaws != self._flaws.get(key, ()):
                 told.update(users)
-                if refused:
-                    self._refused[key] = refused
+                if flaws:
+                    self._flaws[key] = flaws
                 else:
-                    del self._refused[key]
+                    del self._flaws[key]
         self._touched.clear()
         return told, differs
 
@@ -225,11 +246,15 @@ class Upstreams:
             keys.discard(key)
             if not keys:
                 del self._keys[known[0].ref]
-        self._refused.pop(key, None)
+        self._flaws.pop(key, None)
         return self.values.pop(key, None) is not None
 
     def problems(self, owner: ObjectRef, used: Collection[Backend]) -> list[Problem]:
-        """Return what an object is told of endpoints behind it that may not be used."""
-        if not self._refused:
+        """Return what an object is told of endpoints behind it that are not used."""
+        if not self._flaws:
             return []
-        return [refused_endpoint(owner, backend, address) for backend in used for address in self._refused.get(backend.key, ())]
+        return [
+            Problem(owner, reason, backend.field, f"{backend.field}: {message}")
+            for backend in used
+            for reason, message in self._flaws.get(backend.key, ())
+        ]

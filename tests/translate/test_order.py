@@ -71,7 +71,7 @@ def slices(draw: st.DrawFn) -> dict[str, Any]:
         "kind": "EndpointSlice",
         "addressType": "IPv4",
         "metadata": {"namespace": draw(NAMESPACES), "name": draw(NAMES), "labels": labels},
-        "ports": [{"name": draw(st.sampled_from(["", "http"])), "port": 8080}],
+        "ports": [{"name": draw(st.sampled_from(["", "http"])), "port": draw(st.sampled_from([8080, 8080, 0, None]))}],
         "endpoints": [{"addresses": addresses, "conditions": {"ready": draw(st.booleans())}}],
     }
 
