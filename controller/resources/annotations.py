@@ -4,6 +4,7 @@ Three kinds of keys: ours (`sluice.dev/`), ingress-nginx's that we understand, a
 reported by name with what to do instead, because an annotation that is silently ignored is a security policy that evaporated.
 """
 
+import datetime as dt
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,12 +70,22 @@ def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
 def _as_text(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, dt.date):
+        return value.isoformat()
     return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
-def is_default_class(raw: Mapping[str, Any]) -> bool:
-    """Tell whether an IngressClass is the cluster's default."""
-    return as_mapping(metadata_of(raw).get("annotations")).get(DEFAULT_CLASS) == "true"
+def check_strings(reader: Reader, raw: Mapping[str, Any]) -> None:
+    """Collect annotations that are no strings, as in a file without quotes, and what they are read as: no cluster takes them.
+
+    One without a value is none of them: the API server reads it as an empty string.
+    """
+    found = as_mapping(metadata_of(raw).get("annotations"))
+    for key, value in found.items():
+        if isinstance(key, str) and value is not None and not isinstance(value, str):
+            text = shown(_as_text(value))
+            message = f"no string was found; it is read as {text}, and a cluster refuses it; {text} in quotes would be accepted."
+            reader.wrong(f"metadata.annotations[{key}]", message, Reason.UNSUPPORTED_VALUE)
 
 
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:

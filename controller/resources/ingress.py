@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from controller.resources.annotations import CLASS, IngressPolicy, annotations_of, read_policy
+from controller.resources.annotations import CLASS, IngressPolicy, annotations_of, check_strings, read_policy
 from controller.resources.fields import (
     PATH_HINT,
     Reader,
@@ -102,6 +102,7 @@ def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
     annotations = annotations_of(reader, raw)
     if reader.problems:
         return Malformed(ref, tuple(reader.problems), class_name, annotations.get(CLASS), read_generation(raw))
+    check_strings(reader, raw)
     policy = read_policy(reader, annotations)
     return Ingress(
         ref,

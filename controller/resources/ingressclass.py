@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.annotations import is_default_class
+from controller.resources.annotations import DEFAULT_CLASS, annotations_of, check_strings
 from controller.resources.fields import Reader, check_names, metadata_ref
-from controller.resources.problems import Malformed
+from controller.resources.problems import Malformed, Problem
 from controller.resources.refs import ObjectRef
 
 
@@ -18,6 +18,8 @@ class IngressClass:
     controller: str
     default: bool
     """Objects without a class are of this one."""
+    problems: tuple[Problem, ...] = ()
+    """Annotations that are no strings; they are honoured all the same."""
 
 
 def parse_ingress_class(raw: Mapping[str, Any]) -> IngressClass | Malformed:
@@ -28,4 +30,6 @@ def parse_ingress_class(raw: Mapping[str, Any]) -> IngressClass | Malformed:
     controller = reader.text(reader.mapping(raw, "spec", "spec"), "controller", "spec.controller")
     if reader.problems:
         return Malformed(ref, tuple(reader.problems))
-    return IngressClass(ref, controller, is_default_class(raw))
+    default = annotations_of(reader, raw).get(DEFAULT_CLASS) == "true"
+    check_strings(reader, raw)
+    return IngressClass(ref, controller, default, tuple(reader.problems))

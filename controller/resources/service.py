@@ -55,8 +55,8 @@ class EndpointSlice:
     """Name (empty for the unnamed one) and number."""
     endpoints: tuple[SliceEndpoint, ...]
     unusable: tuple[tuple[str, str], ...] = ()
-    """Ports that nobody can connect to: name, and what number they have. In Kubernetes none at all means all ports, which is none to
-    connect to either (discovery.k8s.io/v1, EndpointPort); kube-proxy passes over both."""
+    """Ports that nobody can connect to: name, and what number they have. In Kubernetes none at all means all ports, none to connect
+    to either (discovery.k8s.io/v1, EndpointPort); kube-proxy passes over both."""
 
 
 def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:

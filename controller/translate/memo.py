@@ -134,7 +134,12 @@ class _Change:
         """Objects whose claims or redirects have to be looked at again."""
         self.told: set[ObjectRef] = set()
         """Objects whose verdict has to be made again."""
-        self.extra_differs = state.classes is None or snapshot.malformed is not state.snapshot.malformed
+        before = state.snapshot
+        self.extra_differs = (
+            state.classes is None
+            or snapshot.malformed is not before.malformed
+            or snapshot.ingress_classes is not before.ingress_classes
+        )
 
     def _record(self, ref: ObjectRef) -> Ingress | WsRoute | None:
         return self.new.ws_routes.get(ref) if ref.kind == "WsRoute" else self.new.ingresses.get(ref)
@@ -389,6 +394,9 @@ def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[Problem, ...
     for ref, bad in snapshot.malformed.items():
         if ref.kind not in _ROUTING:
             found[ref] = tuple(sorted(set(bad.problems)))
+    for ref, one in snapshot.ingress_classes.items():
+        if one.problems and one.controller == state.settings.controller_name:
+            found[ref] = (*found.get(ref, ()), *one.problems)
     said = [problem for ref in sorted(found, key=_order) for problem in found[ref]]
     wrong = check_default(state.settings.default_certificate, snapshot.secrets, snapshot.malformed)
     return (*said, wrong) if wrong is not None else tuple(said)
