@@ -123,7 +123,10 @@ def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
 )
 @settings_options
 def lint(folder: Path, form: str, **values: Any) -> None:
-    """Print one line per problem of the objects in DIR. Exits with 1 if there is any, with 2 if something cannot be read."""
+    """Print one line per problem of the objects in DIR. Exits with 1 if there is any, with 2 if something cannot be read.
+
+    What is wrong with Secrets that no object names is a note: it is printed, and the exit code does not tell of it.
+    """
     source, translation = _read(folder, Settings(**values))
     problems = (*source.problems, *translation.problems)
     if form == "json":
@@ -135,13 +138,17 @@ def lint(folder: Path, form: str, **values: Any) -> None:
                 "reason": str(problem.reason),
                 "field": problem.field,
                 "message": problem.message,
+                "note": note,
             }
-            for problem in problems
+            for found, note in ((problems, False), (translation.notes, True))
+            for problem in found
         ]
         click.echo(json.dumps(rows, indent=2))
     else:
         for problem in problems:
             click.echo(f"{problem.ref}: {problem.message}")
+        for problem in translation.notes:
+            click.echo(f"note: {problem.ref}: {problem.message}")
     click.echo(_looked_at(source, translation), err=True)
     unreadable = any(problem.ref.kind == "File" for problem in problems)
     sys.exit(2 if unreadable else 1 if problems else 0)

@@ -94,7 +94,8 @@ class Reconciler:
         translation = translate(snapshot, self._settings, self._memo)
         self.last = translation
         problems = self.problems = (*source_problems, *translation.problems)
-        report = Report(_reports(problems), snapshot.objects, self._observed, translation.classless)
+        reports = (*_reports(problems), *_reports(translation.notes, note=True))
+        report = Report(reports, snapshot.objects, self._observed, translation.classless)
         if self._hub.publish(translation.config, report):
             _log.log(
                 level,
@@ -126,9 +127,11 @@ class Reconciler:
         self._hub.say(Report(_reports(source_problems), 0, 0.0))
 
 
-def _reports(problems: Iterable[Problem]) -> tuple[ProblemReport, ...]:
+def _reports(problems: Iterable[Problem], *, note: bool = False) -> tuple[ProblemReport, ...]:
     return tuple(
-        ProblemReport(problem.ref.kind, problem.ref.namespace, problem.ref.name, problem.reason, problem.message, problem.field)
+        ProblemReport(
+            *(problem.ref.kind, problem.ref.namespace, problem.ref.name, problem.reason, problem.message, problem.field), note=note
+        )
         for problem in problems
     )
 

@@ -75,7 +75,7 @@ class Supervisor:
         return [self._describe(entry.value, sockets.get(entry.value.id, 0)) for entry in entries if isinstance(entry, RouteEntry)]
 
     def problems(self) -> Sequence[Mapping[str, object]]:
-        """Return every problem with a user's object."""
+        """Return every problem with a user's object, notes after them."""
         return [msgspec.structs.asdict(problem) for problem in self._report.problems]
 
     async def sockets(self) -> Sequence[SocketRow]:
@@ -161,7 +161,7 @@ class Supervisor:
 
     def _reported(self, report: Report) -> None:
         self._report = report
-        self._totals.problems = collections.Counter(problem.reason for problem in report.problems)
+        self._totals.problems = collections.Counter(problem.reason for problem in report.problems if not problem.note)
 
     def _describe(self, route: Route, sockets: int) -> Mapping[str, object]:
         return {

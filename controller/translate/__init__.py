@@ -25,6 +25,8 @@ class Translation:
     """Of every Ingress and WsRoute that is ours; of objects of other classes there is none."""
     problems: tuple[Problem, ...]
     """Everything that is wrong, in order of the objects: what verdicts say, and what is wrong with objects that have none."""
+    notes: tuple[Problem, ...]
+    """What is wrong with Secrets that no object of ours names, in order: it harms nothing."""
     classless: tuple[str, ...]
     """Objects that name an IngressClass that does not exist, as ids of their routes begin, in order."""
     memo: Memo
@@ -35,7 +37,7 @@ def translate(snapshot: SourceSnapshot, settings: TranslateSettings, memo: Memo 
     """Translate everything. `memo` is brought up to date; without one everything is done from the start."""
     memo = Memo() if memo is None else memo
     memo.update(snapshot, settings)
-    return Translation(memo.config, memo.verdicts, memo.problems, memo.classless, memo)
+    return Translation(memo.config, memo.verdicts, memo.problems, memo.notes, memo.classless, memo)
 
 
 __all__ = ["Condition", "Memo", "TranslateSettings", "Translation", "Verdict", "translate"]

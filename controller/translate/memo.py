@@ -91,6 +91,7 @@ class Memo:
         self.told: Collection[ObjectRef] = ()
         """Objects whose verdict the last update made, changed, or took back."""
         self.problems: tuple[Problem, ...] = ()
+        self.notes: tuple[Problem, ...] = ()
         self.classless: tuple[str, ...] = ()
 
     def update(self, snapshot: SourceSnapshot, settings: TranslateSettings) -> None:
@@ -117,7 +118,7 @@ class Memo:
         if verdicts_differ:
             self.verdicts = MappingProxyType(dict(state.verdicts))
         if verdicts_differ or change.extra_differs:
-            self.problems = _all_problems(state, snapshot)
+            self.problems, self.notes = _all_problems(state, snapshot)
         state.snapshot = snapshot
         self._state = state
 
@@ -389,17 +390,21 @@ def _config(
     return before if same else config
 
 
-def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[Problem, ...]:
+def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Return what is wrong, and apart from it what is wrong with Secrets that no object of ours names: nobody misses them here."""
     found = {ref: verdict.problems for ref, verdict in state.verdicts.items() if verdict.problems}
+    unnamed: dict[ObjectRef, tuple[Problem, ...]] = {}
     for ref, bad in snapshot.malformed.items():
         if ref.kind not in _ROUTING:
-            found[ref] = tuple(sorted(set(bad.problems)))
+            named = ref.kind != "Secret" or ref.path == state.settings.default_certificate or state.secret_users.of(ref)
+            (found if named else unnamed)[ref] = tuple(sorted(set(bad.problems)))
     for ref, one in snapshot.ingress_classes.items():
         if one.problems and one.controller == state.settings.controller_name:
             found[ref] = (*found.get(ref, ()), *one.problems)
     said = [problem for ref in sorted(found, key=_order) for problem in found[ref]]
+    notes = tuple(problem for ref in sorted(unnamed, key=_order) for problem in unnamed[ref])
     wrong = check_default(state.settings.default_certificate, snapshot.secrets, snapshot.malformed)
-    return (*said, wrong) if wrong is not None else tuple(said)
+    return tuple(said if wrong is None else (*said, wrong)), notes
 
 
 def _order(ref: ObjectRef) -> tuple[str, str, str]:

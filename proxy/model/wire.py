@@ -63,6 +63,8 @@ class ProblemReport(msgspec.Struct, frozen=True):
     reason: str
     message: str
     field: str = ""
+    note: bool = False
+    """It harms nothing that is served, and no alert counts it."""
 
 
 class Report(msgspec.Struct, frozen=True):

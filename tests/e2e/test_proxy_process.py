@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import re
 import resource
@@ -222,15 +223,20 @@ async def test_worker_that_hangs_without_a_reason_is_replaced(hub: Hub) -> None:
 async def test_problems_and_routes_are_shown_on_the_admin_port(hub: Hub) -> None:
     problem = ProblemReport("Ingress", "default", "shop", "PortNotFound", "spec: a sentence.", "spec")
     async with backend() as port, proxy(hub, "--workers", "1") as one:
-        hub.publish(config(port), Report(problems=(problem,), objects=3))
+        note = ProblemReport("Secret", "default", "unnamed", "SecretInvalid", "data: a note.", "data", note=True)
+        hub.publish(config(port), Report(problems=(problem, note), objects=3))
         await hub.acknowledged()
         _, problems = await one.ask("/problems")
         _, routes = await one.ask("/routes")
         _, metrics = await one.ask("/metrics")
 
-    assert "a sentence." in problems
+    assert [(one["message"], one["note"]) for one in json.loads(problems)] == [
+        ("spec: a sentence.", False),
+        ("data: a note.", True),
+    ]
     assert f'"port": {port}' in routes
     assert 'sluice_problems{reason="PortNotFound"} 1.0' in metrics
+    assert "SecretInvalid" not in metrics
 
 
 class Tls:

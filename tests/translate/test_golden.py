@@ -53,12 +53,9 @@ def run(objects: list[dict[str, object]], settings: TranslateSettings, memo: Mem
         for ref, verdict in sorted(result.verdicts.items())
     }
     problems = [f"{problem.ref}: {problem.reason}: {problem.message}" for problem in result.problems]
-    return (
-        "# configuration\n"
-        + show(result.config)
-        + "---\n"
-        + yaml.safe_dump({"verdicts": verdicts, "problems": problems}, width=10_000)
-    )
+    notes = [f"{problem.ref}: {problem.reason}: {problem.message}" for problem in result.notes]
+    told: dict[str, object] = {"verdicts": verdicts, "problems": problems, **({"notes": notes} if notes else {})}
+    return "# configuration\n" + show(result.config) + "---\n" + yaml.safe_dump(told, width=10_000)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.name.removesuffix(".in.yaml"))
@@ -115,7 +112,7 @@ def all_that_is_said() -> str:
     texts = []
     for path in CASES:
         _, verdicts = yaml.safe_load_all(path.with_name(path.name.replace(".in.", ".out.")).read_text())
-        texts += verdicts["problems"]
+        texts += (*verdicts["problems"], *verdicts.get("notes", ()))
         texts += [condition for conditions in verdicts["verdicts"].values() for condition in conditions]
     return "\n".join(texts)
 

@@ -118,8 +118,8 @@ def happen(store: Store, event: str, raw: dict[str, Any]) -> None:
         store.remove(record.ref)
 
 
-def outcome(translation: Translation) -> tuple[object, object, object]:
-    return translation.config, dict(translation.verdicts), translation.problems
+def outcome(translation: Translation) -> tuple[object, object, object, object]:
+    return translation.config, dict(translation.verdicts), translation.problems, translation.notes
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])

@@ -37,8 +37,24 @@ def test_lint_in_json_names_object_field_and_reason(tmp_path: Path) -> None:
             "reason": "InvalidSpec",
             "field": "spec.rules",
             "message": "spec.rules: 0 were found, at least 1 would be accepted.",
+            "note": False,
         }
     ]
+
+
+def test_lint_notes_a_secret_that_nobody_names_and_exits_with_zero(tmp_path: Path) -> None:
+    """Of the same Secret it is a problem for whom it is the default certificate."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "s", "namespace": "n"}}
+    (tmp_path / "secret.json").write_text(json.dumps(secret))
+    sentence = "Secret n/s: data[tls.crt]: nothing that can be read was found, PEM in base64 would be accepted.\n"
+
+    plain = CliRunner().invoke(main, ["lint", str(tmp_path)], catch_exceptions=False)
+    rows = CliRunner().invoke(main, ["lint", str(tmp_path), "--format", "json"], catch_exceptions=False)
+    named = CliRunner().invoke(main, ["lint", str(tmp_path), "--default-certificate", "n/s"], catch_exceptions=False)
+
+    assert (plain.exit_code, plain.stdout) == (0, f"note: {sentence}")
+    assert (rows.exit_code, [row["note"] for row in json.loads(rows.stdout)]) == (0, [True])
+    assert (named.exit_code, named.stdout.startswith(sentence), "note" in named.stdout) == (1, True, False)
 
 
 def test_lint_exits_with_zero_without_problems_and_two_where_nothing_can_be_read(tmp_path: Path) -> None:
