@@ -27,6 +27,7 @@ class FrameScanner:
     """The frames of one direction."""
 
     __slots__ = (
+        "_close_at",
         "_close_bytes",
         "_counting",
         "_fin",
@@ -58,6 +59,7 @@ class FrameScanner:
         "remaining",
         "rest",
         "watched",
+        "withhold",
     )
 
     def __init__(self, *, masked: bool, extensions: bool) -> None:
@@ -82,6 +84,10 @@ class FrameScanner:
         self.close_seen = False
         """A whole close frame passed."""
         self.close_code = NO_CODE
+        self.withhold = False
+        """A close frame is looked at and not forwarded: one of ours goes in its place."""
+        self._close_at = -1
+        """Where in what is scanned it begins; -1: it has not come."""
         self.error = ""
         """What was wrong with the header at which scanning stopped; nothing is scanned after it."""
         self.over = 0
@@ -138,6 +144,11 @@ class FrameScanner:
         self._paid = 0
 
     @property
+    def silent(self) -> bool:
+        """Whether no message is under way."""
+        return self.remaining == 0 and not self._open and not self._held
+
+    @property
     def at_boundary(self) -> bool:
         """Whether what was returned for forwarding so far ends with a whole frame."""
         return self.remaining == 0
@@ -178,7 +189,7 @@ class FrameScanner:
 
     def _scan(self, data: bytes, *, stop: bool) -> bytes:
         if self.close_seen or self.error:
-            return b"" if self.error else data
+            return b"" if self.error or self.withhold else data
         if self.over:
             self.rest += data
             return b""
@@ -237,6 +248,8 @@ class FrameScanner:
         if stop and not self.over:
             self.rest = data[position:size]
             size = position
+        if self._close_at >= 0:
+            size, self._close_at = self._close_at, 0
         if parts:
             parts.append(data[start:size])
             return b"".join(parts)
@@ -296,6 +309,8 @@ class FrameScanner:
         self._fin = first & 0x80
         self.remaining = length
         if opcode == CLOSE:
+            if self.withhold:
+                self._close_at = position
             self._close_bytes = b""
             self._mask = data[position + whole - 4 : position + whole] if self._masked else b"\0\0\0\0"
         elif opcode <= BINARY or (opcode < CLOSE and not self._open):

@@ -1,9 +1,10 @@
 """A WebSocket after its 101: two legs, each scanning the frames that it receives and writing them, unchanged, to the other.
 
-A tunnel is open; or broken, when one side sent a malformed header and the other may still finish what it was saying; or closing,
-when our close frame is on its way to both sides, each at the end of the frame that was under way there. After our close frame
-nothing more goes in that direction; the peers' answers are swallowed; whoever does not answer within --close-wait is cut. A
-connection that is lost while the tunnel is open ends the other one, when what is still to be written there is written.
+A tunnel is open; or broken, when one side sent a malformed header: the other has our close frame and may still finish what it was
+saying, up to its answer; or closing, when our close frame is on its way to both sides, each at the end of the frame that was under
+way there. After our close frame nothing more goes in that direction; the peers' answers are swallowed; whoever does not answer
+within --close-wait is cut. Of who sent a malformed header no answer is waited for (RFC 6455, 7.1.7). A connection that is lost
+while the tunnel is open ends the other one, when what is still to be written there is written.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from proxy.accesslog import AccessLog
 from proxy.deadlines import Deadline, Wheel
 from proxy.exchange import Request
 from proxy.leftover import unsent
+from proxy.lingering import Lingering
 from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive, MessageLimits
 from proxy.run_queue import RunQueue
@@ -28,8 +30,8 @@ from proxy.websocket.keepalive import Pinger
 from proxy.websocket.rate import MessageRate
 
 OPEN, BROKEN, CLOSING = 0, 1, 2
-BROKEN_DRAIN = 1.0
-"""Seconds that the innocent direction has after the other one broke (spec/wire.md)."""
+BROKEN_DRAIN = 0.25
+"""Seconds that the innocent side has to say its last words after the other one broke; none if nothing was being said."""
 
 
 class TunnelHost(Protocol):
@@ -53,6 +55,7 @@ class Leg:
         "eof",
         "eof_passed",
         "heard",
+        "lingering",
         "lost",
         "name",
         "other",
@@ -88,6 +91,8 @@ class Leg:
         """And it was passed on: nothing can be written to the other side any more."""
         self.told = False
         """A close frame was sent here."""
+        self.lingering = False
+        """It ended for us: what this side still sends is dropped, until its connection is gone."""
         self.lost = False
         """The connection is gone."""
         self.paused = False
@@ -377,12 +382,17 @@ class Tunnel:
 
     def _break(self, leg: Leg) -> None:
         self.phase = BROKEN
-        leg.stop()
         if not self._by:
             self._code, self._by = 1002, "proxy:protocol_error"
         towards_client, towards_backend = (1002, 1001) if leg is self.client else (1001, 1002)
         self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
-        if leg.other.answered:
+        other = leg.other
+        self.insert_close(leg)
+        # Its answer tells that nothing more comes; who broke the protocol gets our code instead of it.
+        other.scanner.withhold = True
+        now = self.wheel.now
+        quiet = other.scanner.silent and all(now - one.heard > BROKEN_DRAIN or one.heard == self.opened for one in (leg, other))
+        if other.answered or quiet:
             self._begin_closing()
         else:
             self.wheel.file(self.cut, BROKEN_DRAIN)
@@ -423,9 +433,10 @@ class Tunnel:
         self.phase = CLOSING
         self.wheel.file(self.cut, self.host.close_wait)
         for leg in (self.client, self.backend):
-            leg.stopped = False
-            self.insert_close(leg)
-            leg.skim()
+            if not leg.other.told:
+                leg.stopped = False
+                self.insert_close(leg)
+                leg.skim()
         self._close_if_answered()
 
     def insert_close(self, leg: Leg) -> None:
@@ -437,8 +448,10 @@ class Tunnel:
         elif leg.scanner.at_boundary:
             leg.stop()
             leg.other.told = True
-            if not leg.scanner.close_seen:
+            if not leg.scanner.close_seen or leg.scanner.withhold:
                 leg.other.write(self._frames[1] if leg is self.client else self._frames[0])
+            if leg.other.scanner.error:
+                self._end(leg.other)
         elif leg.eof or leg.lost:
             leg.stop()  # its last frame will never be whole
 
@@ -448,8 +461,18 @@ class Tunnel:
         legs = (self.client, self.backend)
         if all(leg.stopped and (leg.answered or not leg.told) for leg in legs):
             for leg in legs:
-                if not leg.lost:
-                    leg.transport.close()
+                self._end(leg)
+
+    def _end(self, leg: Leg) -> None:
+        """End a connection behind our close frame; who broke the protocol may go on sending, and must not lose it to a reset."""
+        if leg.lost or leg.lingering:
+            return
+        if leg.scanner.error:
+            leg.lingering = True
+            leg.transport = Lingering(leg.transport, self.wheel, self.host.close_wait, leg.gone).transport
+            leg.write = NOWHERE.write
+        else:
+            leg.transport.close()
 
     def _idle(self) -> None:
         left = max(self.client.heard, self.backend.heard) + self.idle_seconds - self.wheel.now
@@ -472,7 +495,7 @@ class Tunnel:
         if self.phase == CLOSING and not all(leg.answered for leg in legs if leg.told):
             self.account.cut()
         for leg in legs:
-            if not leg.lost:
+            if not leg.lost and not leg.lingering:
                 # What is written goes out if the peer takes it at once; a second time there is no waiting.
                 if leg.transport.is_closing() or leg.transport.get_write_buffer_size():
                     leg.transport.abort()

@@ -14,15 +14,14 @@ from judges.autobahn import CASES, REQUEST, Verdict, frames_of, verdict
 from judges.echo import serving_echo
 from wire.harness import WAIT, config_for, proxying
 
+from proxy.settings import Settings
+
 SMALL = 4096
 """Bytes up to which a case is sent one by one; longer ones go in pieces."""
 PIECE = 997
-
-
-@pytest.fixture(autouse=True)
-def less_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the cases are refused, and each would take a second: the time that the other direction has to end by itself."""
-    monkeypatch.setattr("proxy.websocket.tunnel.BROKEN_DRAIN", 0.4)
+_REFUSED = ("2.5 ", "3.", "4.", "5.1 ", "5.2 ", "5.9 ", "5.11 ", "5.15 ", "5.18 ", "unmasked ")
+MALFORMED = [name for name in CASES if name.startswith(_REFUSED)]
+"""Cases with a header that the proxy itself refuses."""
 
 
 @pytest.fixture
@@ -119,6 +118,16 @@ async def test_e1_case_has_the_same_verdict_through_the_proxy_and_the_backend_se
         assert seen[:-8] in [b"", *itertools.accumulate(frames_of(data))][:-1]
         assert seen[-8:-6] == b"\x88\x82"
         assert bytes(a ^ b for a, b in zip(seen[-2:], seen[-6:-4], strict=True)) == b"\x03\xe9"
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+async def test_e1_closing_waits_for_no_answer_of_a_client_that_broke_the_protocol(server: int, name: str) -> None:
+    """Autobahn ends a connection that lasts for a second after the last frame, and has another verdict then."""
+    async with proxying(Settings(close_wait=10 * WAIT)) as proxy:
+        proxy.serves(config_for(server))
+        _, code = await play(proxy.port, CASES[name])
+
+    assert code == 1002
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -132,6 +132,20 @@ def test_close_frame_is_read_back(code: int, reason: str, masked: bool) -> None:
     assert (scanner.close_seen, scanner.close_code, len(data) <= 131) == (True, code, True)
 
 
+@given(st.booleans().flatmap(lambda masked: st.tuples(st.just(masked), traffic(masked=masked))), st.binary(max_size=20), CUTS)
+def test_close_frame_that_is_withheld_is_seen_and_neither_it_nor_what_follows_passes_for_any_split(
+    case: tuple[bool, tuple[bytes, int, int]], tail: bytes, cuts: list[int]
+) -> None:
+    masked, (data, messages, _) = case
+    scanner = FrameScanner(masked=masked, extensions=False)
+    scanner.withhold = True
+
+    out = b"".join(scanner.scan(piece) for piece in pieces(data + close_frame(1001, b"why", masked=masked) + tail, cuts))
+
+    assert out == data
+    assert (scanner.messages, scanner.close_seen, scanner.close_code) == (messages, True, 1001)
+
+
 def test_malformed_frame_is_not_begun_at_the_other_end() -> None:
     scanner = FrameScanner(masked=True, extensions=False)
     good = encode(1, b"good", fin=True, masked=True)
