@@ -27,7 +27,7 @@ AT_ONCE = 16
 SETTLE = 0.05
 """Seconds from a change to looking at what is to be written: a verdict and its acknowledgement make one write."""
 PATIENCE = 1.0
-"""Seconds until an object that the proxy has not acknowledged is said to be pending."""
+"""Seconds until an object that the proxy has not acknowledged is said to be pending, and until a new problem becomes an Event."""
 RETRY_FIRST, RETRY_MOST = 1.0, 60.0
 WARN_SECONDS = 60.0
 """For how long one object is named for all that fail alike: while the API server is away none can be written."""
@@ -81,6 +81,8 @@ class Writer:
     """When a kind of failure was last warned of."""
     _pending: dict[ObjectRef, float] = field(default_factory=dict)
     """Objects that the proxy has not acknowledged, and since when."""
+    _fresh: dict[ObjectRef, float] = field(default_factory=dict)
+    """Ingresses of which something else is wrong than was said last, and since when."""
     _written: dict[ObjectRef, _Written] = field(default_factory=dict)
 
     def wake(self) -> None:
@@ -243,17 +245,36 @@ class Writer:
         told, observed = self.tracker.told(ref), self.view.observed.get(ref)
         if told is None or observed is None:
             self._said.pop(ref, None)
+            self._fresh.pop(ref, None)
             return
         what, last = saying(told.verdict), self._said.get(ref)
         if what is None:
+            self._fresh.pop(ref, None)
             if last is not None and last.what is not None:
                 await self._post(api, observed, FINE, known=False)
             self._said[ref] = _Said(None, time.monotonic())
             return
         if last is not None and last.what == what and time.monotonic() - last.at < REPEAT_SECONDS:
+            self._fresh.pop(ref, None)
+            return
+        if self._is_too_fresh(ref):
             return
         await self._post(api, observed, what, known=last is not None)
+        self._fresh.pop(ref, None)
         self._said[ref] = _Said(what, time.monotonic())
+
+    def _is_too_fresh(self, ref: ObjectRef) -> bool:
+        """Tell whether a problem may be over in a moment, and its Event of use to nobody.
+
+        When an ACME challenge is answered, cert-manager deletes the solver's Service and then its Ingress; when one begins, it
+        creates them in either order. A sentence that changes meanwhile does not begin to wait anew.
+        """
+        now, since = time.monotonic(), self._fresh.get(ref)
+        if since is None:
+            self._fresh[ref] = now
+            self._look_later(ref, PATIENCE + 0.01)
+            return True
+        return now - since < PATIENCE
 
     async def _post(self, api: client.ApiClient, observed: Observed, what: Saying, *, known: bool) -> None:
         """Create an Event, or let the one that is there be of now. `known`: this process saw the verdict change."""
