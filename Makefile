@@ -61,6 +61,7 @@ bench-cluster: $(VENV)/.dev ## the operator on a real API server: changes to ans
 
 docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the code and the CRD
 	$(BIN)/python tools/metrics_page.py
+	$(BIN)/python tools/causes_table.py
 	$(BIN)/python tools/settings_table.py
 	$(BIN)/python tools/docs_wsroute.py
 	$(BIN)/python tools/annotations_table.py

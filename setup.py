@@ -12,6 +12,7 @@ NATIVE = (
     "proxy/counts.py",
     "proxy/deadlines.py",
     "proxy/exchange.py",
+    "proxy/http1/accounts.py",
     "proxy/http1/answers.py",
     "proxy/http1/bodies.py",
     "proxy/http1/client.py",

@@ -55,9 +55,25 @@ class AccessLog:
         """Half a line was written and the rest is lost: the next one begins on a line of its own."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def request(self, request: Request, status: int, service: str, response_bytes: int, seconds: float, route_id: str) -> None:
-        """Write the line of an answered request."""
-        self._line("request", request, route_id, service, {"status": status, "bytes": response_bytes, "seconds": round(seconds, 6)})
+    def request(
+        self,
+        request: Request,
+        status: int,
+        service: str,
+        response_bytes: int,
+        seconds: float,
+        route_id: str,
+        endpoint: str = "",
+        cause: str = "",
+    ) -> None:
+        """Write the line of an answered request. `cause`: why it was not answered as it was meant to be, by a name of causes.py."""
+        self._line(
+            "request",
+            request,
+            route_id,
+            service,
+            {"status": status, "bytes": response_bytes, "seconds": round(seconds, 6), "endpoint": endpoint, "cause": cause},
+        )
 
     def socket_open(self, request: Request, route_id: str, service: str, endpoint: str) -> None:
         """Write the line of a socket that was opened."""

@@ -48,6 +48,8 @@ class ServiceDelta(msgspec.Struct, omit_defaults=True):
     """Address and port of the ready ones that are left out for failing; `ready` is without them."""
     imbalance: float = 0.0
     """Open sockets of the fullest usable endpoint over their mean, of all workers; 0: there are none."""
+    errors: Mapping[str, int] = {}
+    """Cause to count, of requests that were not answered whole."""
 
 
 class StatsDelta(msgspec.Struct, omit_defaults=True):

@@ -138,3 +138,22 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     close: bool = False
     """The connection ends after it: its framing is not to be trusted any more."""
+    cause: str = ""
+    """Why, by a name of causes.py."""
+
+
+class Failure:
+    """What kept a request from a whole answer of a backend."""
+
+    __slots__ = ("cause", "endpoint", "seconds", "service", "status")
+
+    def __init__(self, status: int, cause: str, service: str, endpoint: str = "", seconds: float = 0.0) -> None:
+        self.status = status
+        """What the client is told."""
+        self.cause = cause
+        """Why, by a name of causes.py."""
+        self.service = service
+        self.endpoint = endpoint
+        """Address and port; empty: it came to none."""
+        self.seconds = seconds
+        """How long the request had been under way."""

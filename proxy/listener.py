@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.deadlines import Deadline, nothing
-from proxy.exchange import Client
+from proxy.exchange import Answer, Client
+from proxy.http1.accounts import refusal
 from proxy.http1.server import ServerConnection
 from proxy.leftover import unread
 from proxy.lingering import Lingering
@@ -58,11 +59,7 @@ REFUSED: Final = 3
 """What a connection to a TLS port waits for: its hello, its turn, the end of the handshake, or nothing more."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_MESSAGE = b"This port speaks HTTPS; the request came as plain HTTP.\n"
-PLAIN_ON_TLS = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-    % (len(_MESSAGE), _MESSAGE)
-)
+PLAIN_ON_TLS = Answer(400, "This port speaks HTTPS; the request came as plain HTTP.", close=True, cause="plain_http_on_tls")
 
 _log = logging.getLogger("sluice.listener")
 
@@ -262,8 +259,10 @@ class Greeting:
         hello = self._reader.feed(data)
         if isinstance(hello, ClientHello):
             self._judge(hello)
+        elif hello is Peek.NOT_TLS:
+            self._refuse(refusal(PLAIN_ON_TLS, bytes(self._hello), self._client, self._listener.runtime))
         elif hello is not Peek.MORE:
-            self._refuse(PLAIN_ON_TLS if hello is Peek.NOT_TLS else alert(ALERT_DECODE_ERROR))
+            self._refuse(alert(ALERT_DECODE_ERROR))
 
     def drop(self) -> None:
         """End the connection without an answer."""

@@ -240,6 +240,7 @@ class ServiceStats:
         "connections",
         "draining",
         "ejected",
+        "errors",
         "key",
         "ready",
         "tallies",
@@ -249,6 +250,7 @@ class ServiceStats:
         self.key = key
         self.connect_duration = Histogram()
         self.connect_failures = 0
+        self.errors: dict[str, int] = {}
         self.connections = 0
         """Open connections to its endpoints, idle ones too."""
         self.ready = 0
@@ -274,6 +276,11 @@ class ServiceStats:
         self._touched = True
         self.connect_failures += 1
 
+    def failed(self, cause: str) -> None:
+        """Count a request that was not answered whole, by a cause of `causes.UPSTREAM`."""
+        self._touched = True
+        self.errors[cause] = self.errors.get(cause, 0) + 1
+
     def changed(self) -> bool:
         """Tell whether the last delta is out of date: something was added, or a gauge moved."""
         if self._touched or self._sent != (self.connections, self.ready, self.draining, self.ejected):
@@ -284,11 +291,19 @@ class ServiceStats:
     def take(self) -> ServiceDelta:
         """Return and forget what was added; gauges stay."""
         failures, self.connect_failures = self.connect_failures, 0
+        errors, self.errors = self.errors, {}
         self._touched = False
         self._sent = (self.connections, self.ready, self.draining, self.ejected)
         self._imbalance = self._imbalance_now()
         return ServiceDelta(
-            self.connect_duration.take(), failures, self.connections, self.ready, self.draining, self.ejected, self._imbalance
+            self.connect_duration.take(),
+            failures,
+            self.connections,
+            self.ready,
+            self.draining,
+            self.ejected,
+            self._imbalance,
+            errors,
         )
 
     def _imbalance_now(self) -> float:

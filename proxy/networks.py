@@ -55,6 +55,11 @@ def written(address: bytes) -> str:
     return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
 
 
+def host_and_port(address: str, port: int) -> str:
+    """Write an endpoint as URLs have it: IPv6 in brackets (RFC 3986, 3.2.2)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def client_behind(chain: str, peer: str, trusts: Callable[[bytes], bool]) -> str:
     """Return the client of a trusted peer by X-Forwarded-For: from the right, the first hop that is not trusted itself.
 

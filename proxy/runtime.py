@@ -31,6 +31,7 @@ from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern
 from proxy.routing.table import Entry as TableEntry
 from proxy.run_queue import RunQueue
 from proxy.upstream.balance import Shares
+from proxy.upstream.errors import UpstreamErrors
 from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
 from proxy.upstream.sids import SidTable
@@ -40,21 +41,33 @@ from proxy.websocket.pacer import Pacer
 from proxy.websocket.rebalance import Rebalancer
 from proxy.websocket.tunnel import Tunnel
 
-NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.")
+NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.", cause="no_route")
 UPGRADE_REQUIRED = Answer(
-    426, "This path serves WebSockets only; the request asks for no upgrade.", (("Upgrade", "websocket"), ("Connection", "Upgrade"))
+    426,
+    "This path serves WebSockets only; the request asks for no upgrade.",
+    (("Upgrade", "websocket"), ("Connection", "Upgrade")),
+    cause="upgrade_required",
 )
 BAD_PATH = Answer(
     400,
     "The request's path can be read in more than one way, and these lead to different routes:"
     ' leave out "//", ".", "..", ";" and what is encoded without need.',
+    cause="path_ambiguous",
 )
 # A client that keeps its connection would ask on it again, and be told the same.
-MISDIRECTED = Answer(421, "This connection was made for another host; make a new one for this host.", close=True)
-FAULT = Answer(500, "The route of this host and path has a fault in its configuration.")
-UNRESOLVED = Answer(500, "The backend of this route cannot be resolved; its owner finds why in the object's conditions or Events.")
-NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),))
-ENDPOINTS_FULL = Answer(503, "Every endpoint of this route has as many open WebSockets as it may have.", (("Retry-After", "5"),))
+MISDIRECTED = Answer(
+    421, "This connection was made for another host; make a new one for this host.", close=True, cause="misdirected"
+)
+FAULT = Answer(500, "The route of this host and path has a fault in its configuration.", cause="route_fault")
+UNRESOLVED = Answer(
+    500,
+    "The backend of this route cannot be resolved; its owner finds why in the object's conditions or Events.",
+    cause="backend_unresolved",
+)
+NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),), cause="no_endpoint")
+ENDPOINTS_FULL = Answer(
+    503, "Every endpoint of this route has as many open WebSockets as it may have.", (("Retry-After", "5"),), cause="endpoints_full"
+)
 
 
 class OpenConnection(Protocol):
@@ -214,6 +227,7 @@ class Runtime:
         self.stats = WorkerStats()
         self.wheel = Wheel(loop, self.stats.loop_lag.observe)
         self.run_queue = RunQueue(loop)
+        self.upstream_errors = UpstreamErrors(self.wheel)
         self.request_lines = FieldLines(request=True)
         self.response_lines = FieldLines(request=False)
         self.accesslog = accesslog
@@ -270,7 +284,7 @@ class Runtime:
             if found is NoMatch.UPGRADE_REQUIRED:
                 return UPGRADE_REQUIRED
             wrong = unreadable(request.path)
-            return Answer(400, wrong) if wrong else BAD_PATH
+            return Answer(400, wrong, cause="target_malformed") if wrong else BAD_PATH
         if found.fault:
             return found, FAULT
         for one in found.filters:

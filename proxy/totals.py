@@ -104,6 +104,7 @@ class _Route:
 class _Service:
     connect: _Sum = field(default_factory=_Sum)
     failures: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
     connections: dict[int, int] = field(default_factory=dict)
     endpoints: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     ejected: dict[int, Sequence[tuple[str, int]]] = field(default_factory=dict)
@@ -113,6 +114,7 @@ class _Service:
     def add(self, worker: int, delta: ServiceDelta) -> None:
         self.connect.add(delta.connect_duration)
         self.failures += delta.connect_failures
+        _add(self.errors, delta.errors)
         self.connections[worker] = delta.connections
         self.endpoints[worker] = (delta.ready, delta.draining, len(delta.ejected))
         self.ejected[worker] = delta.ejected
@@ -278,6 +280,11 @@ class Totals:
     def _upstream(self) -> Iterator[Metric]:
         connect = HistogramMetricFamily("sluice_upstream_connect_duration_seconds", "Connecting to endpoints.", labels=["service"])
         failures = CounterMetricFamily("sluice_upstream_connect_failures", "Attempts to connect that failed.", labels=["service"])
+        errors = CounterMetricFamily(
+            "sluice_upstream_errors",
+            "Requests that were not answered whole for a backend's sake, by cause.",
+            labels=["service", "cause"],
+        )
         connections = GaugeMetricFamily("sluice_upstream_connections", "Open connections to endpoints.", labels=["service"])
         endpoints = GaugeMetricFamily("sluice_endpoints", "Endpoints by state.", labels=["service", "state"])
         imbalance = GaugeMetricFamily(
@@ -288,12 +295,14 @@ class Totals:
         for key, service in self._services.items():
             connect.add_metric([key], service.connect.buckets(), service.connect.total)
             failures.add_metric([key], service.failures)
+            for cause, count in service.errors.items():
+                errors.add_metric([key, cause], count)
             connections.add_metric([key], sum(service.connections.values()))
             for number, state in enumerate(("ready", "draining", "unhealthy")):
                 endpoints.add_metric([key, state], max((found[number] for found in service.endpoints.values()), default=0))
             if service.imbalance:
                 imbalance.add_metric([key], service.imbalance)
-        yield from (connect, failures, connections, endpoints, imbalance)
+        yield from (connect, failures, errors, connections, endpoints, imbalance)
 
     def _process(self) -> Iterator[Metric]:
         current: dict[str, int] = {}

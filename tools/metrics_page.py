@@ -12,7 +12,8 @@ One scrape of the admin port covers all workers of the proxy. Written by `tools/
 
 `route` is `wsroute/NAMESPACE/NAME/RULE` or `ingress/NAMESPACE/NAME/INDEX`, `-` for requests that no route serves and for sockets
 whose route is gone; `service` is `NAMESPACE/NAME:PORT`. Series go away with their route or Service. `by` is `client`, `backend` or
-`proxy:CAUSE`; [closing.md](closing.md) has the causes. `direction` is `in` from the client, `out` towards it.
+`proxy:CAUSE`; [closing.md](closing.md) has the causes of closes. `cause` is one of those of backends in
+[troubleshooting.md](troubleshooting.md#why-a-request-failed). `direction` is `in` from the client, `out` towards it.
 
 Prometheus gives a scraped pod labels of its own, one of which may be `service`: scrape with `honor_labels: true` (a ServiceMonitor:
 `honorLabels`), else ours becomes `exported_service`, and neither the alert rules nor the dashboard find it.

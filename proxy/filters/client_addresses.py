@@ -5,7 +5,7 @@ from proxy.filters.contract import Filter
 from proxy.model.policy import ClientAddresses
 from proxy.networks import Networks, packed
 
-FORBIDDEN = Answer(403, "This address may not use this route.")
+FORBIDDEN = Answer(403, "This address may not use this route.", cause="address_refused")
 
 
 def compile_client_addresses(policy: ClientAddresses) -> Filter:

@@ -13,16 +13,16 @@ from proxy.model.policy import Connections
 from proxy.networks import Networks, limit_key, packed
 
 RETRY = (("Retry-After", "5"),)
-ROUTE_FULL = Answer(503, "This route has as many open WebSockets as it may have.", RETRY)
-CLIENT_FULL = Answer(429, "This address has as many open WebSockets on this route as it may have.", RETRY)
-POD_FULL = Answer(503, "This proxy has as many open WebSockets as it may have.", RETRY)
-POD_CLIENT_FULL = Answer(429, "This address has as many open WebSockets as it may have.", RETRY)
+ROUTE_FULL = Answer(503, "This route has as many open WebSockets as it may have.", RETRY, cause="route_full")
+CLIENT_FULL = Answer(429, "This address has as many open WebSockets on this route as it may have.", RETRY, cause="client_full")
+POD_FULL = Answer(503, "This proxy has as many open WebSockets as it may have.", RETRY, cause="pod_full")
+POD_CLIENT_FULL = Answer(429, "This address has as many open WebSockets as it may have.", RETRY, cause="pod_client_full")
 
 
 def compile_connections(policy: Connections, route_id: str, counts: Counts) -> Filter | None:
     """Make the filter of a route's own limits; None: it has none that a filter carries out."""
     scope = (policy.scope or route_id).encode()
-    full = CLIENT_FULL if policy.status == 429 else Answer(policy.status, CLIENT_FULL.message, RETRY)
+    full = CLIENT_FULL if policy.status == 429 else Answer(policy.status, CLIENT_FULL.message, RETRY, cause="client_full")
     return _compile(policy, scope, counts, ROUTE_FULL, full)
 
 

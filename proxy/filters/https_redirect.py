@@ -21,6 +21,6 @@ def compile_https_redirect(port: int, hosts: Collection[str] = ()) -> Filter:
         if request.client.trusted and request.values("x-forwarded-proto")[-1:] == ["https"]:
             return None
         location = f"https://{request.host}{suffix}{request.target}"
-        return Answer(308, "This host is served over https.", (("Location", location),))
+        return Answer(308, "This host is served over https.", (("Location", location),), cause="https_redirect")
 
     return redirect

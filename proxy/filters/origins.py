@@ -6,7 +6,7 @@ from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
 from proxy.model.policy import AllowedOrigins
 
-FORBIDDEN = Answer(403, "Pages of this origin may not open WebSockets here.")
+FORBIDDEN = Answer(403, "Pages of this origin may not open WebSockets here.", cause="origin_refused")
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}

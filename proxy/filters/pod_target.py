@@ -6,8 +6,8 @@ from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
 from proxy.routing.paths import is_plain, readings
 
-UNNAMED = Answer(404, "This path must name a pod behind the one that the route serves.")
-AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.")
+UNNAMED = Answer(404, "This path must name a pod behind the one that the route serves.", cause="no_pod")
+AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.", cause="path_ambiguous")
 
 _NAME = re.compile(r"[0-9A-Za-z][-.:0-9A-Za-z]{0,252}|::[:0-9A-Fa-f]{0,37}")
 """Names of pods and IP addresses; nothing that needs decoding."""

@@ -30,6 +30,6 @@ def compile_rate(policy: Rate, route_id: str, counts: Counts) -> Filter:
         missing = counts.spend(counts.key(b"rate", kind, scope, limit_key(request.address)), interval, burst)
         if not missing:
             return None
-        return Answer(status, message, (("Retry-After", str(seconds_of(missing))),))
+        return Answer(status, message, (("Retry-After", str(seconds_of(missing))),), cause="rate_exceeded")
 
     return spend

@@ -9,7 +9,7 @@ from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
 from proxy.routing.paths import is_plain, readings
 
-AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.")
+AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.", cause="path_ambiguous")
 
 
 def compile_rewrite(prefix: str, matched: str | None, *, pod: bool) -> Filter:

@@ -11,7 +11,7 @@ GATEWAY = {
     503: Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),)),
     504: Answer(504, "The backend of this route did not answer in time."),
 }
-TIMED_OUT = Answer(408, "The request did not arrive in time.", close=True)
+TIMED_OUT = Answer(408, "The request did not arrive in time.", close=True, cause="request_timeout")
 NO_CONTENT = Answer(204, "")
 
 

@@ -4,7 +4,7 @@ The common case is one write to a pooled connection and one write to the client.
 request and answer ended whole and nothing followed; otherwise it is closed.
 """
 
-from proxy.exchange import Request
+from proxy.exchange import Failure, Request
 from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.headers import Facts, ResponseFacts, read_response, split_fields
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, scan_status_line
@@ -23,6 +23,9 @@ MAX_INTERIM = 16
 """1xx answers that one request may bring."""
 WRITE_STALL = 60.0
 """Seconds that a client may leave an answer unread, and a backend a body (nginx: send_timeout, proxy_send_timeout)."""
+
+CLIENT_CLOSED = 499
+"""In the access log, where the client left before there was an answer (as nginx has it)."""
 
 UNTIL_CLOSE, SIZED, DECHUNK, BODYLESS = range(4)
 
@@ -90,7 +93,7 @@ class Forwarding(Sending):
             return
         self._held_seen = len(held)
         if len(held) > MAX_HEAD:
-            self._bad_answer()
+            self._bad_answer("head_too_large")
 
     def _answer_head(self, data: bytes) -> None:
         connection = self._connection
@@ -103,12 +106,12 @@ class Forwarding(Sending):
         if end < 0:
             self._held, self._held_seen = bytearray(data), len(data)
             if len(data) > MAX_HEAD:
-                self._bad_answer()
+                self._bad_answer("head_too_large")
             return
         rest = data[end + 4 :]
         facts, regular = self._read_answer(data, end)
-        if facts is None:
-            self._bad_answer()
+        if isinstance(facts, str):
+            self._bad_answer(facts)
         elif facts.status < 200:
             self._interim_answer(facts, rest)
         else:
@@ -116,8 +119,8 @@ class Forwarding(Sending):
                 connection.memo_head, connection.memo = data[: end + 4], facts
             self._begin_answer(facts, rest)
 
-    def _read_answer(self, data: bytes, end: int) -> tuple[ResponseFacts | None, bool]:
-        """Read the head that ends at `end`: what it says, None if it is malformed; and whether it is strictly regular."""
+    def _read_answer(self, data: bytes, end: int) -> tuple[ResponseFacts | str, bool]:
+        """Read the head that ends at `end`: what it says, or the cause why it says nothing; and whether it is strictly regular."""
         runtime = self._side.runtime
         line_end = data.find(b"\r\n")
         lines = data[line_end + 2 : end].split(b"\r\n") if line_end < end else []
@@ -125,23 +128,23 @@ class Forwarding(Sending):
         read: list[bytes] = []
         line = scan_status_line(data[:line_end]) if end <= MAX_HEAD - 4 and len(lines) <= MAX_FIELDS else None
         if line is not None and runtime.response_lines.sort(lines, kept, read):
-            return read_response(*line, kept, read), True
+            return read_response(*line, kept, read) or "malformed_framing", True
         parsed = parse_response(data[: end + 4], runtime.loop)
         kept, read = [], []
         if parsed is None or not runtime.response_lines.sort(parsed[3], kept, read):
-            return None, False
-        return read_response(*parsed[:3], kept, read), False
+            return "head_too_large" if end > MAX_HEAD - 4 or len(lines) > MAX_FIELDS else "malformed_head", False
+        return read_response(*parsed[:3], kept, read) or "malformed_framing", False
 
     def _interim_answer(self, facts: ResponseFacts, rest: bytes) -> None:
         self._interim += 1
         if facts.status == 101:
             if not self.request.upgrade:
-                self._bad_answer()
+                self._bad_answer("unexpected_switch")
             else:
                 self._switch(facts, rest)
             return
         if self._interim > MAX_INTERIM or facts.length > 0 or facts.chunked or facts.codings:
-            self._bad_answer()
+            self._bad_answer("too_many_interim" if self._interim > MAX_INTERIM else "interim_body")
             return
         if self.request.version >= 11:
             self._side.write(facts.forward + b"\r\n")
@@ -153,8 +156,9 @@ class Forwarding(Sending):
         connection, pool = self._connection, self._pool
         assert connection is not None  # noqa: S101  the 101 came by it
         assert pool is not None  # noqa: S101  as it has an endpoint
-        if check_switch(request_fields, answer_fields) is not None:
-            self._bad_answer()
+        wrong = check_switch(request_fields, answer_fields)
+        if wrong is not None:
+            self._bad_answer(wrong)
             return
         side = self._side
         now = side.runtime.loop.time()
@@ -206,7 +210,7 @@ class Forwarding(Sending):
         pieces: list[bytes] = []
         if not bodyless and request.version < 11 and facts.codings:
             # Nothing of this endpoint's: its codings may go to no client of HTTP/1.0 (RFC 9112, 6.1), and are not undone here.
-            self._fail(502)
+            self._fail(502, "unsupported_coding")
             return
         if facts.chunked and not bodyless:
             # Before anything is sent: what is broken from the start is still answered for.
@@ -214,7 +218,7 @@ class Forwarding(Sending):
             try:
                 pieces = self._decoder.feed(rest)
             except ChunkError:
-                self._bad_answer()
+                self._bad_answer("bad_chunk")
                 return
         self._response = facts
         self._answer = True
@@ -305,7 +309,7 @@ class Forwarding(Sending):
         try:
             pieces = decoder.feed(data)
         except ChunkError:
-            self._broken()
+            self._broken("bad_chunk")
             return
         self._put_pieces(pieces, b"")
 
@@ -338,7 +342,7 @@ class Forwarding(Sending):
         self._answer_chunks(b"")
         if not self._over and not self._answer_deferred:
             if self._connection is None:
-                self._broken()  # it ended before the answer did
+                self._broken("truncated")  # it ended before the answer did
             elif not self._stalled:
                 self._resume_backend()
 
@@ -370,14 +374,22 @@ class Forwarding(Sending):
         self._account(facts.status)
         self._side.finished()
 
-    def _account(self, status: int) -> None:
+    def _account(self, status: int, cause: str = "") -> None:
         runtime, request, stats = self._side.runtime, self.request, self.route.stats
         seconds = runtime.loop.time() - self._started
         stats.in_flight -= 1
+        endpoint = self._pool.name if self._pool is not None else ""
+        if cause:
+            self._report(Failure(status, cause, self._upstream.key, endpoint, seconds))
         self._take_pool(None)
         stats.request_done(self._upstream.key, request.method, status, seconds, self._body_bytes, self._answer_bytes)
         if runtime.accesslog.enabled:
-            runtime.accesslog.request(request, status, self._upstream.key, self._answer_bytes, seconds, self.route.id)
+            runtime.accesslog.request(
+                request, status, self._upstream.key, self._answer_bytes, seconds, self.route.id, endpoint, cause
+            )
+
+    def _report(self, failure: Failure) -> None:
+        self._side.runtime.upstream_errors.note(self._upstream.stats, failure, self.request.id)
 
     # What goes wrong
 
@@ -398,39 +410,45 @@ class Forwarding(Sending):
             if retry:
                 self._retried = True
                 self._dial(None)
+            elif self._held is not None:
+                self._bad_answer("truncated_head")
             else:
-                self._bad_answer()
+                self._bad_answer("closed_before_answer" if exc is None else "reset_before_answer")
         elif self._mode == UNTIL_CLOSE and exc is None:
             self._side.write(LAST_CHUNK if self.request.version >= 11 else b"")
             self._answered(clean=False)
         elif self._decoder is None or not self._decoder.more:
-            self._broken()
+            self._broken("truncated")
 
-    def _bad_answer(self, status: int = 502) -> None:
+    def _bad_answer(self, cause: str, status: int = 502) -> None:
         """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
         if self._pool is not None:
             self._pool.answered(status, self.request.address)
             if status == 504 and self._policy == "ewma":
                 runtime = self._side.runtime
                 self._pool.latency.observe(runtime.loop.time() - self._started, runtime.wheel.now)
-        self._fail(status)
+        self._fail(status, cause)
 
-    def _broken(self) -> None:
+    def _broken(self, cause: str) -> None:
         """Abort the client: an answer that is not whole must not look whole."""
         self._over = True
         self._drop()
-        self._account(self._response.status if self._response is not None else 502)
+        self._account(self._response.status if self._response is not None else 502, cause)
         self._side.abort()
 
-    def _fail(self, status: int) -> None:
-        """Answer for the backend, of which nothing was passed on yet."""
+    def _fail(self, status: int, cause: str, endpoint: str = "") -> None:
+        """Answer for the backend, of which nothing was passed on yet. `endpoint`: where it is another than the present one."""
         self._over = True
         self._drop()
         self.route.stats.in_flight -= 1
+        if not endpoint and self._pool is not None:
+            endpoint = self._pool.name
         self._take_pool(None)
+        failure = Failure(status, cause, self._upstream.key, endpoint, self._side.runtime.loop.time() - self._started)
+        self._report(failure)
         if self.wants_body:
             self._side.closing = self._side.more = True
-        self._side.fail(status, self.request, self.route, self._upstream.key)
+        self._side.fail(failure, self.request, self.route)
 
     def _drop(self) -> None:
         connection = self._connection
@@ -443,38 +461,46 @@ class Forwarding(Sending):
             self._dialling = None
 
     def client_lost(self) -> None:
-        """End: nobody waits for the answer any more."""
+        """End: nobody waits for the answer any more. The request is logged all the same: the backend may have it, with its id."""
         if not self._over:
             self._over = True
             self._drop()
             self.route.stats.in_flight -= 1
+            endpoint = self._pool.name if self._pool is not None else ""
             self._take_pool(None)
+            runtime = self._side.runtime
+            if runtime.accesslog.enabled:
+                status = self._response.status if self._response is not None else CLIENT_CLOSED
+                seconds = runtime.loop.time() - self._started
+                runtime.accesslog.request(
+                    self.request, status, self._upstream.key, self._answer_bytes, seconds, self.route.id, endpoint, self._end_cause
+                )
 
     def expired(self) -> None:
         """Act on the deadline: which one it was, the state tells."""
         side = self._side
         if self._stalled or self._answer:
-            self._broken()
+            self._broken("client_stalled" if self._stalled else "idle_timeout")
         elif self.wants_body:
             rate = side.runtime.settings.min_body_rate
             now = side.runtime.loop.time()
             elapsed = now - self._started - self._waited
             if self._blocked:
                 if now - self._blocked >= WRITE_STALL:
-                    self._bad_answer(504)
+                    self._bad_answer("body_not_taken", 504)
                 else:
                     side.arm(1.0)
             elif elapsed >= BODY_GRACE and self._body_bytes < rate * elapsed:
                 self._over = True
                 self._drop()
-                self._account(408)
+                self._account(408, "body_too_slow")
                 side.abort()
             else:
                 side.arm(1.0)
         elif self._connection is not None:
-            self._bad_answer(504)
+            self._bad_answer("handshake_timeout" if self.request.upgrade else "answer_timeout", 504)
         else:
-            self._fail(504)
+            self._fail(504, "connect_timeout")
 
     # Backpressure
 

@@ -25,10 +25,10 @@ _OURS = frozenset(
 )
 """Forwarding fields that the proxy writes itself; the others of a trusted peer pass."""
 
-BAD_HOST = Answer(400, "The request must have exactly one valid Host field.", close=True)
-BAD_LENGTH = Answer(400, "The request's length is not given in exactly one valid way.", close=True)
-BAD_EXPECT = Answer(417, "The only expectation that is supported is 100-continue.", close=True)
-BAD_REQUEST = Answer(400, "The request is malformed.", close=True)
+BAD_HOST = Answer(400, "The request must have exactly one valid Host field.", close=True, cause="host_malformed")
+BAD_LENGTH = Answer(400, "The request's length is not given in exactly one valid way.", close=True, cause="length_malformed")
+BAD_EXPECT = Answer(417, "The only expectation that is supported is 100-continue.", close=True, cause="expectation_unsupported")
+BAD_REQUEST = Answer(400, "The request is malformed.", close=True, cause="request_malformed")
 
 
 def split_fields(lines: Iterable[bytes]) -> list[tuple[str, str]]:

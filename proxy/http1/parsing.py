@@ -18,8 +18,10 @@ from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from proxy.http1.partial_head import TOO_LARGE, PartialHead
 from proxy.http1.request_line import judge_line
 
-OTHER_HOST = Answer(400, "The request's target names another host or port than its Host field.", close=True)
-USERINFO = Answer(400, 'The request\'s target has "@" before its path; a user name may not be in it.', close=True)
+OTHER_HOST = Answer(400, "The request's target names another host or port than its Host field.", close=True, cause="host_mismatch")
+USERINFO = Answer(
+    400, 'The request\'s target has "@" before its path; a user name may not be in it.', close=True, cause="target_malformed"
+)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

@@ -8,8 +8,8 @@ from proxy.http1.headers import BAD_REQUEST
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from proxy.http1.request_line import MAX_METHOD, judge_line, judge_method
 
-TOO_LARGE: Final = Answer(431, "The request's header fields are too large.", close=True)
-TOO_LONG: Final = Answer(414, "The request's target is too long.", close=True)
+TOO_LARGE: Final = Answer(431, "The request's header fields are too large.", close=True, cause="fields_too_large")
+TOO_LONG: Final = Answer(414, "The request's target is too long.", close=True, cause="target_too_long")
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n)")

@@ -7,12 +7,19 @@ from proxy.exchange import Answer
 
 MAX_METHOD: Final = 32
 """Bytes of a method; the longest that is registered has 17."""
-UNKNOWN_METHOD: Final = Answer(501, "The request's method is longer than any that is known.", close=True)
+UNKNOWN_METHOD: Final = Answer(501, "The request's method is longer than any that is known.", close=True, cause="method_unknown")
 BAD_LINE: Final = Answer(
-    400, "The request line is not a method, a target and an HTTP version with one space between them.", close=True
+    400,
+    "The request line is not a method, a target and an HTTP version with one space between them.",
+    close=True,
+    cause="request_line_malformed",
 )
-BAD_VERSION: Final = Answer(505, "The HTTP version is not supported; HTTP/1.0 and HTTP/1.1 are.", close=True)
-BAD_FORM: Final = Answer(400, 'The request\'s target must begin with "/", or with http:// or https:// and a host.', close=True)
+BAD_VERSION: Final = Answer(
+    505, "The HTTP version is not supported; HTTP/1.0 and HTTP/1.1 are.", close=True, cause="version_unsupported"
+)
+BAD_FORM: Final = Answer(
+    400, 'The request\'s target must begin with "/", or with http:// or https:// and a host.', close=True, cause="target_malformed"
+)
 
 _NOT_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _NOT_TARGET = re.compile(r"[^!-\"$-~]")
@@ -31,11 +38,18 @@ def judge_line(line: bytes) -> tuple[str, str, str] | Answer:
     name = method.decode()
     if name in ("CONNECT", "TRACE"):
         return Answer(
-            405, f"The method {name} is not supported.", (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),), close=True
+            405,
+            f"The method {name} is not supported.",
+            (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),),
+            close=True,
+            cause="method_not_allowed",
         )
     if (odd := _NOT_TARGET.search(target)) is not None:
         return Answer(
-            400, f"The request's target has {_named(odd[0])} in it, which must be written %{ord(odd[0]):02X}.", close=True
+            400,
+            f"The request's target has {_named(odd[0])} in it, which must be written %{ord(odd[0]):02X}.",
+            close=True,
+            cause="target_malformed",
         )
     if _FORM.match(target) is None and (name, target) != ("OPTIONS", "*"):
         return BAD_FORM
@@ -46,7 +60,12 @@ def judge_method(method: bytes) -> Answer | None:
     """Judge a method, or what is here of it; None: nothing is wrong yet."""
     if (odd := _NOT_TOKEN.search(method)) is not None:
         character = odd[0].decode("latin-1")
-        return Answer(400, f"The request's method has {_named(character)} in it; it may have letters, digits and -.", close=True)
+        return Answer(
+            400,
+            f"The request's method has {_named(character)} in it; it may have letters, digits and -.",
+            close=True,
+            cause="method_malformed",
+        )
     if not method:
         return BAD_LINE
     # RFC 9112, 3: a method that is longer than any that is implemented.

@@ -7,7 +7,7 @@ import asyncio
 from typing import Protocol
 
 from proxy.deadlines import Deadline
-from proxy.exchange import Client, Request
+from proxy.exchange import Client, Failure, Request
 from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.client import UpstreamConnection
 from proxy.http1.headers import CHUNKED, NO_BODY, Facts
@@ -46,7 +46,7 @@ class Side(Protocol):
     def finished(self) -> None: ...  # noqa: D102
     def abort(self) -> None: ...  # noqa: D102
     def release(self) -> None: ...  # noqa: D102
-    def fail(self, status: int, request: Request, route: ActiveRoute, service: str) -> None: ...  # noqa: D102
+    def fail(self, failure: Failure, request: Request, route: ActiveRoute) -> None: ...  # noqa: D102
 
 
 class Sending:
@@ -62,6 +62,7 @@ class Sending:
         "_dialling",
         "_early",
         "_early_size",
+        "_end_cause",
         "_head",
         "_login",
         "_over",
@@ -121,6 +122,8 @@ class Sending:
         """Nothing of the request was sent that could not be sent again: all of it is still here."""
         self._answer = False
         """Bytes of the final answer are out."""
+        self._end_cause = "client_gone"
+        """Why the client's connection ended, if it did."""
         self._over = False
         """Answered, or given up: it is accounted for, and nothing more is sent to the backend."""
         self._started = side.runtime.loop.time()
@@ -192,7 +195,7 @@ class Sending:
             )
         except UpstreamUnavailableError as error:
             self._dialling = None
-            self._fail(error.status)
+            self._fail(error.status, error.cause, error.endpoint)
             return
         self._dialling = None
         if isinstance(connection.pool, EndpointPool) and connection.pool is not self._pool:
@@ -303,11 +306,12 @@ class Sending:
         self._side.closing = self._side.more = True
         if self._answer:
             self._drop()
+            self._end_cause = "request_body_malformed"
             self._side.abort()
             return
-        self._fail(400)
+        self._fail(400, "request_body_malformed")
 
-    def _fail(self, status: int) -> None:
+    def _fail(self, status: int, cause: str, endpoint: str = "") -> None:
         """Answer for the backend, of which nothing was passed on yet."""
         raise NotImplementedError
 

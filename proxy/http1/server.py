@@ -13,7 +13,8 @@ from collections.abc import Awaitable
 
 from proxy.counts import Hold
 from proxy.deadlines import Deadline, nothing
-from proxy.exchange import Answer, Client, Request
+from proxy.exchange import Answer, Client, Failure, Request
+from proxy.http1.accounts import count_answer, no_endpoint, refusal
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
 from proxy.http1.forwarding import WRITE_STALL, Forwarding
 from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, without
@@ -22,7 +23,7 @@ from proxy.http1.parsing import parse_request
 from proxy.http1.partial_head import PartialHead, find_end
 from proxy.leftover import reset, unsent
 from proxy.lingering import Lingering
-from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, UNRESOLVED, ActiveRoute, Runtime
+from proxy.runtime import UNRESOLVED, ActiveRoute, Runtime
 from proxy.shells import NOWHERE, not_connected
 from proxy.upstream.placing import Placing
 from proxy.upstream.pool import EndpointPool
@@ -306,19 +307,19 @@ class ServerConnection:
         if line is None or not runtime.request_lines.sort(lines, kept, read):
             judged = parse_request(data[: end + 4], runtime.loop)
             if isinstance(judged, Answer):
-                self.refuse(judged)
+                self.refuse(judged, data)
                 return False
             line, lines = judged[:3], judged[3]
             kept, read = [], []
             if not runtime.request_lines.sort(lines, kept, read):
-                self.refuse(BAD_REQUEST)
+                self.refuse(BAD_REQUEST, data)
                 return False
         facts = self._memo_facts
         # What the fields say depends on the method only where it is judged as a handshake.
         if facts is None or read != self._memo_read or line[2] != self._memo_version or facts.attempt:
             found = read_request(read, line[0], line[2], self.client, trusts=runtime.trusts, forwarded=runtime.settings.forwarded)
             if isinstance(found, Answer):
-                self.refuse(found)
+                self.refuse(found, data)
                 return False
             facts = self._memo_facts = found
             self._memo_read, self._memo_version = read, line[2]
@@ -386,8 +387,8 @@ class ServerConnection:
             return
         pool = upstream.seat(target.policy, route.seats, self._hold(request)) if request.upgrade else upstream.choose(target.policy)
         if pool is None:
-            refusal = ENDPOINTS_FULL if request.upgrade and upstream.count else NO_ENDPOINTS
-            self.answer(refusal, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
+            refusal, failed = no_endpoint(upstream, request, self.runtime)
+            self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
             return
         self._start(Forwarding(self, request, route, upstream, target.policy, facts, forward), pool, facts)
 
@@ -399,8 +400,8 @@ class ServerConnection:
         upstream = placed.upstream
         pool = placed.seat(route.seats, self._hold(request)) if request.upgrade else placed.pool
         if pool is None:
-            refusal = ENDPOINTS_FULL if request.upgrade and upstream.count else NO_ENDPOINTS
-            self.answer(refusal, request, route, body_follows=facts.length != NO_BODY, service=upstream.key)
+            refusal, failed = no_endpoint(upstream, request, self.runtime)
+            self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
             return
         forward = placing.forward(request, forward)
         self._start(Forwarding(self, request, route, upstream, placed.policy, facts, forward, placed), pool, facts)
@@ -423,32 +424,30 @@ class ServerConnection:
             forwarding.start(pool, self.take_rest(), 0)
 
     def answer(
-        self, answer: Answer, request: Request, route: ActiveRoute | None, *, body_follows: bool = False, service: str = ""
+        self,
+        answer: Answer,
+        request: Request,
+        route: ActiveRoute | None,
+        failed: Failure | None = None,
+        *,
+        body_follows: bool = False,
     ) -> None:
-        """Answer a request ourselves."""
-        runtime = self.runtime
-        if body_follows or answer.close:
-            self.more = True
-        if answer.close or body_follows or request.version < 11 or runtime.draining:
+        """Answer a request ourselves; `failed` where a backend should have."""
+        if answer.close or body_follows:
             # A body that nobody reads would be taken for the next request.
+            self.closing = self.more = True
+        elif request.version < 11 or self.runtime.draining:
             self.closing = True
         data, size = render(answer, request, request_id=request.id, close=self.closing)
         self.write(data)
-        stats = route.stats if route is not None else runtime.stats.unmatched
-        if request.upgrade:
-            stats.ws_handshake(answer.status)
-        stats.request_done(service, request.method, answer.status, 0.0, 0, size)
-        if runtime.accesslog.enabled:
-            runtime.accesslog.request(request, answer.status, service, size, 0.0, stats.route_id)
+        count_answer(self.runtime, request, route, failed or Failure(answer.status, answer.cause, ""), size)
         self.finished()
 
-    def refuse(self, answer: Answer) -> None:
-        """Answer what is no request, and end the connection."""
+    def refuse(self, answer: Answer, head: bytes = b"") -> None:
+        """Answer what is no request, and end the connection. `head`: how it begins; else it is what was not read yet."""
         self.closing = self.more = True
-        self._drop_rest()
-        data, size = render(answer, None, request_id=self.runtime.make_id(), close=True)
-        self.write(data)
-        self.runtime.stats.unmatched.request_done("", "other", answer.status, 0.0, 0, size)
+        rest = self.take_rest()
+        self.write(refusal(answer, head or rest, self.client, self.runtime))
         self._end()
 
     def finished(self) -> None:
@@ -532,10 +531,10 @@ class ServerConnection:
         if not self.lost:
             self._cut()
 
-    def fail(self, status: int, request: Request, route: ActiveRoute, service: str) -> None:
+    def fail(self, failure: Failure, request: Request, route: ActiveRoute) -> None:
         """Answer a request that no backend answered."""
         self.forwarding = None
-        self.answer(GATEWAY[status], request, route, service=service)
+        self.answer(GATEWAY[failure.status], request, route, failure)
         if not self._busy:
             self.proceed()
 

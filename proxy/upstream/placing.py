@@ -21,7 +21,7 @@ from proxy.upstream.hashing import NO_KEY, key_of
 from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.sids import PACKET_LIMIT, Place, SidTable, place_of, read_open_packet, sid_of
 
-NO_POD = Answer(404, "No pod of this name or address is behind this route.")
+NO_POD = Answer(404, "No pod of this name or address is behind this route.", cause="no_pod")
 
 _OURS = re.compile(r"s1\.[0-9a-f]{32}")
 """What our cookies look like; any other value of the same name is the application's own."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import socket
 import ssl
 from collections.abc import Collection, Mapping
 
@@ -10,12 +11,13 @@ from proxy.deadlines import Deadline, Wheel
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
-from proxy.networks import network_of
+from proxy.networks import host_and_port, network_of
 from proxy.run_queue import RunQueue
 from proxy.shells import Shell
 from proxy.silence import ask_when_silent
 from proxy.tls.leg import SecureLeg
 from proxy.upstream.balance import Chooser
+from proxy.upstream.errors import TlsHandshakeError
 from proxy.upstream.hashing import NO_KEY, first_of, seed_of
 from proxy.upstream.health import Health
 from proxy.upstream.latency import Latency
@@ -29,15 +31,40 @@ ATTEMPT_SECONDS = 1.0
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
+_CAUSES = {
+    errno.ECONNREFUSED: "connect_refused",
+    errno.ECONNRESET: "connect_reset",
+    errno.ENETUNREACH: "connect_unreachable",
+    errno.EHOSTUNREACH: "connect_unreachable",
+    errno.ENETDOWN: "connect_unreachable",
+    errno.EHOSTDOWN: "connect_unreachable",
+}
+
 PoolKey = tuple[str, int, bool]
 
 
 class UpstreamUnavailableError(Exception):
-    """No endpoint could be reached. `status` is what the client is told: 502, 503 or 504."""
+    """No endpoint could be reached. `status` is what the client is told: 502, 503 or 504.
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
+    `cause` is a name of causes.py, `endpoint` the one that was tried last.
+    """
+
+    def __init__(self, status: int, cause: str, endpoint: str = "") -> None:
+        super().__init__(status, cause, endpoint)
         self.status = status
+        self.cause = cause
+        self.endpoint = endpoint
+
+
+def _cause_of(error: OSError) -> str:
+    """Name why a connection could not be made."""
+    if isinstance(error, TlsHandshakeError):
+        return "tls_handshake"
+    if isinstance(error, socket.gaierror):
+        return "name_unresolved"
+    if isinstance(error, TimeoutError):
+        return "connect_timeout"
+    return _CAUSES.get(error.errno or 0, "connect_failed")
 
 
 def make_upstream_context() -> ssl.SSLContext:
@@ -69,6 +96,7 @@ class EndpointPool:
         "health",
         "in_flight",
         "latency",
+        "name",
         "pod",
         "port",
         "retired",
@@ -97,6 +125,8 @@ class EndpointPool:
         self.latency = Latency()
         self.address = endpoint.address
         self.port = endpoint.port
+        self.name = host_and_port(endpoint.address, endpoint.port)
+        """As logs have it."""
         self.pod = endpoint.pod
         self.draining = False
         self.seed = seed_of(endpoint.address, endpoint.port)
@@ -233,7 +263,7 @@ class EndpointPool:
             if wrong:
                 transport.abort()
         if wrong:
-            raise ConnectionError(wrong)
+            raise TlsHandshakeError(wrong)
 
 
 class LiveUpstream:
@@ -385,28 +415,26 @@ async def dial(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     tried: list[EndpointPool] = []
-    timed_out = False
+    timed_out, cause = False, "connect_timeout"
     pool = first or (upstream.choose(policy, (), key) if hold is None else upstream.seat(policy, limit, hold, (), key))
     if pool is None:
-        raise UpstreamUnavailableError(503)
+        raise UpstreamUnavailableError(503, "endpoints_full" if limit and upstream.count else "no_endpoint")
     while pool is not None:
         tried.append(pool)
         left = deadline - loop.time()
         if left <= 0:
-            timed_out = True
+            timed_out, cause = True, "connect_timeout"
             break
         others = not only and len(tried) < upstream.count
         try:
             return await pool.connect(min(ATTEMPT_SECONDS, timeout / 3, left) if others else left)
-        except TimeoutError:
-            timed_out = True
         except OSError as error:
             if error.errno in _OURS:
                 # We have run out of descriptors, ports or memory: no endpoint is to blame.
-                raise UpstreamUnavailableError(503) from None
-            timed_out = False
+                raise UpstreamUnavailableError(503, "exhausted", pool.name) from None
+            timed_out, cause = isinstance(error, TimeoutError), _cause_of(error)
         pool.refused()
         if only:
             break
         pool = upstream.choose(policy, tried, key) if hold is None else upstream.seat(policy, limit, hold, tried, key)
-    raise UpstreamUnavailableError(504 if timed_out else 502)
+    raise UpstreamUnavailableError(504 if timed_out else 502, cause, tried[-1].name)

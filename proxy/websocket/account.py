@@ -8,6 +8,7 @@ from typing import Protocol
 from proxy.accesslog import AccessLog
 from proxy.exchange import Request
 from proxy.metrics import RouteStats
+from proxy.networks import host_and_port
 from proxy.websocket.frames import FrameScanner
 
 
@@ -113,4 +114,4 @@ class Account:
             )
 
     def _endpoint_name(self) -> str:
-        return f"{self._facts.endpoint.address}:{self._facts.endpoint.port}"
+        return host_and_port(self._facts.endpoint.address, self._facts.endpoint.port)

@@ -41,17 +41,29 @@ def is_attempt(version: int, fields: Fields) -> bool:
 def check_attempt(method: str, fields: Fields, *, has_body: bool) -> Answer | None:
     """Say what is wrong with an attempt (RFC 6455, 4.2.1); None: it is well-formed."""
     if method != "GET":
-        return Answer(400, "A WebSocket handshake must be a GET request.", close=True)
+        return Answer(400, "A WebSocket handshake must be a GET request.", close=True, cause="handshake_malformed")
     if has_body:
-        return Answer(400, "A WebSocket handshake must not have a body.", close=True)
+        return Answer(400, "A WebSocket handshake must not have a body.", close=True, cause="handshake_malformed")
     if tokens(fields, "upgrade") != ["websocket"]:
-        return Answer(400, "A WebSocket handshake must ask for no other protocol in Upgrade.", close=True)
+        return Answer(
+            400, "A WebSocket handshake must ask for no other protocol in Upgrade.", close=True, cause="handshake_malformed"
+        )
     versions = values(fields, "sec-websocket-version")
     if versions != ["13"]:
-        return Answer(426, "The WebSocket version asked for is not supported; version 13 is.", (("Sec-WebSocket-Version", "13"),))
+        return Answer(
+            426,
+            "The WebSocket version asked for is not supported; version 13 is.",
+            (("Sec-WebSocket-Version", "13"),),
+            cause="websocket_version",
+        )
     keys = values(fields, "sec-websocket-key")
     if len(keys) != 1 or not is_key(keys[0]):
-        return Answer(400, "A WebSocket handshake must have one Sec-WebSocket-Key of 16 bytes in base64.", close=True)
+        return Answer(
+            400,
+            "A WebSocket handshake must have one Sec-WebSocket-Key of 16 bytes in base64.",
+            close=True,
+            cause="handshake_malformed",
+        )
     return None
 
 
@@ -71,19 +83,19 @@ def accept_for(key: str) -> str:
 
 
 def check_switch(request: Fields, answer: Fields) -> str | None:
-    """Say why a 101 does not answer the attempt (RFC 6455, 4.1); None: the connection is a WebSocket now."""
+    """Name why a 101 does not answer the attempt (RFC 6455, 4.1), as in causes.py; None: the connection is a WebSocket now."""
     if tokens(answer, "upgrade") != ["websocket"]:
-        return "the backend switched to another protocol"
+        return "switch_other_protocol"
     if "upgrade" not in tokens(answer, "connection"):
-        return "the backend's 101 has no Connection: upgrade"
+        return "switch_no_connection"
     if values(answer, "sec-websocket-accept") != [accept_for(values(request, "sec-websocket-key")[0])]:
-        return "the backend's Sec-WebSocket-Accept does not answer the key"
+        return "switch_invalid_accept"
     chosen = values(answer, "sec-websocket-protocol")
     offered = [token for value in values(request, "sec-websocket-protocol") for token in map(str.strip, value.split(","))]
     if len(chosen) > 1 or any(not name.strip() or name.strip() not in offered for name in chosen):
-        return "the backend chose a subprotocol that was not offered"
+        return "switch_unoffered_subprotocol"
     if not extension_names(answer) <= extension_names(request):
-        return "the backend chose an extension that was not offered"
+        return "switch_unoffered_extension"
     return None
 
 

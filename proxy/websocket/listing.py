@@ -1,6 +1,7 @@
 """The open sockets of one worker as rows for whoever looks at them. Pure."""
 
 from proxy.model.sockets import SocketRow
+from proxy.networks import host_and_port
 from proxy.websocket.tunnel import Tunnel
 
 
@@ -8,7 +9,6 @@ def describe(tunnel: Tunnel, now: float) -> SocketRow:
     """Describe one socket at a loop time."""
     facts = tunnel.account.facts
     client, backend = tunnel.client.scanner, tunnel.backend.scanner
-    address = facts.endpoint.address
     lease = tunnel.lease
     slot = lease.slot if lease is not None else None
     last = max(tunnel.client.heard, tunnel.backend.heard)
@@ -17,7 +17,7 @@ def describe(tunnel: Tunnel, now: float) -> SocketRow:
         facts.request.id,
         facts.stats.route_id,
         facts.service,
-        f"[{address}]:{facts.endpoint.port}" if ":" in address else f"{address}:{facts.endpoint.port}",
+        host_and_port(facts.endpoint.address, facts.endpoint.port),
         facts.request.address,
         round(now - tunnel.opened, 1),
         round(max(0.0, now - last), 1),

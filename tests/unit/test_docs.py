@@ -5,6 +5,7 @@ from pathlib import Path
 
 import annotations_table
 import bench_table
+import causes_table
 import cluster_node
 import rights_table
 import sizing_table
@@ -72,6 +73,13 @@ def test_table_of_the_benchmarks_is_what_was_measured() -> None:
     assert text == bench_table.with_table(text)
     assert "| WSS echo 64 B, µs | " in text
     assert "| memory per idle WSS, KB |" in text
+
+
+def test_tables_of_causes_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+
+    assert text == causes_table.with_tables(text)
+    assert "| `connect_refused` | " in text
 
 
 def test_table_of_rights_is_what_the_manifest_grants() -> None:
@@ -168,7 +176,7 @@ sluice_ws_connections sluice_ws_handshakes_total sluice_ws_handshake_duration_se
 sluice_ws_connection_duration_seconds sluice_ws_messages_total sluice_ws_bytes_total sluice_ws_closes_total
 sluice_connections sluice_connections_total sluice_tls_handshakes_total sluice_tls_handshake_duration_seconds
 sluice_tls_certificate_expiry_timestamp_seconds sluice_upstream_connect_duration_seconds
-sluice_upstream_connect_failures_total sluice_upstream_connections sluice_endpoints
+sluice_upstream_connect_failures_total sluice_upstream_errors_total sluice_upstream_connections sluice_endpoints
 sluice_config_generation_applied_timestamp_seconds sluice_config_propagation_seconds
 sluice_config_rejected_routes sluice_problems sluice_worker_loop_lag_seconds sluice_workers
 sluice_worker_restarts_total

@@ -19,7 +19,7 @@ def make_request(target: str = "/x", agent: str = "t") -> Request:
 async def test_json_line_holds_what_happened() -> None:
     reader, writer = os.pipe()
     log = AccessLog("json", asyncio.get_running_loop(), writer)
-    log.request(make_request(), 200, "n/s:80", 5, 0.25, "ingress/n/a/0")
+    log.request(make_request(), 502, "n/s:80", 5, 0.25, "ingress/n/a/0", "10.0.0.1:8080", "connect_refused")
     log.close()
     line = json.loads(os.read(reader, 65536))
     del line["time"]
@@ -36,9 +36,11 @@ async def test_json_line_holds_what_happened() -> None:
         "id": "id1",
         "route": "ingress/n/a/0",
         "service": "n/s:80",
-        "status": 200,
+        "status": 502,
         "bytes": 5,
         "seconds": 0.25,
+        "endpoint": "10.0.0.1:8080",
+        "cause": "connect_refused",
     }
 
 

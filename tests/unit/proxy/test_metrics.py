@@ -133,6 +133,11 @@ def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
 
     assert stats.delta().services == {SERVICE: ServiceDelta(at(0.004), 1, 1, 2, 1)}
     assert stats.delta().services == {}
+    for cause in ("truncated", "connect_refused", "truncated"):
+        service.failed(cause)
+    assert stats.delta().services == {
+        SERVICE: ServiceDelta(connections=1, ready=2, draining=1, errors={"truncated": 2, "connect_refused": 1})
+    }
     stats.service(SERVICE).set_endpoints(0, 0, ())
     assert stats.delta().services == {SERVICE: ServiceDelta(connections=1)}
     for ejected in ((("10.0.0.1", 80),), (("10.0.0.2", 80),)):  # as many, but another one

@@ -17,7 +17,7 @@ from proxy.totals import OpenMetrics, Totals
 ROUTE = "wsroute/shop/chat/0"
 SERVICE = "shop/chat:80"
 
-# From spec/metrics.md, less what is served later, the access log's drops and the workers' tasks: name as in the page, type, labels.
+# Name as in docs/metrics.md, type, labels.
 PROMISED = {
     ("sluice_http_requests_total", "counter", "route service method code"),
     ("sluice_http_request_duration_seconds", "histogram", "route"),
@@ -41,6 +41,7 @@ PROMISED = {
     ("sluice_tls_certificate_expiry_timestamp_seconds", "gauge", "host secret"),
     ("sluice_upstream_connect_duration_seconds", "histogram", "service"),
     ("sluice_upstream_connect_failures_total", "counter", "service"),
+    ("sluice_upstream_errors_total", "counter", "service cause"),
     ("sluice_upstream_connections", "gauge", "service"),
     ("sluice_endpoints", "gauge", "service state"),
     ("sluice_ws_endpoint_imbalance_ratio", "gauge", "service"),
@@ -89,6 +90,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     service.connected(0.004)
     service.connections = 5
     service.connect_failed()
+    service.failed("malformed_head")
     stats.connection_opened("https")
     stats.tls_handshake("ok", 0.002)
     stats.loop_lag.observe(0.001)
@@ -185,6 +187,7 @@ def test_text_values_are_what_the_workers_counted() -> None:
         "sluice_tls_certificate_expiry_timestamp_seconds{host=chat.example.com,secret=shop/tls}": 2e9,
         f"sluice_upstream_connections{{service={SERVICE}}}": 10,
         f"sluice_upstream_connect_failures_total{{service={SERVICE}}}": 2,
+        f"sluice_upstream_errors_total{{cause=malformed_head,service={SERVICE}}}": 2,
         f"sluice_endpoints{{service={SERVICE},state=ready}}": 2,
         f"sluice_endpoints{{service={SERVICE},state=draining}}": 1,
         f"sluice_ws_endpoint_imbalance_ratio{{service={SERVICE}}}": 1.5,

@@ -1,0 +1,87 @@
+"""Why a request was not answered as it was meant to be: a closed set of names, for the access log, the log and the metrics.
+
+A name here is part of the interface, as a metric's is. What each means is said in the same words in the log and in
+docs/troubleshooting.md.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+UPSTREAM: Final[Mapping[str, str]] = {
+    "no_endpoint": "the Service has no ready endpoint",
+    "endpoints_full": "every endpoint has as many open WebSockets as it may have",
+    "exhausted": "the proxy has run out of descriptors, ports or memory for a connection to the backend",
+    "name_unresolved": "the name of the endpoint has no address",
+    "connect_refused": "the endpoint refused the connection: nothing listens on its port",
+    "connect_reset": "the endpoint reset the connection while it was made",
+    "connect_timeout": "the endpoint did not take the connection in time",
+    "connect_unreachable": "there is no way to the endpoint",
+    "connect_failed": "the connection to the endpoint could not be made",
+    "tls_handshake": "the TLS handshake with the endpoint failed",
+    "body_not_taken": "the backend took nothing of the request's body for 60 s",
+    "answer_timeout": "the backend did not answer within timeouts.response",
+    "handshake_timeout": "the backend did not answer the upgrade within timeouts.handshake",
+    "closed_before_answer": "the backend closed the connection before it answered",
+    "reset_before_answer": "the backend reset the connection before it answered",
+    "truncated_head": "the backend's connection ended within the head of its answer",
+    "malformed_head": "the head of the backend's answer is no head of HTTP/1.0 or HTTP/1.1",
+    "head_too_large": "the head of the backend's answer is above 64 KiB or 128 fields",
+    "malformed_framing": "the length of the backend's answer is not given in exactly one valid way",
+    "too_many_interim": "the backend sent more than 16 answers of 1xx",
+    "interim_body": "an answer of 1xx of the backend has a body",
+    "unexpected_switch": "the backend switched protocols, which the request did not ask for",
+    "switch_other_protocol": "the backend's 101 is not for websocket alone",
+    "switch_no_connection": "the backend's 101 has no Connection: upgrade",
+    "switch_invalid_accept": "the Sec-WebSocket-Accept of the backend's 101 does not answer the key",
+    "switch_unoffered_subprotocol": "the backend's 101 chose a subprotocol that was not offered",
+    "switch_unoffered_extension": "the backend's 101 chose an extension that was not offered",
+    "unsupported_coding": "the backend's answer has a transfer coding that a client of HTTP/1.0 cannot be given",
+    "bad_chunk": "the chunked coding of the backend's answer is broken",
+    "truncated": "the backend's connection ended before its answer did",
+    "idle_timeout": "the backend's answer stood still for longer than timeouts.idle",
+}
+"""What a backend, or the way to it, did: counted by Service in `sluice_upstream_errors_total`."""
+
+CLIENT: Final[Mapping[str, str]] = {
+    "client_gone": "the client ended the connection before it had the whole answer",
+    "client_stalled": "the client took nothing of the answer for 60 s",
+    "body_too_slow": "the request's body came slower than --min-body-rate",
+    "request_body_malformed": "the chunked coding of the request's body is broken",
+}
+"""What a client did while its request was with a backend."""
+
+REFUSALS: Final[Mapping[str, str]] = {
+    "request_malformed": "the request's head is malformed",
+    "request_line_malformed": "the request line is not a method, a target and a version",
+    "method_malformed": "the method has a character that it may not have",
+    "method_unknown": "the method is longer than any that is known",
+    "method_not_allowed": "CONNECT or TRACE",
+    "target_malformed": "the target has a character that it may not have, or is of a form that is not served",
+    "target_too_long": "the request line is above 16 KiB",
+    "version_unsupported": "the version of HTTP is neither 1.0 nor 1.1",
+    "fields_too_large": "the head is above 64 KiB or 128 fields",
+    "host_malformed": "there is not exactly one valid Host field",
+    "host_mismatch": "the target names another host than the Host field",
+    "length_malformed": "the length is not given in exactly one valid way",
+    "expectation_unsupported": "an Expect other than 100-continue",
+    "request_timeout": "the head did not arrive within --header-timeout",
+    "plain_http_on_tls": "plain HTTP came to the TLS port",
+    "handshake_malformed": "the WebSocket handshake is not one of RFC 6455",
+    "websocket_version": "the WebSocket version asked for is not 13",
+    "upgrade_required": "only WebSockets are served here, and the request asks for none",
+    "path_ambiguous": "the path can be read in more than one way",
+    "no_route": "no route serves the host and path",
+    "no_pod": "the path or host names no pod behind the route",
+    "misdirected": "the TLS connection was made for another host",
+    "https_redirect": "the host is served over https",
+    "address_refused": "the client's address is not among those that the route serves",
+    "origin_refused": "the upgrade came from a page of an origin that is not listed",
+    "rate_exceeded": "the client comes faster than limits let it",
+    "route_full": "the route has as many open WebSockets as it may have",
+    "client_full": "the client has as many open WebSockets on the route as it may have",
+    "pod_full": "the proxy has as many open WebSockets as --max-connections lets it",
+    "pod_client_full": "the client has as many open WebSockets as --max-connections-per-client lets it have",
+    "route_fault": "the route has a fault in its configuration",
+    "backend_unresolved": "the route's backend cannot be resolved",
+}
+"""Why the proxy answered by itself, before any backend was asked."""

@@ -1,0 +1,91 @@
+"""What backends do wrong, as it happens: counted by Service and cause, and said in the log, the first of a kind at once.
+
+A kind is a Service and a cause. What follows within a minute is counted, and one line says how many there were; who is quiet for a
+minute is forgotten, so that no more is remembered than went wrong in the last one.
+"""
+
+import logging
+
+from proxy.accesslog import escape
+from proxy.causes import UPSTREAM
+from proxy.deadlines import Deadline, Wheel
+from proxy.exchange import Failure
+from proxy.metrics import ServiceStats
+
+QUIET_SECONDS = 60.0
+"""How long a kind is not said again."""
+MAX_KINDS = 256
+"""Kinds that are told apart; others are said by their cause alone, as of Service `*`."""
+_ID_SHOWN = 64
+"""Characters of a request id that are shown; a trusted peer chooses it."""
+
+_log = logging.getLogger("sluice.upstream")
+
+
+class TlsHandshakeError(ConnectionError):
+    """An endpoint took the connection, but TLS with it failed. Here, as modules that are compiled may have no such class."""
+
+
+class UpstreamErrors:
+    """The errors of one worker's backends."""
+
+    __slots__ = ("_kinds", "_quiet", "_wheel")
+
+    def __init__(self, wheel: Wheel, quiet: float = QUIET_SECONDS) -> None:
+        self._wheel = wheel
+        self._quiet = quiet
+        self._kinds: dict[tuple[str, str], _Kind] = {}
+
+    def note(self, stats: ServiceStats, failure: Failure, request_id: str) -> None:
+        """Take note of a request that failed, if it was the backend's doing."""
+        cause = failure.cause
+        if cause not in UPSTREAM:
+            return
+        stats.failed(cause)
+        key = (stats.key, cause)
+        known = self._kinds.get(key)
+        if known is None and len(self._kinds) >= MAX_KINDS:
+            key = ("*", cause)
+            known = self._kinds.get(key)
+        if known is not None:
+            known.more += 1
+            known.endpoint = failure.endpoint
+            return
+        shown = escape(request_id[:_ID_SHOWN])
+        _log.warning(
+            'service=%s endpoint="%s" cause=%s status=%d id="%s" %s',
+            *(stats.key, failure.endpoint, cause, failure.status, shown, UPSTREAM[cause]),
+        )
+        kind = self._kinds[key] = _Kind(self, key)
+        self._wheel.file(kind.deadline, self._quiet)
+
+    def over(self, kind: "_Kind") -> None:
+        """Say how many there were in the time that is over, or forget the kind."""
+        service, cause = kind.key
+        if not kind.more:
+            del self._kinds[kind.key]
+            self._wheel.drop(kind.deadline)
+            return
+        _log.warning(
+            'service=%s endpoint="%s" cause=%s more=%d in the last %g s, the last of them at this endpoint: %s',
+            *(service, kind.endpoint, cause, kind.more, self._quiet, UPSTREAM[cause]),
+        )
+        kind.more = 0
+        self._wheel.file(kind.deadline, self._quiet)
+
+
+class _Kind:
+    """One kind of error that was said less than a minute ago."""
+
+    __slots__ = ("_errors", "deadline", "endpoint", "key", "more")
+
+    def __init__(self, errors: UpstreamErrors, key: tuple[str, str]) -> None:
+        self.key = key
+        self.endpoint = ""
+        self.more = 0
+        """Requests that failed so since it was said last."""
+        self._errors = errors
+        self.deadline = Deadline(self._over)
+
+    def _over(self) -> None:
+        self._errors.over(self)

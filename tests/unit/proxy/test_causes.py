@@ -1,0 +1,130 @@
+"""Causes: every answer of the proxy has one, and what is remembered of backends' errors is bounded."""
+
+import asyncio
+import importlib
+import logging
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import proxy
+from proxy.causes import REFUSALS, UPSTREAM
+from proxy.deadlines import Wheel
+from proxy.exchange import Answer, Client, Failure
+from proxy.http1.accounts import outline
+from proxy.http1.answers import GATEWAY, NO_CONTENT
+from proxy.metrics import ServiceStats
+from proxy.upstream.errors import MAX_KINDS, UpstreamErrors
+
+
+def own_answers() -> dict[str, Answer]:
+    """Every answer that is a constant of a module, but for those to which a failure or a success gives the cause."""
+    found: dict[str, Answer] = {}
+    for module in pkgutil.walk_packages(proxy.__path__, "proxy."):
+        if not module.name.endswith("__main__"):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if isinstance(value, Answer) and value is not NO_CONTENT:
+                    found[f"{module.name}.{name}"] = value
+    return found
+
+
+def test_every_answer_of_the_proxy_has_a_cause_that_is_documented() -> None:
+    answers = own_answers()
+
+    assert len(answers) > 20
+    assert {name: one.cause for name, one in answers.items() if one.cause not in {**REFUSALS, **UPSTREAM}} == {}
+
+
+def test_every_answer_that_is_made_when_it_is_due_has_a_cause() -> None:
+    """Those are no constants: their calls are read."""
+    calls = [
+        (path.name, call)
+        for path in Path(proxy.__path__[0]).rglob("*.py")
+        for call in re.findall(r"\bAnswer\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)", path.read_text())
+    ]
+    bare = [(name, call) for name, call in calls if "cause=" not in call and not call.startswith("Answer(204")]
+    gateway = [("answers.py", str(one.status)) for one in GATEWAY.values()]
+
+    assert len(calls) > 40
+    assert [(name, call.partition("(")[2][:3]) for name, call in bare] == gateway
+
+
+async def test_more_kinds_than_are_told_apart_are_said_by_their_cause(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever has a thousand broken Services fills neither the memory nor the log; every error is counted all the same."""
+    caplog.set_level(logging.WARNING, "sluice.upstream")
+    wheel = Wheel(asyncio.get_running_loop(), lambda _: None)
+    errors = UpstreamErrors(wheel, quiet=0.3)
+    services = [ServiceStats(f"test/{number}:80") for number in range(MAX_KINDS + 100)]
+    for _ in range(3):
+        for stats in services:
+            errors.note(stats, Failure(502, "connect_refused", stats.key, "10.0.0.1:80"), "id")
+    said = len(caplog.messages)
+    async with asyncio.timeout(10):
+        while errors._kinds:
+            await asyncio.sleep(0.01)
+    wheel.close()
+
+    assert said == MAX_KINDS + 1
+    assert len(caplog.messages) == 2 * (MAX_KINDS + 1)
+    assert sum("more=2 " in message for message in caplog.messages) == MAX_KINDS
+    assert 'service=* endpoint="10.0.0.1:80" cause=connect_refused more=299 ' in caplog.text
+    assert [stats.errors for stats in services] == [{"connect_refused": 3}] * len(services)
+
+
+async def test_id_that_a_peer_chose_cannot_write_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "sluice.upstream")
+    wheel = Wheel(asyncio.get_running_loop(), lambda _: None)
+    UpstreamErrors(wheel).note(ServiceStats("a"), Failure(502, "truncated", "a"), 'x" \x1b[31m\x85\n' + "y" * 100_000)
+    wheel.close()
+    (message,) = caplog.messages
+
+    assert 'id="x\\" \\x1b[31m\\x85\\x0ayyyy' in message
+    assert len(message) < 400
+
+
+async def test_what_is_not_a_backends_doing_is_not_counted_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    wheel = Wheel(asyncio.get_running_loop(), lambda _: None)
+    stats = ServiceStats("a")
+    UpstreamErrors(wheel).note(stats, Failure(499, "client_gone", "a"), "id")
+    wheel.close()
+
+    assert (stats.errors, caplog.messages) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"", ("", "", "")),
+        (b"\r\n", ("", "", "")),
+        (b"GET", ("", "", "")),
+        (b"GET /a", ("GET", "", "")),
+        (b"GET /a ", ("GET", "/a", "")),
+        (b"GET /a\r\n", ("GET", "/a", "")),
+        (b"GET  /a HTTP/1.1\r\n", ("GET", "", "")),
+        (b"\r\nGET /a HTTP/1.1\r\nHost: a.test\r\n", ("GET", "/a", "a.test")),
+        (b"GET /a HTTP/1.1\r\nHost: a.te", ("GET", "/a", "")),
+        (b"GET /a HTTP/1.1\r\nHOST:\ta.test \r\nX", ("GET", "/a", "a.test")),
+        (b"GET /a HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n", ("GET", "/a", "")),
+        (b"GET /a HTTP/1.1\r\n\r\nHost: body\r\n", ("GET", "/a", "")),
+        (b"G[]T /a HTTP/1.1\r\nHost: a\r\n\r\n", ("", "", "a")),
+        (b"A" * 32 + b" /" + b"b" * 5000, ("A" * 32, "/" + "b" * 1023, "")),
+        (b"A" * 33 + b" /b HTTP/1.1\r\n", ("", "", "")),
+        (b"\x16\x03\x01\x00\xa5\x01 \x00", ("", "", "")),
+        (b"GET /\xff HTTP/1.1\r\nHost: " + b"h" * 9000 + b"\r\n\r\n", ("GET", "/\xff", "h" * 256)),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 500 + b"Host: far\r\n\r\n", ("GET", "/", "")),
+    ],
+)
+def test_of_a_refused_head_only_what_is_plain_is_said(head: bytes, expected: tuple[str, str, str]) -> None:
+    found = outline(head, Client(peer="192.0.2.1"), lambda _: False)
+
+    assert (found.method, found.target, found.authority) == expected
+    assert found.address == "192.0.2.1"
+
+
+def test_client_of_a_refused_head_is_believed_of_trusted_peers_only() -> None:
+    head = b"GET / HTTP/9.9\r\nX-Forwarded-For: 203.0.113.7:1\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n"
+    clients = [Client(peer="10.0.0.9", trusted=trusted) for trusted in (True, False)]
+
+    assert [outline(head, client, lambda address: address[0] == 10).address for client in clients] == ["203.0.113.7", "10.0.0.9"]

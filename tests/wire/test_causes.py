@@ -1,0 +1,597 @@
+"""A request that fails says why: in the access log with its endpoint, in the metrics by cause, in the log once in a while."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from wire.harness import WAIT, Peer, Proxy, config_for, proxying
+from wire.logs import Line, logging_of
+from wire.test_slow_peers import blackhole, floods
+from wire.test_targets import two_routes
+from wire.test_tunnel import SWITCH, UPGRADE
+
+from proxy.causes import CLIENT, REFUSALS, UPSTREAM
+from proxy.model.config import Endpoint, ProxyConfig, Upstream
+from proxy.model.policy import Connections, Policy, Timeouts
+from proxy.settings import Settings
+
+KEY = "test/backend:80"
+GET = b"GET /x HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n"
+UP = UPGRADE + b"\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+SENTENCE = b"The backend of this route refused the connection or did not answer properly.\n"
+LONG = b"x" * 70_000
+
+Act = Callable[[Peer], Awaitable[None]]
+
+
+def says(data: bytes) -> Act:
+    async def act(backend: Peer) -> None:
+        await backend.sends(data)
+
+    return act
+
+
+def ends_after(data: bytes) -> Act:
+    async def act(backend: Peer) -> None:
+        await backend.sends(data)
+        backend.closes()
+
+    return act
+
+
+async def resets(backend: Peer) -> None:
+    backend.resets()
+
+
+async def waits(backend: Peer) -> None:
+    """Say nothing."""
+
+
+def switch(old: bytes = b"", new: bytes = b"") -> bytes:
+    assert old in SWITCH
+    return (SWITCH.replace(old, new) if old else SWITCH + new) + b"\r\n"
+
+
+ODD: dict[str, list[tuple[bytes, Act]]] = {
+    "closed_before_answer": [(GET, ends_after(b"")), (UP, ends_after(b"")), (GET, ends_after(b"HTTP/1.1 103 Early\r\n\r\n"))],
+    "reset_before_answer": [(GET, resets), (UP, resets)],
+    "truncated_head": [(GET, ends_after(OK + b"Content-Le")), (UP, ends_after(b"HTTP/1.1 101 Switching"))],
+    "malformed_head": [
+        (GET, says(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n\r\n")),
+        (GET, says(b"HTTP/2.0 200 OK\r\n\r\n")),
+        (GET, says(b"HTTP/1.1 600 Far\r\n\r\n")),
+        (GET, says(OK + b"A : b\r\n\r\n")),
+        (GET, says(OK + b"A: b\x00\r\n\r\n")),
+        (UP, says(b"HTTP/1.1 101\n\r\n\r\n")),
+    ],
+    "head_too_large": [
+        (GET, says(OK + b"A: " + LONG)),
+        (GET, says(OK + b"A: " + LONG + b"\r\n\r\n")),
+        (GET, says(OK + b"A: b\r\n" * 129 + b"\r\n")),
+    ],
+    "malformed_framing": [
+        (GET, says(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n")),
+        (GET, says(OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n")),
+        (GET, says(OK + b"Transfer-Encoding: identity\r\n\r\n")),
+    ],
+    "too_many_interim": [(GET, says(b"HTTP/1.1 103 Early\r\n\r\n" * 17))],
+    "interim_body": [(GET, says(b"HTTP/1.1 103 Early\r\nContent-Length: 1\r\n\r\na"))],
+    "unexpected_switch": [(GET, says(SWITCH + b"\r\n"))],
+    "switch_other_protocol": [(UP, says(switch(b"websocket", b"h2c")))],
+    "switch_no_connection": [(UP, says(switch(b"Connection: Upgrade", b"Connection: close")))],
+    "switch_invalid_accept": [(UP, says(switch(b"Accept: ", b"Accept: x")))],
+    "switch_unoffered_subprotocol": [(UP, says(switch(b"", b"Sec-WebSocket-Protocol: chat\r\n")))],
+    "switch_unoffered_extension": [(UP, says(switch(b"", b"Sec-WebSocket-Extensions: x\r\n")))],
+    "unsupported_coding": [
+        (b"GET / HTTP/1.0\r\nHost: a.test\r\n\r\n", says(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"))
+    ],
+    "bad_chunk": [(GET, says(OK + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"))],
+}
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    caplog: pytest.LogCaptureFixture,
+    policies: tuple[Policy, ...] = (Timeouts(connect=1.0, handshake=1.0, response=1.0, idle=1.0),),
+    settings: Settings | None = None,
+    *,
+    backend_tls: bool = False,
+) -> AsyncIterator[tuple[Proxy, Callable[[], Awaitable[Line]]]]:
+    """Run the proxy; the second value waits for the next line of the access log."""
+    caplog.set_level(logging.WARNING, "sluice.upstream")
+    async with proxying(settings, policies, backend_tls=backend_tls) as proxy, logging_of(proxy) as log:
+        yield proxy, log.next
+
+
+def errors_of(proxy: Proxy) -> dict[str, int]:
+    return dict(proxy.runtime.stats.service(KEY).errors)
+
+
+def told(line: Line) -> tuple[int, str, str]:
+    assert line["event"] == "request"
+    return line["status"], line["cause"], line["endpoint"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "head", "act"),
+    [pytest.param(cause, head, act, id=f"{cause}{n}") for cause, ways in ODD.items() for n, (head, act) in enumerate(ways)],
+)
+async def test_odd_answer_of_a_backend_is_named(cause: str, head: bytes, act: Act, caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(head)
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await act(backend)
+        while True:
+            status, fields, body = await client.answer()
+            if status >= 200:
+                break
+        line = await next_line()
+        endpoint = f"127.0.0.1:{proxy.backend.port}"
+
+        assert (status, body) == (502, SENTENCE)
+        assert told(line) == (502, cause, endpoint)
+        assert (line["id"], line["service"], line["route"]) == (fields["x-request-id"], KEY, "ingress/test/a/0")
+        assert errors_of(proxy) == {cause: 1}
+        assert caplog.messages == [
+            f'service={KEY} endpoint="{endpoint}" cause={cause} status=502 id="{line["id"]}" {UPSTREAM[cause]}'
+        ]
+
+
+@pytest.mark.parametrize(
+    ("cause", "act"),
+    [
+        ("truncated", ends_after(OK + b"Content-Length: 9\r\n\r\nhalf")),
+        ("truncated", ends_after(OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")),
+        ("bad_chunk", says(OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")),
+        ("idle_timeout", says(OK + b"Content-Length: 9\r\n\r\nhalf")),
+    ],
+)
+async def test_answer_that_is_not_whole_is_named(cause: str, act: Act, caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(GET)
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await act(backend)
+        await client.head()
+        await client.reads(4)
+        if cause == "bad_chunk":
+            await backend.sends(b"x\r\n")
+        line = await next_line()
+
+        assert told(line) == (200, cause, f"127.0.0.1:{proxy.backend.port}")
+        assert errors_of(proxy) == {cause: 1}
+        assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(("head", "cause"), [(GET, "answer_timeout"), (UP, "handshake_timeout")])
+async def test_backend_that_says_nothing_is_named(head: bytes, cause: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog, (Timeouts(connect=1.0, handshake=0.3, response=0.3),)) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(head)
+        await (await proxy.backend.accepts()).head()
+        status, _, _ = await client.answer()
+        line = await next_line()
+
+        assert (status, told(line)) == (504, (504, cause, f"127.0.0.1:{proxy.backend.port}"))
+        assert line["seconds"] >= 0.3
+        assert errors_of(proxy) == {cause: 1}
+
+
+async def test_body_that_a_backend_does_not_take_is_named(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.http1.sending.BODY_GRACE", 0.2)
+    monkeypatch.setattr("proxy.http1.forwarding.WRITE_STALL", 0.3)
+    async with watching(caplog, (Timeouts(connect=1.0),)) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1073741824\r\n\r\n")
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        backend.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        flooding = asyncio.create_task(floods(client))
+        line = await next_line()
+        flooding.cancel()
+        await asyncio.wait((flooding,), timeout=WAIT)
+        client.resets()
+        backend.writer.transport.resume_reading()  # type: ignore[attr-defined]
+
+        assert told(line) == (504, "body_not_taken", f"127.0.0.1:{proxy.backend.port}")
+        assert errors_of(proxy) == {"body_not_taken": 1}
+
+
+async def test_body_that_comes_too_slowly_is_the_clients_doing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.http1.sending.BODY_GRACE", 0.2)
+    monkeypatch.setattr("proxy.http1.forwarding.BODY_GRACE", 0.2)
+    async with watching(caplog, (Timeouts(connect=1.0),), Settings(min_body_rate=1_000_000)) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\na")
+        line = await next_line()
+
+        assert told(line) == (408, "body_too_slow", f"127.0.0.1:{proxy.backend.port}")
+        assert (errors_of(proxy), caplog.messages) == ({}, [])
+
+
+@pytest.mark.parametrize(("connect", "response"), [(0.3, 9.0), (9.0, 0.3)])
+async def test_endpoint_that_answers_no_syn_is_named(connect: float, response: float, caplog: pytest.LogCaptureFixture) -> None:
+    with blackhole() as port:
+        async with watching(caplog, (Timeouts(connect=connect, response=response),)) as (proxy, next_line):
+            config = config_for(proxy.backend.port, Timeouts(connect=connect, response=response))
+            proxy.serves(ProxyConfig(config.routes, {KEY: Upstream((Endpoint("127.0.0.1", port),))}, {}, {}))
+            client = await proxy.client()
+            await client.sends(GET)
+            await client.answer()
+            line = await next_line()
+            proxy.serves(config)
+
+            assert told(line) == (504, "connect_timeout", f"127.0.0.1:{port}")
+            assert errors_of(proxy) == {"connect_timeout": 1}
+
+
+def to(endpoint: Endpoint, proxy: Proxy, *policies: Policy, tls: bool = False) -> ProxyConfig:
+    config = config_for(proxy.backend.port, *policies)
+    return ProxyConfig(config.routes, {KEY: Upstream((endpoint,), tls=tls)}, config.certificates, config.tls_hosts)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "cause"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, ""), 502, "connect_refused"),
+        (ConnectionResetError(errno.ECONNRESET, ""), 502, "connect_reset"),
+        (OSError(errno.EHOSTUNREACH, ""), 502, "connect_unreachable"),
+        (OSError(errno.ENETUNREACH, ""), 502, "connect_unreachable"),
+        (OSError(errno.EACCES, ""), 502, "connect_failed"),
+        (OSError("Multiple exceptions"), 502, "connect_failed"),
+        (socket.gaierror(socket.EAI_NONAME, ""), 502, "name_unresolved"),
+        (TimeoutError(errno.ETIMEDOUT, ""), 504, "connect_timeout"),
+        (OSError(errno.EMFILE, ""), 503, "exhausted"),
+    ],
+)
+async def test_connection_that_cannot_be_made_is_named(
+    error: OSError, status: int, cause: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's own answers, one for one; those that a test can provoke come by the wire below."""
+    async with watching(caplog) as (proxy, next_line):
+        (pool,) = proxy.runtime.upstreams[KEY].ready
+
+        class Loop(asyncio.AbstractEventLoop):
+            time = proxy.runtime.loop.time  # type: ignore[assignment]
+
+            async def create_connection(self, *_: object) -> None:  # type: ignore[override]
+                raise error
+
+        monkeypatch.setattr(pool, "_loop", Loop())
+        client = await proxy.client()
+        await client.sends(GET)
+        found, _, _ = await client.answer()
+        line = await next_line()
+
+        assert (found, told(line)) == (status, (status, cause, f"127.0.0.1:{proxy.backend.port}"))
+        assert errors_of(proxy) == {cause: 1}
+
+
+async def test_last_endpoint_that_was_tried_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog) as (proxy, next_line):
+        with socket.create_server(("127.0.0.1", 0)) as closed, socket.create_server(("127.0.0.1", 0)) as other:
+            ports = {closed.getsockname()[1], other.getsockname()[1]}
+        config = config_for(proxy.backend.port, Timeouts(connect=1.0))
+        upstream = Upstream(tuple(Endpoint("127.0.0.1", port) for port in ports))
+        proxy.serves(ProxyConfig(config.routes, {KEY: upstream}, config.certificates, config.tls_hosts))
+        client = await proxy.client()
+        await client.sends(GET)
+        status, _, body = await client.answer()
+        line = await next_line()
+        proxy.serves(config)
+
+        assert (status, body, told(line)[:2]) == (502, SENTENCE, (502, "connect_refused"))
+        assert line["endpoint"] in {f"127.0.0.1:{port}" for port in ports}
+        assert proxy.runtime.stats.service(KEY).connect_failures == 2
+        assert errors_of(proxy) == {"connect_refused": 1}
+
+
+async def test_ipv6_endpoint_stands_in_brackets(caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog) as (proxy, next_line):
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as closed:
+            port = closed.getsockname()[1]
+        config = config_for(proxy.backend.port)
+        proxy.serves(to(Endpoint("::1", port), proxy))
+        client = await proxy.client()
+        await client.sends(GET)
+        await client.answer()
+        line = await next_line()
+        proxy.serves(config)
+
+        assert told(line) == (502, "connect_refused", f"[::1]:{port}")
+
+
+async def test_plain_backend_where_tls_was_meant_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog) as (proxy, next_line):
+        config = config_for(proxy.backend.port)
+        proxy.serves(to(Endpoint("127.0.0.1", proxy.backend.port), proxy, tls=True))
+        client = await proxy.client()
+        await client.sends(GET)
+        backend = await proxy.backend.accepts()
+        await backend.sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await client.answer()
+        line = await next_line()
+        proxy.serves(config)
+
+        assert told(line) == (502, "tls_handshake", f"127.0.0.1:{proxy.backend.port}")
+
+
+@pytest.mark.parametrize(("cause", "head"), [("no_endpoint", GET), ("no_endpoint", UP), ("endpoints_full", UP)])
+async def test_service_without_room_is_named(cause: str, head: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog, (Connections(per_endpoint=1), Timeouts(connect=1.0))) as (proxy, next_line):
+        config = config_for(proxy.backend.port, Connections(per_endpoint=1), Timeouts(connect=1.0))
+        if cause == "no_endpoint":
+            proxy.serves(ProxyConfig(config.routes, {KEY: Upstream(())}, config.certificates, config.tls_hosts))
+        else:
+            holder = await proxy.client()
+            await holder.sends(UP)
+            backend = await proxy.backend.accepts()
+            await backend.head()
+            await backend.sends(SWITCH + b"\r\n")
+            await holder.head()
+            await next_line()
+        client = await proxy.client()
+        await client.sends(head)
+        status, fields, _ = await client.answer()
+        line = await next_line()
+        proxy.serves(config)
+
+        assert (status, told(line)) == (503, (503, cause, ""))
+        assert (line["id"], line["service"]) == (fields["x-request-id"], KEY)
+        assert errors_of(proxy) == {cause: 1}
+
+
+async def test_good_answers_name_their_endpoint_and_no_cause(caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog) as (proxy, next_line):
+        for status in (200, 404, 500):
+            client = await proxy.client()
+            await client.sends(GET)
+            backend = await proxy.backend.accepts()
+            await backend.head()
+            await backend.sends(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
+            await client.answer()
+            assert told(await next_line()) == (status, "", f"127.0.0.1:{proxy.backend.port}")
+        assert (errors_of(proxy), caplog.messages) == ({}, [])
+
+
+async def test_request_that_its_client_leaves_is_logged_and_is_no_error_of_the_backend(caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(GET)
+        backend = await proxy.backend.accepts()
+        head = await backend.head()
+        client.resets()
+        line = await next_line()
+        endpoint = f"127.0.0.1:{proxy.backend.port}"
+
+        assert told(line) == (499, "client_gone", endpoint)
+        assert f"X-Request-ID: {line['id']}\r\n".encode() in head
+
+        client = await proxy.client()
+        await client.sends(GET)
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sends(OK + b"Content-Length: 9\r\n\r\nhalf")
+        await client.reads(10)
+        client.resets()
+
+        assert told(await next_line()) == (200, "client_gone", endpoint)
+        assert (errors_of(proxy), caplog.messages) == ({}, [])
+
+
+async def test_body_that_is_broken_is_the_clients_doing(caplog: pytest.LogCaptureFixture) -> None:
+    post = b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with watching(caplog) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(post + b"x\r\n")
+        status, fields, _ = await client.answer()
+        line = await next_line()
+
+        assert (status, line["status"], line["cause"], line["id"]) == (400, 400, "request_body_malformed", fields["x-request-id"])
+
+        client = await proxy.client()
+        await client.sends(post + b"1\r\na\r\n")
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sends(OK + b"Content-Length: 9\r\n\r\nhalf")
+        await client.head()
+        await client.reads(4)
+        await client.sends(b"x\r\n")
+
+        assert told(await next_line())[:2] == (200, "request_body_malformed")
+        assert (errors_of(proxy), caplog.messages) == ({}, [])
+
+
+async def test_client_that_takes_nothing_is_no_error_of_the_backend(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.http1.forwarding.WRITE_STALL", 0.3)
+    async with watching(caplog) as (proxy, next_line):
+        with proxy.blocking_client(secure=False) as client:
+            client.sendall(GET)
+            backend = await proxy.backend.accepts()
+            await backend.head()
+            backend.writer.write(OK + b"Content-Length: 99999999\r\n\r\n" + b"x" * 30_000_000)
+            line = await next_line()
+
+        assert told(line)[:2] == (200, "client_stalled")
+        assert (errors_of(proxy), caplog.messages) == ({}, [])
+
+
+async def test_flood_of_one_kind_costs_one_line_and_then_says_how_many(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes a backend fail fills no log; another kind beside it is still said at once."""
+    async with watching(caplog) as (proxy, _):
+        monkeypatch.setattr(proxy.runtime.upstream_errors, "_quiet", 2.0)
+
+        async def fails(head: bytes, answer: bytes) -> None:
+            client = await proxy.client()
+            await client.sends(head)
+            backend = await proxy.backend.accepts()
+            await backend.head()
+            await backend.sends(answer)
+            await client.answer()
+
+        for _ in range(5):
+            await fails(GET, b"nonsense\r\n\r\n")
+        await fails(UP, switch(b"Accept: ", b"Accept: x"))
+        first = list(caplog.messages)
+        async with asyncio.timeout(WAIT):
+            while len(caplog.messages) < 3:
+                await asyncio.sleep(0.01)
+            while proxy.runtime.upstream_errors._kinds:
+                await asyncio.sleep(0.01)
+
+        assert [message.split(" status=")[0].split("cause=")[1] for message in first] == ["malformed_head", "switch_invalid_accept"]
+        assert "cause=malformed_head more=4 in the last 2 s" in caplog.messages[2]
+        assert len(caplog.messages) == 3
+        assert errors_of(proxy) == {"malformed_head": 5, "switch_invalid_accept": 1}
+
+
+REFUSED: dict[str, tuple[int, bytes, str, str, str]] = {
+    "request_malformed": (400, b"GET /a HTTP/1.1\r\nHost: a.test\r\nA : b\r\n\r\n", "GET", "/a", "a.test"),
+    "request_line_malformed": (400, b"GET /a\r\n", "GET", "/a", ""),
+    "method_malformed": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "", "", ""),
+    "method_unknown": (501, b"G" * 40 + b" / HTTP/1.1\r\nHost: a.test\r\n\r\n", "", "", "a.test"),
+    "method_not_allowed": (405, b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n", "CONNECT", "a.test:443", "a.test"),
+    "target_malformed": (400, b'GET /\xff"\x1b[31m HTTP/1.1\r\nHost: a.test\r\n\r\n', "GET", '/\xff"\x1b[31m', "a.test"),
+    "target_too_long": (414, b"GET /" + b"a" * 20_000, "GET", "/" + "a" * 1023, ""),
+    "version_unsupported": (505, b"GET /a HTTP/2.0\r\nHost: a.test\r\n\r\n", "GET", "/a", "a.test"),
+    "fields_too_large": (431, b"GET /a HTTP/1.1\r\nHost: a.test\r\nA: " + LONG, "GET", "/a", "a.test"),
+    "host_malformed": (400, b"GET /a HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n", "GET", "/a", ""),
+    "host_mismatch": (400, b"GET http://b.test/a HTTP/1.1\r\nHost: a.test\r\n\r\n", "GET", "http://b.test/a", "a.test"),
+    "length_malformed": (400, b"POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 01\r\n\r\n", "POST", "/a", "a.test"),
+    "expectation_unsupported": (417, b"GET /a HTTP/1.1\r\nHost: a.test\r\nExpect: x\r\n\r\n", "GET", "/a", "a.test"),
+    "request_timeout": (408, b"GET /a HTTP/1.1\r\nHost: a.test\r\nHalf: ", "GET", "/a", "a.test"),
+}
+
+
+@pytest.mark.parametrize("cause", REFUSED)
+async def test_refused_head_is_in_the_log_under_its_id(cause: str, caplog: pytest.LogCaptureFixture) -> None:
+    status, head, method, target, host = REFUSED[cause]
+    async with watching(caplog, settings=Settings(header_timeout=1.0)) as (proxy, next_line):
+        client = await proxy.client()
+        client.writer.write(head)  # not awaited: the proxy may have closed before all of it is out
+        found, fields, _ = await client.answer()
+        line = await next_line()
+        del line["time"], line["bytes"], line["agent"]
+
+        assert found == status
+        assert line == {
+            "event": "request",
+            "client": "127.0.0.1",
+            "method": method,
+            "host": host,
+            "target": target,
+            "id": fields["x-request-id"],
+            "route": "-",
+            "service": "",
+            "status": status,
+            "seconds": 0.0,
+            "endpoint": "",
+            "cause": cause,
+        }
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_refused_head_behind_good_ones_is_the_one_in_the_log(late: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that pipelines, or repeats its fields so that they are remembered, hides nothing."""
+    bad = b"GET /bad HTTP/3.0\r\nHost: a.test\r\nUser-Agent: evil\r\n\r\n"
+    async with watching(caplog) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(GET + (b"" if late else GET + bad + GET))
+        backend = await proxy.backend.accepts()
+        for _ in range(1 if late else 2):
+            await backend.head()
+            await backend.sends(OK + b"Content-Length: 0\r\n\r\n")
+            await client.answer()
+            await next_line()
+        if late:
+            await client.sends(bad + GET)
+        status, fields, _ = await client.answer()
+        line = await next_line()
+
+        assert (status, line["status"], line["id"]) == (505, 505, fields["x-request-id"])
+        assert (line["target"], line["agent"], line["cause"]) == ("/bad", "evil", "version_unsupported")
+
+
+async def test_refused_head_of_a_trusted_peer_is_logged_for_its_client() -> None:
+    async with proxying(trusted=True) as proxy, logging_of(proxy) as log:
+        client = await proxy.client()
+        await client.sends(b"GET / HTTP/9.9\r\nHost: a.test\r\nX-Forwarded-For: 203.0.113.7:1, 127.0.0.2\r\n\r\n")
+        await client.answer()
+        line = await log.next()
+
+    assert (line["client"], line["cause"]) == ("203.0.113.7", "version_unsupported")
+
+
+async def test_line_of_a_refused_head_is_bounded_and_one_line() -> None:
+    head = b"GET /" + b"\x1b" * 9000 + b" HTTP/1.1\r\nHost: " + b"\x7f" * 20_000 + b"\r\nUser-Agent: " + b'"' * 20_000 + b"\r\n\r\n"
+    async with proxying() as proxy, logging_of(proxy, "text") as log:
+        client = await proxy.client()
+        await client.sends(head)
+        await client.answer()
+        await client.ends()
+        raw = await log.next_raw()
+
+    assert len(raw) < 10_000
+    assert raw.count(b"\n") == 1
+    assert raw.isascii()
+    assert b'target="/\\x1b' in raw
+
+
+async def test_plain_http_on_the_tls_port_is_in_the_log_under_its_id() -> None:
+    async with proxying() as proxy, logging_of(proxy) as log:
+        proxy.port, tls_port = proxy.tls_port, proxy.port
+        client = await proxy.client()
+        await client.sends(b"GET /probe HTTP/1.1\r\nHost: a.test\r\nUser-Agent: lb\r\n\r\n")
+        status, fields, body = await client.answer()
+        await client.ends()
+        line = await log.next()
+        proxy.port = tls_port
+
+    assert (status, body) == (400, b"This port speaks HTTPS; the request came as plain HTTP.\n")
+    assert (line["id"], line["status"], line["cause"]) == (fields["x-request-id"], 400, "plain_http_on_tls")
+    assert (line["method"], line["target"], line["host"], line["agent"]) == ("GET", "/probe", "a.test", "lb")
+
+
+async def test_answers_of_the_proxy_to_whole_requests_have_their_cause() -> None:
+    asked = {
+        "no_route": b"GET / HTTP/1.1\r\nHost: b.test\r\n\r\n",
+        "websocket_version": UP.replace(b"Version: 13", b"Version: 8"),
+        "handshake_malformed": UP.replace(b"Key: ", b"Key: x"),
+        "path_ambiguous": b"GET /public/../admin HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    }
+    async with proxying() as proxy, logging_of(proxy) as log:
+        proxy.serves(two_routes(proxy.backend.port))
+        found = {}
+        for cause, head in asked.items():
+            client = await proxy.client()
+            await client.sends(head)
+            status, fields, _ = await client.answer()
+            line = await log.next()
+            assert (line["id"], line["status"]) == (fields["x-request-id"], status)
+            found[cause] = line["cause"]
+
+    assert found == {cause: cause for cause in asked}
+
+
+def test_causes_are_told_apart_and_each_that_a_test_names_is_one() -> None:
+    names = [*UPSTREAM, *CLIENT, *REFUSALS]
+
+    assert len(set(names)) == len(names)
+    assert set(ODD) <= set(UPSTREAM)
+    assert set(REFUSED) <= set(REFUSALS)

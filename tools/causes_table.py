@@ -1,0 +1,28 @@
+"""Write the tables of causes in docs/troubleshooting.md from the code; `--check` says whether they are up to date."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pages import between, write_or_check
+
+from proxy.causes import CLIENT, REFUSALS, UPSTREAM
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "troubleshooting.md"
+
+
+def table(causes: Mapping[str, str]) -> str:
+    """Return a row for each cause."""
+    rows = [f"| `{cause}` | {meaning} |" for cause, meaning in causes.items()]
+    return "\n".join(["| cause | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def with_tables(text: str) -> str:
+    """Return the page's text with the tables as they should be."""
+    for name, causes in (("upstream causes", UPSTREAM), ("client causes", CLIENT), ("refusal causes", REFUSALS)):
+        text = between(text, name, table(causes))
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(write_or_check(PAGE, with_tables))
