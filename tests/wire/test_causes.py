@@ -147,6 +147,28 @@ async def test_odd_answer_of_a_backend_is_named(cause: str, head: bytes, act: Ac
 @pytest.mark.parametrize(
     ("cause", "act"),
     [
+        ("closed_before_answer", ends_after(b"")),
+        ("reset_before_answer", resets),
+        ("truncated_head", ends_after(OK)),
+        ("malformed_head", says(b"nonsense\r\n\r\n")),
+    ],
+)
+async def test_odd_answer_of_a_backend_over_tls_is_named_alike(cause: str, act: Act, caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog, backend_tls=True) as (proxy, next_line):
+        client = await proxy.client()
+        await client.sends(GET)
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await act(backend)
+        await client.answer()
+
+        assert told(await next_line()) == (502, cause, f"127.0.0.1:{proxy.backend.port}")
+        assert errors_of(proxy) == {cause: 1}
+
+
+@pytest.mark.parametrize(
+    ("cause", "act"),
+    [
         ("truncated", ends_after(OK + b"Content-Length: 9\r\n\r\nhalf")),
         ("truncated", ends_after(OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")),
         ("bad_chunk", says(OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")),
