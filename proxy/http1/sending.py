@@ -209,7 +209,9 @@ class Sending:
         connection.write(b"".join((self._head, *self._early)) if self._early else self._head)
         if self.wants_body:
             self._early, self._early_size = [], 0
-        self._read_on()
+            self._read_on()
+        else:
+            self._side.resume()
 
     def body_data(self, data: bytes) -> None:
         """Take bytes of the client while the body lasts."""

@@ -78,7 +78,7 @@ class ServerConnection:
         self.write = not_connected
         self.buffer = b""
         self.at = 0
-        """Where in `buffer` that begins which was not read yet."""
+        """Where in `buffer` that begins which was not read yet. When all was read, there is no buffer."""
         self._late: bytearray | None = None
         """What came behind `buffer`."""
         self._head: PartialHead | None = None
@@ -144,13 +144,13 @@ class ServerConnection:
             return
         if self._late is not None:
             self._late += data
-        elif self.at < len(self.buffer):
+        elif self.buffer:
             self._late = bytearray(data)
         else:
             self.buffer, self.at = data, 0
         if forwarding is None and not self._busy and not self._deferred and self._filtering is None:
             self.proceed()
-        if (self._late is not None or len(self.buffer) - self.at > BUFFER_LIMIT) and self.waiting > BUFFER_LIMIT:
+        if (self.buffer or self._late is not None) and self.waiting > BUFFER_LIMIT:
             self.pause()
 
     @property
@@ -195,7 +195,7 @@ class ServerConnection:
         self._busy = True
         left = REQUESTS_PER_TURN
         while (
-            (self.at < len(self.buffer) or self._late is not None)
+            (self.buffer or self._late is not None)
             and not self.clogged
             and self.forwarding is None
             and self._filtering is None
@@ -243,30 +243,25 @@ class ServerConnection:
             line = scan_request_line(data[at:line_end])
             facts = self._memo_facts
             if line is not None and facts is not None and line[2] == self._memo_version:
-                self._read_up_to(line_end + len(memo))
+                end = line_end + len(memo)
+                self.buffer, self.at = (data, end) if end < len(data) else (b"", 0)
                 self._begin(line, self._memo_lines, facts, self._memo_forward)
                 return True
         end = data.find(b"\r\n\r\n", max(at, line_end))
         if end < 0:
             self.at = at
             return self._wait()
-        self._read_up_to(end + 4)
+        self.buffer, self.at = (data, end + 4) if end + 4 < len(data) else (b"", 0)
         if at:
             data, line_end, end = data[at : end + 4], line_end - at, end - at
         return self._read_head(data, line_end, end)
-
-    def _read_up_to(self, end: int) -> None:
-        if end < len(self.buffer):
-            self.at = end
-        else:
-            self.buffer, self.at = b"", 0  # an idle connection keeps nothing
 
     def _join(self) -> bool:
         """Bring what came late to what it belongs to; False: that is a head whose end is still not here."""
         late, head = self._late, self._head
         assert late is not None  # noqa: S101  the caller looked
         if head is None:
-            if self.at < len(self.buffer):
+            if self.buffer:
                 if self.buffer.find(b"\r\n\r\n", self.at) >= 0:
                     return True  # a whole head comes first
                 late[:0] = self.buffer[self.at :]
@@ -460,7 +455,7 @@ class ServerConnection:
             return
         self.arm(self.runtime.settings.keepalive_timeout)
         self.resume()
-        if not self._busy and (self.at < len(self.buffer) or self._late is not None or self.eof):
+        if not self._busy and (self.buffer or self._late is not None or self.eof):
             self.proceed()
 
     def _give_back(self) -> None:
