@@ -19,6 +19,8 @@ LINGER_SECONDS: Final = 30.0
 """How long a peer may go on sending (nginx: lingering_time)."""
 LINGER_BYTES: Final = 256 * 1024 * 1024
 """How much it may send."""
+READ_PER_TURN: Final = 128 * 1024
+"""After so many bytes at once others have their turn: uvloop reads 32 times as long as a buffer of 256,000 bytes is full."""
 STALL: Final = 60.0
 """Seconds for which a peer may take nothing of what waits for it (nginx: send_timeout)."""
 
@@ -26,7 +28,20 @@ STALL: Final = 60.0
 class Lingering:
     """A connection that ends, in place of its stream."""
 
-    __slots__ = ("_cut", "_deadline", "_dropped", "_gone", "_seen", "_stalls", "_transport", "_unsent", "_until", "_wait", "_wheel")
+    __slots__ = (
+        "_cut",
+        "_deadline",
+        "_dropped",
+        "_gone",
+        "_loop",
+        "_seen",
+        "_stalls",
+        "_transport",
+        "_unsent",
+        "_until",
+        "_wait",
+        "_wheel",
+    )
 
     def __init__(
         self,
@@ -37,6 +52,7 @@ class Lingering:
         cut: Callable[[], None] | None = None,
     ) -> None:
         """Begin. After `wait` seconds of silence it ends; `gone` is called when it is gone, `cut` to end it before its time."""
+        self._loop = asyncio.get_running_loop()
         self._wheel = wheel
         self._wait = wait
         self._gone: Callable[[Exception | None], None] | None = gone
@@ -73,6 +89,13 @@ class Lingering:
         self._dropped += len(data)
         if self._dropped > LINGER_BYTES:
             self._end()
+        elif len(data) > READ_PER_TURN:
+            self._transport.pause_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def half_closed(self) -> bool:
         """Let the peer's FIN close the connection, when what was written is out."""

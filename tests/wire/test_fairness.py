@@ -143,6 +143,26 @@ async def test_requests_of_many_connections_wait_in_one_queue_and_hold_a_bounded
         await echoes(*innocent, 1)
 
 
+async def test_bytes_that_are_dropped_behind_an_early_answer_are_counted() -> None:
+    async with proxying() as proxy:
+        proxy.serves(config_for(proxy.backend.port, path="/ws"))
+        innocent = await opened(proxy)
+        attacker = await proxy.client()
+        await attacker.sends(b"POST /none HTTP/1.1\r\nHost: a.test\r\nContent-Length: 999999999\r\n\r\n")
+        assert (await attacker.answer())[0] == 404
+        (connection,) = proxy.runtime.connections
+
+        def dropped() -> int:
+            lingering = connection.lingering  # type: ignore[attr-defined]
+            return lingering._dropped if lingering is not None else 0
+
+        async with counting(dropped) as found, flooding(attacker, bytes(32 * FLOOD)):
+            await echoes(*innocent, 20)
+            await until(lambda: dropped() == 32 * FLOOD)
+
+        assert found.most <= MOST_AT_ONCE
+
+
 @pytest.mark.parametrize("secure", [False, True])
 async def test_requests_before_a_fin_are_all_answered_and_the_last_one_says_that_it_is(secure: bool) -> None:
     async with proxying() as proxy:
