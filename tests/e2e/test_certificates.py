@@ -145,6 +145,22 @@ async def test_renewal_of_a_form_that_nobody_can_use_keeps_the_certificate_and_s
     }
 
 
+async def test_default_certificate_that_nobody_can_use_is_not_shown_nor_measured_until_it_is_mended(tmp_path: Path) -> None:
+    bad, good = FORMS["secp256k1"](), FORMS["indented"]()
+    write_secret(tmp_path, "t", bad)
+    async with running(tmp_path, "--default-certificate", "default/t") as proxy:
+        before = (await seen(proxy.https, "nobody.test"), await expiries(proxy))
+        told = [one["message"] for one in await asyncio.to_thread(proxy.shows, "/problems") if one["field"].startswith("--")]
+        write_secret(tmp_path, "t", good)
+        await proxy.until_shows("/problems", lambda found: not found)
+        after = (await seen(proxy.https, "nobody.test"), await expiries(proxy))
+
+    message = f'Secret "default/t" cannot be used, one made at start is served: {bad.field}: {bad.sentence}'
+    assert told == [f"--default-certificate: {message}"]
+    assert (before[0][1], before[1]) == (False, {})
+    assert after == ((leaf_of(good), True), {("*", "default/t"): ends(leaf_of(good))})
+
+
 async def test_entry_without_hosts_is_for_the_hosts_of_the_rules_that_its_certificate_is_for(tmp_path: Path) -> None:
     """Their requests go to https, where their certificate is shown; those of others do not, and the object is told whose."""
     made = json.loads(object_of({HOST_OF_FORMS: "t", "b.example.com": "t", "": "t"}))
