@@ -305,7 +305,8 @@ class SecureLeg:
         incoming, secure = self._incoming, self._object
         found: list[bytes] = []
         try:
-            size = incoming.pending
+            # Not 0, which would read as the end: OpenSSL may hold the rest of a record that the turn before this one began.
+            size = incoming.pending or PIECE
             while True:
                 data: bytes = secure.read(size)
                 if not data:

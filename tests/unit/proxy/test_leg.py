@@ -20,6 +20,9 @@ from proxy.shells import Stream
 from proxy.tls.leg import MOST_WAITING, PIECE, RECORDS_PER_TURN, SecureLeg
 from proxy.upstream.pool import make_upstream_context
 
+RECORD_OVERHEAD = 22
+"""Bytes of a record of TLS 1.3 beside its payload: header, type and tag (RFC 8446, 5.2)."""
+
 
 class Wire(asyncio.Transport):
     """One end of a connection: what is written to it waits until `Pair.run` carries it."""
@@ -357,6 +360,28 @@ def test_bytes_that_come_while_others_wait_are_decrypted_after_them() -> None:
 
     assert pair.streams[1].got == b"x" * (5 * RECORDS_PER_TURN)
     assert pair.streams[1].ends == 1
+
+
+@pytest.mark.parametrize("behind", range(1, 200, 7))
+def test_record_of_which_a_turn_takes_a_part_is_no_end(behind: int) -> None:
+    """The turn's last record is longer than the piece that brought its end: its rest waits within OpenSSL."""
+    pair = Pair()
+    pair.run()
+    sent = bytearray()
+    size = 2 * PIECE + behind - 16384
+    small = size // (RECORDS_PER_TURN - 1) - RECORD_OVERHEAD
+    for number in range(RECORDS_PER_TURN):
+        data = bytes([number + 1]) * (small if number < RECORDS_PER_TURN - 1 else 16384)
+        sent += data
+        pair.legs[0].write(data)
+    flight = b"".join(pair.wires[0].sent)
+    pair.wires[0].sent.clear()
+    pair.legs[1].received(flight)
+    while pair.turns.turn():
+        pass
+
+    assert pair.streams[1].got == sent
+    assert pair.streams[1].ends == 0
 
 
 def test_connection_that_is_lost_in_its_handshake_is_said() -> None:
