@@ -6,7 +6,7 @@ import json
 import re
 import ssl
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from cluster.schema_walk import (
 )
 
 from controller.resources import WsRoute, parse_object, wsroute
-from controller.resources.problems import Malformed
+from controller.resources.problems import Malformed, Problem
 from controller.resources.schema import with_defaults
 
 pytestmark = pytest.mark.timeout(180)
@@ -109,6 +109,12 @@ def parsed(content: Mapping[str, Any]) -> WsRoute | Malformed:
     return found
 
 
+def problems_of(content: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Return what the parser says against an object; nothing: it takes it."""
+    found = parsed(content)
+    return tuple(found.problems) if isinstance(found, Malformed) else ()
+
+
 def names(cause: tuple[str, str], field: str) -> bool:
     """Tell whether a cause names a field: itself, or the object around it with a sentence that has the field's name."""
     place, sentence = cause
@@ -130,45 +136,100 @@ def test_every_cel_rule_has_values_that_it_refuses_and_each_message_is_of_one_ru
     assert {message: found for message, found in rules.items() if len(found) > 1} == {}
 
 
-@pytest.mark.parametrize("case", BAD, ids=str)
-@pytest.mark.parametrize("strict", [True, False], ids=["strict", "plain"])
-def test_bad_object_is_refused_with_a_sentence_that_names_the_field(judge: Judge, case: Case, strict: bool) -> None:
-    answer = judge.ask(case.content, strict=strict)
-
-    assert not answer.accepted, answer.body
-    found = [sentence for field, sentence in answer.causes if field == case.field]
-    assert any(re.search(case.says, sentence) or case.says in sentence for sentence in found), answer.causes
+def classes(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """Sort bad objects by the class of rule that they break: a test takes a whole class and tells of each that it got wrong."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        found.setdefault(case.rule.split()[0], []).append(case)
+    return found
 
 
-@pytest.mark.parametrize("case", [case for case in [*BAD, *UNKNOWN] if not case.of_status], ids=str)
-def test_parser_refuses_the_bad_object_and_names_the_same_field(case: Case) -> None:
-    found = parsed(case.content)
-
-    assert isinstance(found, Malformed)
-    told = [(problem.field, problem.message) for problem in found.problems]
-    assert any(names((case.field, case.says), field) or names((field, says), case.field) for field, says in told), told
-    assert all(problem.message.startswith(f"{problem.field}: ") for problem in found.problems)
+def by_class(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    found = classes(cases)
+    return pytest.mark.parametrize("cases", list(found.values()), ids=list(found))
 
 
-@pytest.mark.parametrize("case", UNKNOWN, ids=str)
-def test_unknown_field_is_refused_to_a_strict_client_and_pruned_for_a_plain_one(judge: Judge, case: Case) -> None:
-    answer = judge.ask(case.content, strict=True)
+class Disagreements:
+    """What is wrong with each of many objects; all of it is told at once."""
 
-    assert not answer.accepted
-    assert case.says in str(answer.body["message"])
-    assert "unheardOf" not in str(judge.ask(case.content).body)
+    def __init__(self) -> None:
+        self._asked = 0
+        self._told: list[str] = []
+
+    def look(self, name: object, *, right: bool, found: object) -> None:
+        self._asked += 1
+        if not right:
+            self._told.append(f"{name}: {found}")
+
+    def end(self) -> None:
+        """Fail with all that was wrong, and if nothing was looked at."""
+        assert self._asked
+        if self._told:
+            raise AssertionError("\n".join([f"{len(self._told)} of {self._asked}:", *self._told]))
 
 
-@pytest.mark.parametrize("case", FREE, ids=str)
-def test_unheard_of_member_of_a_guard_is_never_pruned(judge: Judge, case: Case) -> None:
+def test_disagreements_are_all_told_and_so_is_that_nothing_was_looked_at() -> None:
+    wrong = Disagreements()
+    for name, right in (("one", False), ("two", True), ("three", False)):
+        wrong.look(name, right=right, found="accepted")
+
+    with pytest.raises(AssertionError, match=r"^2 of 3:\none: accepted\nthree: accepted$"):
+        wrong.end()
+    with pytest.raises(AssertionError):
+        Disagreements().end()
+
+
+@by_class(BAD)
+def test_bad_object_is_refused_with_a_sentence_that_names_the_field(judge: Judge, cases: Sequence[Case]) -> None:
+    wrong = Disagreements()
+    for case in cases:
+        for strict in (True, False):
+            answer = judge.ask(case.content, strict=strict)
+            said = [sentence for field, sentence in answer.causes if field == case.field]
+            told = any(re.search(case.says, sentence) or case.says in sentence for sentence in said)
+            wrong.look(f"{case}, strict={strict}", right=not answer.accepted and told, found=answer)
+
+    wrong.end()
+
+
+@by_class(case for case in [*BAD, *UNKNOWN] if not case.of_status)
+def test_parser_refuses_the_bad_object_and_names_the_same_field(cases: Sequence[Case]) -> None:
+    wrong = Disagreements()
+    for case in cases:
+        problems = problems_of(case.content)
+        named = any(
+            names((case.field, case.says), problem.field) or names((problem.field, problem.message), case.field)
+            for problem in problems
+        )
+        whole = all(problem.message.startswith(f"{problem.field}: ") for problem in problems)
+        wrong.look(case, right=named and whole, found=problems)
+
+    wrong.end()
+
+
+def test_unknown_field_is_refused_to_a_strict_client_and_pruned_for_a_plain_one(judge: Judge) -> None:
+    wrong = Disagreements()
+    for case in UNKNOWN:
+        answer = judge.ask(case.content, strict=True)
+        wrong.look(case, right=not answer.accepted and case.says in str(answer.body["message"]), found=answer)
+        plain = judge.ask(case.content)
+        wrong.look(f"{case}, plain", right="unheardOf" not in str(plain.body), found=plain)
+
+    wrong.end()
+
+
+def test_unheard_of_member_of_a_guard_is_never_pruned(judge: Judge) -> None:
     """It is refused, or stored for the controller to refuse; a guard without it would protect less than what was written."""
-    for strict in (True, False):
-        answer = judge.ask(case.content, strict=strict)
+    wrong = Disagreements()
+    for case in FREE:
+        for strict in (True, False):
+            answer = judge.ask(case.content, strict=strict)
+            kept = not answer.accepted or "unheardOf" in json.dumps(answer.body["spec"])
+            wrong.look(f"{case}, strict={strict}", right=kept, found=answer)
+        problems = problems_of(case.content)
+        wrong.look(case, right=any(names((case.field, case.says), problem.field) for problem in problems), found=problems)
 
-        assert not answer.accepted or "unheardOf" in json.dumps(answer.body["spec"])
-    found = parsed(case.content)
-    assert isinstance(found, Malformed)
-    assert any(names((case.field, case.says), problem.field) for problem in found.problems), found.problems
+    wrong.end()
 
 
 def guards() -> list[Case]:
@@ -177,27 +238,30 @@ def guards() -> list[Case]:
     return [case for case in NULL if guard.fullmatch(case.field)]
 
 
-@pytest.mark.parametrize("case", guards(), ids=str)
-@pytest.mark.parametrize("strict", [True, False], ids=["strict", "plain"])
-def test_null_guard_is_kept_and_not_served(judge: Judge, case: Case, strict: bool) -> None:
+def test_null_guard_is_kept_and_not_served(judge: Judge) -> None:
     """Its value may be what a template made of nothing; the API server drops a null of other fields."""
-    answer = judge.ask(case.content, strict=strict)
+    wrong = Disagreements()
+    for case in guards():
+        for strict in (True, False):
+            answer = judge.ask(case.content, strict=strict)
+            problems = problems_of(answer.body) if answer.accepted else ()
+            fields = [problem.field for problem in problems]
+            wrong.look(f"{case}, strict={strict}", right=fields == [case.field], found=problems or answer)
 
-    assert answer.accepted, answer.body
-    found = parsed(answer.body)
-    assert isinstance(found, Malformed)
-    assert [problem.field for problem in found.problems] == [case.field]
+    wrong.end()
 
 
-@pytest.mark.parametrize("case", [case for case in NULL if case not in guards()], ids=str)
-def test_null_is_nothing_to_the_api_server_and_refused_in_a_file(judge: Judge, case: Case) -> None:
+def test_null_is_nothing_to_the_api_server_and_refused_in_a_file(judge: Judge) -> None:
     """The API server drops it before anything looks at it; in a file, a value was forgotten."""
-    answer = judge.ask(case.content, strict=True)
+    wrong = Disagreements()
+    for case in [case for case in NULL if case not in guards()]:
+        answer = judge.ask(case.content, strict=True)
+        dropped = not answer.accepted or with_defaults(_without_nulls(case.content)["spec"]) == answer.body["spec"]
+        wrong.look(case, right=dropped, found=answer)
+        problems = problems_of(case.content)
+        wrong.look(f"{case}, in a file", right=any(problem.field == case.field for problem in problems), found=problems)
 
-    assert not answer.accepted or with_defaults(_without_nulls(case.content)["spec"]) == answer.body["spec"]
-    found = parsed(case.content)
-    assert isinstance(found, Malformed)
-    assert any(problem.field == case.field for problem in found.problems), found.problems
+    wrong.end()
 
 
 def _without_nulls(value: Any) -> Any:
@@ -223,16 +287,18 @@ def test_kubectl_refuses_every_bad_object_and_names_the_field(judge: Judge, plan
     assert [case for name, case in cases.items() if case.field not in said.get(name, "")] == []
 
 
-@pytest.mark.parametrize(("name", "content"), GOOD, ids=[name for name, _ in GOOD])
-def test_accepted_object_has_the_defaults_of_standalone_and_reads_back_as_it_was_written(
-    judge: Judge, name: str, content: Mapping[str, Any]
-) -> None:
-    del name
-    answer = judge.ask(content, strict=True)
+def test_accepted_object_has_the_defaults_of_standalone_and_reads_back_as_it_was_written(judge: Judge) -> None:
+    wrong = Disagreements()
+    for name, content in GOOD:
+        answer = judge.ask(content, strict=True)
+        same = (
+            answer.accepted
+            and with_defaults(content["spec"]) == answer.body["spec"]
+            and _timeless(parsed(content)) == _timeless(parsed(answer.body))
+        )
+        wrong.look(name, right=same, found=answer)
 
-    assert answer.accepted, answer.body
-    assert with_defaults(content["spec"]) == answer.body["spec"]
-    assert _timeless(parsed(content)) == _timeless(parsed(answer.body))
+    wrong.end()
 
 
 def _timeless(found: WsRoute | Malformed) -> WsRoute | Malformed:
