@@ -126,6 +126,7 @@ class ProxyConfig(msgspec.Struct, frozen=True):
 
     routes: Mapping[str, Route]
     upstreams: Mapping[str, Upstream]
+    """By `namespace/service:port`, with the port's number."""
     certificates: Mapping[str, Certificate]
     tls_hosts: Mapping[str, str]
     """Host (exact or ``*.suffix``) to key in `certificates`."""

@@ -353,6 +353,10 @@ class LiveUpstream:
                 pool.retire()
         self.sort()
 
+    def pool_at(self, place: tuple[str, int]) -> EndpointPool | None:
+        """Return an endpoint by its address and port."""
+        return self._pools.get((*place, False)) or self._pools.get((*place, True))
+
     def retire(self) -> None:
         """Retire every endpoint of an upstream that is gone."""
         for pool in self._pools.values():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.accesslog import AccessLog
+from proxy.counts import Tally
 from proxy.exchange import Request
 from proxy.metrics import RouteStats
 from proxy.networks import host_and_port
@@ -18,6 +19,7 @@ class TunnelEndpoint(Protocol):
     address: str
     port: int
     sockets: int
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,20 @@ class Account:
         facts.stats.ws_left(facts.service)
         stats.ws_opened(facts.service)
         self._facts = Facts(facts.request, stats, facts.service, facts.endpoint, facts.opened)
+
+    def move_to(self, service: str, endpoint: TunnelEndpoint) -> None:
+        """Count on another port of the Service from now on, which leads to the same endpoint."""
+        facts = self._facts
+        self.settle()
+        facts.stats.ws_left(facts.service)
+        facts.stats.ws_opened(service)
+        facts.endpoint.sockets -= 1
+        endpoint.sockets += 1
+        hold = facts.request.hold
+        if hold is not None and hold.seat is not None and endpoint.tally.sit(0):
+            hold.leave()
+            hold.seat = endpoint.tally
+        self._facts = Facts(facts.request, facts.stats, service, endpoint, facts.opened)
 
     def open(self) -> None:
         """Count the socket as open."""

@@ -14,9 +14,9 @@ from proxy.metrics import RouteStats, WorkerStats
 from proxy.model.config import Endpoint, Route
 from proxy.model.policy import Drain, Timeouts
 from proxy.websocket import standing
-from proxy.websocket.account import Account, Facts
+from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.pacer import Farewell, Paced, Pacer, Slot
-from proxy.websocket.standing import Fault
+from proxy.websocket.standing import Fault, Place
 
 MARGIN = 2.0
 """Seconds before an endpoint is killed by which its sockets are closed (spec/wsroute.md, `close.drain`)."""
@@ -57,7 +57,11 @@ class ActiveRoute(Protocol):
 class LiveUpstream(Protocol):
     """An upstream as it runs."""
 
-    endpoints: dict[tuple[str, int], Endpoint]
+    endpoints: dict[Place, Endpoint]
+
+    def pool_at(self, place: Place) -> TunnelEndpoint | None:
+        """Return an endpoint by its address and port."""
+        ...
 
 
 class Lease:
@@ -217,11 +221,28 @@ class Closings:
         close = standing.close_of(lease.active.route)
         if fault is not None and fault.mode != "keep":
             return fault
-        upstream = self._upstreams.get(facts.service)
+        place = (facts.endpoint.address, facts.endpoint.port)
+        if fault is None and place not in self._endpoints(lease.service):
+            self._move(lease, lease.active.route, facts)
+        upstream = self._upstreams.get(lease.service)
         if upstream is None:
             return None
-        endpoint = upstream.endpoints.get((facts.endpoint.address, facts.endpoint.port))
-        return standing.endpoint_fault(close, endpoint, f"{facts.endpoint.address}:{facts.endpoint.port}")
+        return standing.endpoint_fault(close, upstream.endpoints.get(place), f"{place[0]}:{place[1]}")
+
+    def _endpoints(self, service: str) -> Mapping[Place, Endpoint]:
+        upstream = self._upstreams.get(service)
+        return upstream.endpoints if upstream is not None else {}
+
+    def _move(self, lease: Lease, rule: Route, facts: Facts) -> bool:
+        """Let a socket stay where its rule names its endpoint by another port of the same Service now; False: it does not."""
+        place = (facts.endpoint.address, facts.endpoint.port)
+        home = standing.home_of(rule, facts.service, place, self._endpoints)
+        endpoint = self._upstreams[home].pool_at(place) if home else None
+        if endpoint is None or lease.socket is None:
+            return False
+        lease.socket.account.move_to(home, endpoint)
+        lease.service = home
+        return True
 
     def _judge_route(self, lease: Lease, facts: Facts, present: "_Present") -> Fault | None:
         known = lease.active.route
@@ -237,7 +258,7 @@ class Closings:
         self._count_on(lease, active.stats)
         close = standing.close_of(rule)
         moved = standing.backend_fault(known, rule, facts.service)
-        if moved:
+        if moved and not self._move(lease, rule, facts):
             return Fault(moved, rule.id, close.on_route_removed, close.drain)
         if standing.guards_of(rule) != lease.guards:
             if close.on_policy_changed == "keep":

@@ -5,7 +5,7 @@ proxy needs no word from its controller of what went away: changes that came tog
 that was restarted all give the same answer, and what comes back takes a drain that is under way back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.model.config import Endpoint, Route, Target
@@ -16,6 +16,10 @@ ROUTE_DELETED, RULE_GONE, CLASS_GONE = "route_deleted", "rule_gone", "class_gone
 BACKENDS_CHANGED, SERVICE_DELETED = "backends_changed", "service_deleted"
 POLICY_CHANGED = "policy_changed"
 ENDPOINT_TERMINATING, ENDPOINT_GONE = "endpoint_terminating", "endpoint_gone"
+
+
+Place = tuple[str, int]
+"""Address and port of an endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,17 @@ def backend_fault(known: Route, rule: Route, service: str) -> str:
     if target is not None and known.websocket is not None and _unresolved(known.websocket, target, service):
         return SERVICE_DELETED
     return BACKENDS_CHANGED
+
+
+def home_of(rule: Route, service: str, place: Place, endpoints: Callable[[str], Container[Place]]) -> str:
+    """Return the port of a Service that a rule names for sockets now and that leads to an endpoint; empty: none does.
+
+    The port by which a socket came may have another number by now, or the rule may name another port that leads to the same pods.
+    """
+    target = rule.websocket
+    names = [share.upstream for share in target.shares if share.upstream is not None] if target is not None else []
+    owner = service.rpartition(":")[0]
+    return next((name for name in names if name.rpartition(":")[0] == owner and place in endpoints(name)), "")
 
 
 def _unresolved(before: Target, now: Target, service: str) -> bool:

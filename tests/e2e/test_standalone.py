@@ -216,3 +216,40 @@ async def test_text_log_quotes_what_a_client_chose(folder: Path) -> None:
 
         assert 'event="request"' in line
         assert 'agent="\\"test\\""' in line
+
+
+def named_port(number: int) -> str:
+    """A rule that names a Service's port, and the Service, in which it has this number."""
+    return f"""apiVersion: v1
+kind: Service
+metadata: {{name: echo}}
+spec: {{ports: [{{name: http, port: {number}}}]}}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: WsRoute
+metadata: {{name: a}}
+spec:
+  hosts: [a.localhost]
+  tls: {{secretName: a-tls, redirect: false}}
+  rules:
+  - name: named
+    websocket: {{backends: [{{service: echo, port: http}}]}}
+    http: {{backends: [{{service: echo, port: http}}]}}
+    close: {{onRouteRemoved: Now, onEndpointTerminating: Now}}
+"""
+
+
+async def test_socket_stays_when_its_services_port_gets_another_number_under_its_name(folder: Path) -> None:
+    async with running(folder) as one:
+        write_whole(folder / f"{HOSTS[0]}.yaml", named_port(80))
+        await one.until_shows("/routes", lambda found: "wsroute/default/a/named" in json.dumps(found))
+        async with connect(f"ws://a.localhost:{one.http}/", host="127.0.0.1", ping_interval=None) as socket:
+            await socket.send("before")
+            before = await asyncio.wait_for(socket.recv(), WAIT)
+            write_whole(folder / f"{HOSTS[0]}.yaml", named_port(81))
+            await one.until_shows("/routes", lambda found: "default/echo:81" in json.dumps(found))
+            await one.until_shows("/sockets", lambda found: "default/echo:81" in json.dumps(found))
+            await socket.send("after")
+            after = await asyncio.wait_for(socket.recv(), WAIT)
+
+    assert (before, after) == ("before", "after")

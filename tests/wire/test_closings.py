@@ -1,9 +1,10 @@
 """What becomes of open sockets when the configuration changes under them: who is closed, with what, by whom, and who is not."""
 
 import asyncio
+import contextlib
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 import pytest
@@ -183,6 +184,108 @@ async def test_change_that_takes_nothing_from_a_socket_leaves_it_open(what: str)
         await lives(client, backend)
         moves(proxy, then, config)
         await lives(client, backend)
+
+
+RENUMBERED = "test/backend:81"
+
+
+def with_new_number(config: ProxyConfig, *endpoints: Endpoint, tls: bool = False) -> ProxyConfig:
+    """The Service's port has another number under the name that the rule uses."""
+    target = Target((Share(RENUMBERED),))
+    route = msgspec.structs.replace(config.routes[ROUTE], websocket=target, http=target)
+    upstream = Upstream(endpoints or config.upstreams[SERVICE].endpoints, tls=tls)
+    return msgspec.structs.replace(config, routes={ROUTE: route}, upstreams={RENUMBERED: upstream})
+
+
+@pytest.mark.parametrize("mode", ["drain", "now", "keep"])
+@pytest.mark.parametrize("tls", [False, True])
+async def test_socket_stays_when_its_services_port_gets_another_number(mode: CloseMode, tls: bool) -> None:
+    """The pod is the same. Counts, metrics and commands go by the new number, and so does what befalls the pod later."""
+    policies: tuple[Policy, ...] = (Timeouts(connect=1.0), closing(mode))
+    async with proxying(policies=policies) as proxy:
+        config = config_for(proxy.backend.port, *policies)
+        client, backend = await opened(proxy)
+        (tunnel,) = proxy.runtime.tunnels
+        moved = with_new_number(config, tls=tls)
+        moves(proxy, config, moved)
+        await lives(client, backend)
+        assert tunnel.lease is not None
+        assert (tunnel.lease.slot, tunnel.lease.sound) == (None, True)
+        (pool,) = proxy.runtime.upstreams[RENUMBERED].ready
+        assert (pool.sockets, pool.tally.seats) == (1, 1)
+        assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 0, RENUMBERED: 1}
+        assert proxy.runtime.closings.drain(SERVICE, QUICK) == 0
+        if mode != "keep":
+            moves(proxy, moved, with_new_number(config, Endpoint("127.0.0.2", 1)))
+            await dismissed(client, backend)
+            assert closes(proxy) == {ROUTE: {("4012", "proxy:endpoint_gone"): 1}}
+        else:
+            assert proxy.runtime.closings.drain(RENUMBERED, QUICK) == 1
+            await dismissed(client, backend)
+        await socketless(proxy)
+        assert (pool.sockets, pool.tally.seats) == (0, 0)
+        assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 0, RENUMBERED: 0}
+        restored(proxy, config)
+
+
+async def test_socket_whose_pod_is_not_behind_the_new_number_is_drained_and_the_other_stays() -> None:
+    policies: tuple[Policy, ...] = (Timeouts(connect=1.0), closing())
+    async with proxying(policies=policies) as proxy, another_backend() as other:
+        config = config_for(proxy.backend.port, *policies)
+        alone = changed(config, upstream=Upstream((Endpoint("127.0.0.1", other.port),)))
+        both = changed(
+            config, upstream=Upstream((Endpoint("127.0.0.1", proxy.backend.port), Endpoint("127.0.0.1", other.port, "unready")))
+        )
+        moves(proxy, config, alone)
+        first, proxy.backend = proxy.backend, other
+        going = await opened(proxy)
+        proxy.backend = first
+        moves(proxy, alone, both)
+        staying = await opened(proxy)
+        moves(proxy, both, with_new_number(config))
+        await dismissed(*going)
+        await lives(*staying)
+        assert closes(proxy) == {ROUTE: {("4012", "proxy:backends_changed"): 1}}
+        restored(proxy, config)
+
+
+@contextlib.asynccontextmanager
+async def another_backend() -> AsyncIterator[Backend]:
+    backend = Backend()
+    await backend.start()
+    try:
+        yield backend
+    finally:
+        await backend.gone()
+
+
+async def test_socket_stays_when_its_rule_names_another_port_that_leads_to_the_same_pods() -> None:
+    policies: tuple[Policy, ...] = (Timeouts(connect=1.0), closing())
+    async with proxying(policies=policies) as proxy:
+        config = config_for(proxy.backend.port, *policies)
+        client, backend = await opened(proxy)
+        edited = msgspec.structs.replace(
+            with_new_number(config), upstreams={**config.upstreams, RENUMBERED: config.upstreams[SERVICE]}
+        )
+        moves(proxy, config, edited)
+        await lives(client, backend)
+        assert slots(proxy) == []
+        restored(proxy, config)
+
+
+async def test_handshake_under_way_while_the_number_changes_opens_a_socket_that_stays() -> None:
+    policies: tuple[Policy, ...] = (Timeouts(connect=1.0), closing("now"))
+    async with proxying(policies=policies) as proxy:
+        config = config_for(proxy.backend.port, *policies)
+        client = await proxy.client()
+        await client.sends(UPGRADE + b"\r\n")
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        moves(proxy, config, with_new_number(config))
+        await backend.sends(SWITCH + b"\r\n")
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        await lives(client, backend)
+        restored(proxy, config)
 
 
 async def test_route_that_comes_back_in_time_keeps_its_sockets() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.model.config import Conditions, Endpoint, Pair, Path, Route, Share, Target
 from proxy.model.policy import Close
-from proxy.websocket.standing import Fault, backend_fault, endpoint_fault, find_rule
+from proxy.websocket.standing import Fault, backend_fault, endpoint_fault, find_rule, home_of
 
 CHAT, NEXT = Share("shop/chat:80"), Share("shop/next:80")
 
@@ -92,6 +92,27 @@ def test_backend_is_gone_by_its_owners_hand_or_with_its_service(
 
 def test_rule_that_serves_no_sockets_any_more_has_other_backends() -> None:
     assert backend_fault(route("0"), msgspec.structs.replace(route("0"), websocket=None), "shop/chat:80") == "backends_changed"
+
+
+@pytest.mark.parametrize(
+    ("shares", "home"),
+    [
+        ((Share("shop/chat:81"),), "shop/chat:81"),
+        ((NEXT, Share("shop/chat:82"), Share("shop/chat:81", 0)), "shop/chat:81"),
+        ((Share("shop/chat:82"),), ""),
+        ((Share("shop/chat:83"),), ""),
+        ((Share("shop/chats:81"),), ""),
+        ((NEXT,), ""),
+        ((Share(None),), ""),
+    ],
+)
+def test_port_of_the_same_service_that_leads_to_the_endpoint_is_found(shares: tuple[Share, ...], home: str) -> None:
+    places = {("10.0.0.1", 8080)}
+    endpoints = {"shop/chat:81": places, "shop/chat:82": {("10.0.0.1", 9090)}, "shop/chats:81": places, "shop/next:80": places}
+
+    found = home_of(route("0", *shares), "shop/chat:80", ("10.0.0.1", 8080), lambda key: endpoints.get(key, set()))
+
+    assert found == home
 
 
 @pytest.mark.parametrize(
