@@ -89,11 +89,12 @@ manifests: $(VENV)/.dev ## render manifests/install.yaml and the chart's goldens
 	$(BIN)/python tools/render_manifests.py
 	SLUICE_GOLDEN=write $(BIN)/python -m pytest --quiet tests/chart/test_golden.py
 
-lint: $(VENV)/.dev ## ruff, mypy, import contracts, longest files
+lint: $(VENV)/.dev ## ruff, mypy, import contracts, links, longest files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_links.py
 	$(BIN)/python tools/longest.py
 
 format: $(VENV)/.dev ## rewrite the code as ruff formats it
