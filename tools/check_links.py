@@ -1,8 +1,8 @@
 """Say which links of the pages lead nowhere, and which paths of this tree that they name are not there. Nothing is fetched.
 
 Looked at are README, CONTRIBUTING, CHANGELOG and the pages of docs/, tests/ and benchmarks/. A path is what begins with a folder of
-the tree, in backticks or in a block of code, as in CONTRIBUTING's map, where a module may stand without its `.py`. CHANGELOG and the
-journal tell of files as they were: there only links count.
+the tree, in backticks or in a block of code, as in CONTRIBUTING's map, where a module may stand without its `.py`. CHANGELOG and
+the journal tell of files as they were: there only links count.
 """
 
 import re
