@@ -14,6 +14,9 @@ One scrape of the admin port covers all workers of the proxy. Written by `tools/
 whose route is gone; `service` is `NAMESPACE/NAME:PORT`. Series go away with their route or Service. `by` is `client`, `backend` or
 `proxy:CAUSE`; [closing.md](closing.md) has the causes of closes. `cause` is one of those of backends in
 [troubleshooting.md](troubleshooting.md#why-a-request-failed). `direction` is `in` from the client, `out` towards it.
+INDEX counts the paths of an Ingress in their order, and is `default` for its `defaultBackend`. `method` is one of RFC 9110's
+eight or PATCH, else `other`; `code` of an answer is its status, of a close 1000 to 1015 and at most 32 others for each route,
+then `other`. So no client makes up a series.
 
 Prometheus gives a scraped pod labels of its own, one of which may be `service`: scrape with `honor_labels: true` (a ServiceMonitor:
 `honorLabels`), else ours becomes `exported_service`, and neither the alert rules nor the dashboard find it.
