@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest import mock
 
 from wire.harness import WAIT, Proxy
 
@@ -33,8 +34,8 @@ class Lines:
 
 @contextlib.asynccontextmanager
 async def logging_of(proxy: Proxy, mode: Mode = "json") -> AsyncIterator[Lines]:
-    """Have the proxy write its access log from now on."""
-    with _pipe() as (read, write):
+    """Have the proxy write its access log from now on, each line nearly at once."""
+    with _pipe() as (read, write), mock.patch("proxy.accesslog.FLUSH_AFTER", 0.001):
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(read), "rb"))

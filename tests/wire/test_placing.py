@@ -11,6 +11,9 @@ from wire.several import KEY, at, backends, get, held, serving, upgrade
 from proxy.model.config import Endpoint, Path
 from proxy.model.policy import Connections, HashOn, PodTarget, Rewrite
 
+USERS = 50
+"""That one of three endpoints has none of them happens in one run of 200 million."""
+
 
 @pytest.mark.parametrize(
     ("on", "target", "field"),
@@ -23,10 +26,10 @@ from proxy.model.policy import Connections, HashOn, PodTarget, Rewrite
 async def test_hash_of_the_same_value_comes_to_the_same_endpoint(on: HashOn, target: str, field: str) -> None:
     async with proxying() as proxy, backends(3) as three:
         proxy.serves(serving(*(at(one.port) for one in three), policies=(on,), balancing="hash"))
-        found = [{(await get(proxy, target.format(user), field.format(user)))[2] for _ in range(3)} for user in range(20)]
-        sockets = [(await upgrade(proxy, target.format(user), field.format(user)))[1]["x-number"] for user in range(20)]
+        found = [{(await get(proxy, target.format(user), field.format(user)))[2] for _ in range(3)} for user in range(USERS)]
+        sockets = [(await upgrade(proxy, target.format(user), field.format(user)))[1]["x-number"] for user in range(USERS)]
 
-    assert [len(one) for one in found] == [1] * 20
+    assert [len(one) for one in found] == [1] * USERS
     assert set().union(*found) == {"0", "1", "2"}
     assert [{one} for one in sockets] == found
 
