@@ -7,7 +7,7 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo demo-check test fuzz soak bench bench-cluster cluster image docs manifests wheel lint format lock clean
+.PHONY: help demo demo-check test test-fast fuzz soak bench bench-cluster cluster image docs manifests wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ demo: $(VENV)/.demo ## a chat over wss through Sluice, until Ctrl-C
 
 demo-check: $(VENV)/.demo ## the same on free ports, driven as a person would; ends with 0 or 1
 	@exec $(BIN)/python tools/demo_check.py
+
+test-fast: $(VENV)/.dev ## unit, translate and wire tests but for the slow ones; needs no more than Python, takes a minute and a half at most
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow and not programs" --durations=10 --durations-min=0.5 tests/unit tests/translate tests/wire
 
 test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run them all, the proxy's over the compiled modules too
 	tools/install-test-packages

@@ -124,6 +124,7 @@ def test_every_reason_has_a_case() -> None:
     assert [reason for reason in Reason if not reason.startswith("Kind") and f": {reason}: " not in said] == []
 
 
+@pytest.mark.slow
 def test_every_message_of_the_code_has_a_case() -> None:
     said = all_that_is_said()
     controller = Path(__file__).parents[2] / "controller"

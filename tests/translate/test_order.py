@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -122,6 +123,7 @@ def outcome(translation: Translation) -> tuple[object, object, object, object]:
     return translation.config, dict(translation.verdicts), translation.problems, translation.notes
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(events=EVENTS, how=SETTINGS)
 def test_translation_after_every_event_is_that_of_a_new_start(
@@ -138,6 +140,7 @@ def test_translation_after_every_event_is_that_of_a_new_start(
         assert differ <= set(memo.told)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(raws=st.lists(OBJECTS, max_size=15), how=SETTINGS, data=st.data())
 def test_translation_in_any_order_of_events_is_the_same(

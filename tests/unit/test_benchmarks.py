@@ -122,6 +122,8 @@ def values(run: Any, name: str, column: str) -> list[float]:
     return [row.values[column][0] for row in run.rows if row.name.endswith(f": {name}")]
 
 
+@pytest.mark.slow
+@pytest.mark.programs
 def test_every_kind_of_greedy_client_gets_its_operations_beside_an_innocent_of_nginx(
     greedy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,8 @@ def test_every_kind_of_greedy_client_gets_its_operations_beside_an_innocent_of_n
     assert len([line for line in run.lines if line.startswith("| 1 client: empty pings |")]) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.programs
 def test_innocents_of_ours_are_measured_beside_eight_greedy_clients(
     greedy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +158,7 @@ def test_innocents_of_ours_are_measured_beside_eight_greedy_clients(
     assert re.search(r"^\| 8 clients: pipelined 404s \| [0-9.]+ / [0-9.]+ / [0-9.]+ \|$", "\n".join(run.lines), re.MULTILINE)
 
 
+@pytest.mark.programs
 def test_innocents_that_wait_longer_than_beside_the_peers_or_lose_sockets_are_said(greedy: Any) -> None:
     nobody, chunks = greedy.CASES[0], next(case for case in greedy.CASES if case.label == "8 clients: chunks of a byte")
     found = {

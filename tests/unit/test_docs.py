@@ -7,6 +7,7 @@ import annotations_table
 import bench_table
 import causes_table
 import cluster_node
+import pytest
 import rights_table
 import sizing_table
 import yaml
@@ -113,6 +114,7 @@ def test_every_reason_has_its_cure() -> None:
     assert {reason for reason, _ in examples()} == reasons
 
 
+@pytest.mark.slow
 def test_examples_of_reasons_are_what_objects_are_told() -> None:
     of_objects = [(reason, message) for reason, message in examples() if not reason.startswith("Kind")]
 

@@ -172,7 +172,7 @@ async def test_odd_answer_of_a_backend_over_tls_is_named_alike(cause: str, act: 
         ("truncated", ends_after(OK + b"Content-Length: 9\r\n\r\nhalf")),
         ("truncated", ends_after(OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")),
         ("bad_chunk", says(OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")),
-        ("idle_timeout", says(OK + b"Content-Length: 9\r\n\r\nhalf")),
+        pytest.param("idle_timeout", says(OK + b"Content-Length: 9\r\n\r\nhalf"), marks=pytest.mark.slow),
     ],
 )
 async def test_answer_that_is_not_whole_is_named(cause: str, act: Act, caplog: pytest.LogCaptureFixture) -> None:
@@ -193,6 +193,7 @@ async def test_answer_that_is_not_whole_is_named(cause: str, act: Act, caplog: p
         assert len(caplog.messages) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "cause"), [(GET, "answer_timeout"), (UP, "handshake_timeout")])
 async def test_backend_that_says_nothing_is_named(head: bytes, cause: str, caplog: pytest.LogCaptureFixture) -> None:
     async with watching(caplog, (Timeouts(connect=1.0, handshake=0.3, response=0.3),)) as (proxy, next_line):
@@ -207,6 +208,7 @@ async def test_backend_that_says_nothing_is_named(head: bytes, cause: str, caplo
         assert errors_of(proxy) == {cause: 1}
 
 
+@pytest.mark.slow
 async def test_body_that_a_backend_does_not_take_is_named(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +245,7 @@ async def test_body_that_comes_too_slowly_is_the_clients_doing(
         assert (errors_of(proxy), caplog.messages) == ({}, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("connect", "response"), [(0.3, 9.0), (9.0, 0.3)])
 async def test_endpoint_that_answers_no_syn_is_named(connect: float, response: float, caplog: pytest.LogCaptureFixture) -> None:
     with blackhole() as port:
@@ -436,6 +439,7 @@ async def test_body_that_is_broken_is_the_clients_doing(caplog: pytest.LogCaptur
         assert (errors_of(proxy), caplog.messages) == ({}, [])
 
 
+@pytest.mark.slow
 async def test_client_that_takes_nothing_is_no_error_of_the_backend(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +456,7 @@ async def test_client_that_takes_nothing_is_no_error_of_the_backend(
         assert (errors_of(proxy), caplog.messages) == ({}, [])
 
 
+@pytest.mark.slow
 async def test_flood_of_one_kind_costs_one_line_and_then_says_how_many(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,7 +506,9 @@ REFUSED: dict[str, tuple[int, bytes, str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("cause", REFUSED)
+@pytest.mark.parametrize(
+    "cause", [pytest.param(cause, marks=pytest.mark.slow if cause == "request_timeout" else ()) for cause in REFUSED]
+)
 async def test_refused_head_is_in_the_log_under_its_id(cause: str, caplog: pytest.LogCaptureFixture) -> None:
     status, head, method, target, host = REFUSED[cause]
     async with watching(caplog, settings=Settings(header_timeout=1.0)) as (proxy, next_line):

@@ -46,7 +46,9 @@ def served(certificate: Certificate) -> bool:
     return all(seen(certificate, version) for version in VERSIONS)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "DSA 2048" in name.split(" in ") else ()) for name in FORMS]
+)
 def test_form_is_served_or_refused_as_openssl_would(name: str) -> None:
     form = FORMS[name]()
     record = parse_object(form.secret())

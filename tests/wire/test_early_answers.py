@@ -201,6 +201,7 @@ async def test_a16_early_answer_of_a_backend_that_resets_its_connection_arrives(
     assert answers == [(413, b"too large")] * 20
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_a16_curl_reads_an_early_404(tmp_path: Path, secure: bool, method: str) -> None:
@@ -238,6 +239,7 @@ async def test_a16_answer_arrives_though_the_worker_drains(secure: bool) -> None
         await connectionless(proxy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True])
 async def test_a16_answer_arrives_at_a_client_that_sends_for_much_longer_than_close_wait(secure: bool) -> None:
     async with proxying(Settings(close_wait=0.2)) as proxy:
@@ -284,6 +286,7 @@ async def floods(proxy: Proxy) -> None:
             await client.sends(PIECE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "limit", "value"), [(drips, "LINGER_SECONDS", 0.5), (floods, "LINGER_BYTES", 8 * 1024 * 1024)])
 async def test_client_that_never_stops_sending_is_cut_and_an_innocent_is_served_meanwhile(
     monkeypatch: pytest.MonkeyPatch, attack: Callable[[Proxy], Awaitable[None]], limit: str, value: float

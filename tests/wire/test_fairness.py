@@ -120,6 +120,7 @@ async def test_requests_of_one_connection_are_counted(secure: bool) -> None:
         assert REQUESTS_PER_TURN <= found.most <= 2 * REQUESTS_PER_TURN
 
 
+@pytest.mark.slow
 async def test_requests_of_many_connections_wait_in_one_queue_and_hold_a_bounded_buffer() -> None:
     async with proxying() as proxy:
         proxy.serves(config_for(proxy.backend.port, path="/ws"))

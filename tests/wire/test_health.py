@@ -109,6 +109,7 @@ async def test_endpoint_that_answers_500_is_left_out_after_five_in_a_row() -> No
         assert counted(proxy) == (1, 1)
 
 
+@pytest.mark.slow
 async def test_silent_endpoint_is_left_out() -> None:
     async with proxying(trusted=True) as proxy, answering(b"200 OK") as good:
         silent = proxy.backend

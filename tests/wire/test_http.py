@@ -350,6 +350,7 @@ async def test_a17_client_that_goes_away_takes_the_backend_connection_with_it() 
         await proxy.is_innocent()
 
 
+@pytest.mark.slow
 async def test_e4_slow_reader_stops_the_backend() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
@@ -372,6 +373,7 @@ async def test_e4_slow_reader_stops_the_backend() -> None:
         assert sent < 64 * 1024 * 1024
 
 
+@pytest.mark.slow
 async def test_f1_head_that_does_not_arrive_is_408() -> None:
     async with proxying(Settings(header_timeout=0.3)) as proxy:
         client = await proxy.client()

@@ -40,6 +40,7 @@ def rtt_of(proxy: Proxy) -> HistogramDelta | None:
     return proxy.runtime.stats.route("ingress/test/a/0").take().ping_rtt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 5, 100])
 async def test_silent_client_is_asked_and_its_answer_goes_no_further(step: int) -> None:
     async with proxying(policies=(SHORT,)) as proxy:
@@ -62,6 +63,7 @@ async def test_silent_client_is_asked_and_its_answer_goes_no_further(step: int) 
         assert sum(found.counts) == 3
 
 
+@pytest.mark.slow
 async def test_silent_backend_is_asked_in_a_masked_frame_where_it_is_meant() -> None:
     async with proxying(policies=(Keepalive(interval=INTERVAL, to="backend"),)) as proxy:
         client, backend = await opened(proxy)
@@ -93,6 +95,7 @@ async def test_pong_of_one_socket_is_nothing_to_another() -> None:
         await backend.sees(foreign)
 
 
+@pytest.mark.slow
 async def test_frames_of_the_client_replace_the_ping() -> None:
     async with proxying(policies=(SHORT,)) as proxy:
         client, backend = await opened(proxy)
@@ -130,6 +133,7 @@ async def test_frames_towards_the_client_replace_nothing() -> None:
         assert ticks == frame(1, b"tick") * (len(ticks) // 6)
 
 
+@pytest.mark.slow
 async def test_ping_of_the_application_stands_for_ours_and_its_answer_passes() -> None:
     async with proxying(FAST, policies=(Keepalive(interval=INTERVAL, misses=8),)) as proxy:
         client, backend = await opened(proxy)
@@ -170,6 +174,7 @@ async def test_ping_waits_for_the_end_of_the_frame_under_way() -> None:
         assert sum(found.counts) == 1
 
 
+@pytest.mark.slow
 async def test_silent_client_that_never_answers_is_closed_and_the_backend_told_1001() -> None:
     async with proxying(FAST, policies=(SHORT,)) as proxy:
         client, backend = await opened(proxy)
@@ -183,6 +188,7 @@ async def test_silent_client_that_never_answers_is_closed_and_the_backend_told_1
         assert await closed(proxy) == {("1001", "proxy:ping_timeout"): 1}
 
 
+@pytest.mark.slow
 async def test_silent_backend_that_never_answers_is_closed_and_the_client_told_1001() -> None:
     async with proxying(FAST, policies=(Keepalive(interval=INTERVAL, misses=1, to="backend"),)) as proxy:
         client, _ = await opened(proxy)
@@ -192,6 +198,7 @@ async def test_silent_backend_that_never_answers_is_closed_and_the_client_told_1
         assert await closed(proxy) == {("1001", "proxy:ping_timeout"): 1}
 
 
+@pytest.mark.slow
 async def test_data_in_place_of_the_pong_is_a_sign_of_life() -> None:
     async with proxying(policies=(Keepalive(interval=INTERVAL, misses=1),)) as proxy:
         client, backend = await opened(proxy)
@@ -202,6 +209,7 @@ async def test_data_in_place_of_the_pong_is_a_sign_of_life() -> None:
             await backend.sees(said)
 
 
+@pytest.mark.slow
 async def test_misses_count_only_in_a_row() -> None:
     async with proxying(policies=(Keepalive(interval=INTERVAL, misses=2),)) as proxy:
         client, backend = await opened(proxy)
@@ -213,6 +221,7 @@ async def test_misses_count_only_in_a_row() -> None:
             await backend.sees(said)
 
 
+@pytest.mark.slow
 async def test_late_answer_is_a_sign_of_life_and_not_timed() -> None:
     async with proxying(policies=(Keepalive(interval=INTERVAL, misses=20),)) as proxy:
         client, backend = await opened(proxy)
@@ -230,6 +239,7 @@ async def test_late_answer_is_a_sign_of_life_and_not_timed() -> None:
         assert sum(timely.counts) == 1
 
 
+@pytest.mark.slow
 async def test_client_that_is_busy_taking_what_was_sent_is_not_dead() -> None:
     async with proxying(FAST, policies=(Keepalive(interval=INTERVAL, misses=1),)) as proxy:
         loop = asyncio.get_running_loop()
@@ -263,6 +273,7 @@ async def test_client_that_is_busy_taking_what_was_sent_is_not_dead() -> None:
         await closed(proxy)
 
 
+@pytest.mark.slow
 async def test_own_pings_do_not_keep_an_idle_socket_open() -> None:
     async with proxying(FAST, policies=(SHORT, Timeouts(idle=4 * INTERVAL))) as proxy:
         client, _ = await opened(proxy)

@@ -83,6 +83,7 @@ async def test_next_message_begins_to_count_anew() -> None:
         await backend.sees(message * 50)
 
 
+@pytest.mark.slow
 async def test_sender_that_goes_on_hears_why_and_ends_in_its_own_time() -> None:
     async with proxying(Settings(close_wait=WAIT), policies=(MessageLimits(size=100_000),)) as proxy:
         client, backend = await opened(proxy)

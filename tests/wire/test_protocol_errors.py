@@ -102,6 +102,7 @@ async def test_last_words_end_with_the_other_sides_connection() -> None:
         await client.ends()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_last_words")
 async def test_last_words_are_bounded_and_what_comes_later_is_dropped() -> None:
     async with proxying(Settings(close_wait=0.5)) as proxy:

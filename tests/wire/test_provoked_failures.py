@@ -59,6 +59,13 @@ PROVOKED: dict[str, tuple[bytes, bytes, int]] = {
 }
 WAITS = dict.fromkeys(("request that is not answered in time", "does not answer handshakes", "does not answer"), 0.6)
 """Seconds after which an answer is given up where none comes; elsewhere many, as the machine may be busy."""
+
+
+def each(ways: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test for each way to fail."""
+    return pytest.mark.parametrize("how", [pytest.param(how, marks=pytest.mark.slow if how in WAITS else ()) for how in ways])
+
+
 ATTACKERS: dict[str, Callable[[], Iterable[str]]] = {
     "one address": lambda: itertools.repeat("192.0.2.7"),
     "one network": lambda: (f"192.0.2.{number % 256}" for number in itertools.count()),
@@ -100,7 +107,7 @@ async def reaches(proxy: Proxy, path: bytes = b"/", fields: bytes = b"") -> set[
 
 
 @pytest.mark.parametrize("attackers", ATTACKERS)
-@pytest.mark.parametrize("how", PROVOKED)
+@each(PROVOKED)
 async def test_failures_that_one_client_provokes_leave_no_endpoint_out(how: str, attackers: str) -> None:
     """The innocent comes after the attack only: that it was served is not what keeps the endpoints in."""
     async with proxying(trusted=True) as proxy, behaving(sound) as one, behaving(sound) as another:
@@ -126,7 +133,7 @@ SERVED = {"answer": (b"/", b""), "socket": (b"/", UPGRADE), "answer that goes on
 
 
 @pytest.mark.parametrize("served", SERVED)
-@pytest.mark.parametrize("how", PROVOKED)
+@each(PROVOKED)
 async def test_endpoint_that_serves_another_network_is_not_left_out_by_attackers_of_three(how: str, served: str) -> None:
     async with proxying(trusted=True) as proxy, behaving(sound) as one, behaving(sound) as another:
         proxy.serves(serving(one.port, another.port, how=how))
@@ -139,7 +146,7 @@ async def test_endpoint_that_serves_another_network_is_not_left_out_by_attackers
         assert await reaches(proxy) == ends
 
 
-@pytest.mark.parametrize("how", PROVOKED)
+@each(PROVOKED)
 async def test_endpoint_is_left_out_by_three_networks_where_nobody_else_is_served(how: str) -> None:
     """The attack of the test above is one: nothing but the innocent keeps the endpoints in."""
     async with proxying(trusted=True) as proxy, behaving(sound) as one, behaving(sound) as another:
@@ -161,7 +168,7 @@ BROKEN: dict[str, tuple[Callable[[int, bytes], bytes | None], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("how", BROKEN)
+@each(BROKEN)
 async def test_broken_endpoint_is_left_out_once_clients_of_three_networks_met_it(how: str) -> None:
     reply, fields = BROKEN[how]
     async with proxying(trusted=True) as proxy, behaving(sound) as good, behaving(reply) as bad:
@@ -176,6 +183,7 @@ async def test_broken_endpoint_is_left_out_once_clients_of_three_networks_met_it
     assert after == [(101 if fields else 200, str(good.port))] * 4
 
 
+@pytest.mark.slow
 async def test_slow_body_that_is_given_up_is_no_answer_of_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one client that sends slowly keeps a broken endpoint in."""
     monkeypatch.setattr("proxy.http1.sending.BODY_GRACE", 0.2)
@@ -203,6 +211,7 @@ async def test_slow_body_that_is_given_up_is_no_answer_of_the_endpoint(monkeypat
         assert counted(proxy) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("served", SERVED)
 async def test_innocent_of_the_attackers_own_network_is_served_on(served: str) -> None:
     async with proxying(trusted=True) as proxy, behaving(sound) as one, behaving(sound) as another:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import pytest
 from wire.harness import WAIT, Proxy, proxying
 from wire.several import KEY, at, backends, held, serving
 
@@ -25,6 +26,7 @@ async def stays(proxy: Proxy, told: list[bytes], opened: asyncio.Queue[str]) -> 
         await client.gone()
 
 
+@pytest.mark.slow
 async def test_sockets_move_to_an_endpoint_that_was_added_until_the_load_is_even_enough() -> None:
     settings = Settings(close_wait=0.2)
     async with proxying(settings) as proxy, backends(2) as two, contextlib.AsyncExitStack() as stack:

@@ -136,6 +136,7 @@ async def test_odd_but_legal_request_is_the_same_however_it_is_cut(name: str) ->
         assert (await client.answer())[0] == 200
 
 
+@pytest.mark.slow
 async def test_a9_chunks_of_one_byte_cost_no_more_than_their_number_and_hold_up_nobody() -> None:
     async with proxying() as proxy:
         client = await proxy.client()

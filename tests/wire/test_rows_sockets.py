@@ -257,6 +257,7 @@ async def test_g7_malformed_chunks_of_a_backend_abort_the_client(body: bytes) ->
         await proxy.is_innocent()
 
 
+@pytest.mark.slow
 async def test_g8_backend_that_sends_garbage_for_ever_is_bounded_and_ended() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)

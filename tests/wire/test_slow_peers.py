@@ -16,6 +16,8 @@ from proxy.model.policy import Timeouts
 from proxy.settings import Settings
 from proxy.upstream.health import CONNECT_FAILURES
 
+pytestmark = pytest.mark.slow
+
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n"
 MIB = 1024 * 1024

@@ -96,6 +96,7 @@ async def test_e6_close_handshake_passes_over_tls(secure: bool, backend_tls: boo
         assert list(closes_of(proxy)) == [("1000", "client")]
 
 
+@pytest.mark.slow
 async def test_h2_thousand_certificates_in_turn_fail_no_handshake_and_touch_no_socket() -> None:
     issued = AUTHORITY.issue_cert("a.test")
     chain = b"".join(one.bytes() for one in issued.cert_chain_pems)
@@ -167,6 +168,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % BIG
 HEAD_SIZE = len(HEAD + b"Connection: close\r\n\r\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True])
 async def test_last_answer_arrives_whole_at_a_client_slower_than_close_wait(secure: bool) -> None:
     """The connection ends after it, so nothing but its own bytes keeps it open."""
@@ -179,6 +181,7 @@ async def test_last_answer_arrives_whole_at_a_client_slower_than_close_wait(secu
         assert await reading == BIG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True])
 async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure: bool) -> None:
     """Pipelined requests that the proxy answers itself are held back too: memory is bounded."""

@@ -162,6 +162,7 @@ async def test_handshake_that_is_not_answered_is_504() -> None:
         assert (await client.answer())[0] == 504
 
 
+@pytest.mark.slow
 async def test_e6_close_handshake_of_the_client_is_counted_as_the_clients() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
@@ -201,6 +202,7 @@ async def test_e5_half_close_is_passed_on_and_the_other_direction_goes_on(who: s
         await one.ends()
 
 
+@pytest.mark.slow
 async def test_e7_idle_socket_is_closed_with_1001_to_both_sides() -> None:
     async with proxying(Settings(close_wait=0.3), policies=(Timeouts(idle=0.3),)) as proxy:
         client, backend = await opened(proxy)
@@ -214,6 +216,7 @@ async def test_e7_idle_socket_is_closed_with_1001_to_both_sides() -> None:
         assert closes_of(proxy) == {("1001", "proxy:idle"): 1}
 
 
+@pytest.mark.slow
 async def test_close_waits_for_the_frame_that_is_under_way() -> None:
     async with proxying(Settings(close_wait=1.0)) as proxy:
         client, backend = await opened(proxy)
@@ -237,6 +240,7 @@ async def test_reserved_bits_pass_when_an_extension_was_negotiated() -> None:
         await backend.sees(data)
 
 
+@pytest.mark.slow
 async def test_e4_slow_client_stops_the_backend() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)

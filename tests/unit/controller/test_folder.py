@@ -220,12 +220,13 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         ("x.yaml", "kind: A\nkind: B\n", "line 2: the key 'kind' stands twice"),
         ("x.json", '{"kind": "A", "kind": "B"}', "some line: the key 'kind' stands twice"),
-        (
+        pytest.param(
             "x.yaml",
             f"apiVersion: sluice.dev/v1alpha1\nkind: WsRoute\nspec:\n  {LAUGHS.replace(chr(10), chr(10) + '  ')}",
             "aliases unfold",
+            marks=pytest.mark.slow,
         ),
-        ("x.yaml", "kind: &a [*a]\n", "aliases unfold"),
+        pytest.param("x.yaml", "kind: &a [*a]\n", "aliases unfold", marks=pytest.mark.slow),
         ("x.yaml", "kind: [\n", "line 2"),
         ("x.yaml", "kind:\t- a\n\tb: c\n", "line"),
     ],

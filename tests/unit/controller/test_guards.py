@@ -18,6 +18,7 @@ TEXT = st.text(alphabet="0123456789abcf.:/%x ", max_size=24)
 ORIGINS = st.text(alphabet="htpsw:/*.a-b0[]1", max_size=24).map(lambda text: f"https://{text}")
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(TEXT | st.tuples(st.ip_addresses(), st.integers(0, 130)).map(lambda pair: f"{pair[0]}/{pair[1]}"), st.booleans())
 def test_network_that_is_taken_is_one_and_the_proxy_takes_it(text: str, bare: bool) -> None:

@@ -228,6 +228,7 @@ async def test_request_that_cannot_succeed_is_not_tried_again(
     assert (len(asked), raised.value.status) == (1, status)
 
 
+@pytest.mark.slow
 async def test_retry_after_of_a_server_that_is_busy_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async with answering([refusal(429, Retry_After="1"), good], monkeypatch) as asked, await request((0.01,)):
         pass
@@ -243,6 +244,7 @@ async def test_refused_login_is_tried_once_more_with_a_new_one_and_then_raised(m
     assert (len(asked), raised.value.status) == (2, 401)
 
 
+@pytest.mark.slow
 async def test_session_that_is_closed_while_a_request_waits_for_its_next_try_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def close(asked: list[float]) -> None:
         while not asked:

@@ -57,6 +57,7 @@ def judged(raw: Mapping[str, Any]) -> None:
             assert problem.message.endswith(".")
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=5))
 def test_any_object_gives_a_record_or_sentences(kind: tuple[str, str], rest: dict[str, Any]) -> None:
@@ -118,6 +119,7 @@ def places(value: object, here: tuple[object, ...] = ()) -> list[tuple[object, .
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, 5), st.data())
 def test_valid_object_with_any_one_value_changed_gives_a_record_or_sentences(which: int, data: st.DataObject) -> None:

@@ -81,6 +81,7 @@ async def test_burst_is_taken_together_and_the_last_change_is_in_it() -> None:
         assert last is not None
 
 
+@pytest.mark.slow
 async def test_burst_without_an_end_is_put_off_for_half_a_second_at_most() -> None:
     async with running() as bench:
         bench.reconciler.poke()

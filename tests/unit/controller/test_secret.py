@@ -84,6 +84,7 @@ def test_certificate_of_an_rsa_key_above_8192_bits_is_refused() -> None:
     assert "an RSA key of 8200 bits was found in certificate 2 of 2, " in refused(Form(pem(leaf(), made), key))
 
 
+@pytest.mark.programs
 def test_certificate_whose_key_is_for_pss_alone_is_refused(tmp_path: Path) -> None:
     """OpenSSL serves it, and browsers know no such key."""
     key, crt = tmp_path / "key", tmp_path / "crt"
@@ -118,6 +119,7 @@ def _der(tag: int, content: bytes) -> bytes:
     return bytes([tag, *(length if size < 128 else (0x80 | len(length), *length))]) + content
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*:cryptography.utils.CryptographyDeprecationWarning")
 def test_any_bytes_in_a_certificate_or_key_give_a_record_or_a_sentence() -> None:
     """Bytes change at random in whole certificates: nothing else reaches what is read after the outermost structure."""

@@ -107,6 +107,7 @@ async def posting() -> AsyncIterator[Posts]:
         await runner.cleanup()
 
 
+@pytest.mark.slow
 async def test_solver_whose_service_and_ingress_vanish_in_the_same_second_raises_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one whose Service comes a moment after it; what stays wrong beside them is said."""
     monkeypatch.setattr(writer_module, "PATIENCE", 3.0)  # for a machine that is slow itself
@@ -123,6 +124,7 @@ async def test_solver_whose_service_and_ingress_vanish_in_the_same_second_raises
     assert [one["involvedObject"]["name"] for one in posts.events] == ["shop"]
 
 
+@pytest.mark.slow
 async def test_problem_whose_sentence_keeps_changing_is_said_all_the_same() -> None:
     async with posting() as posts:
         started = time.monotonic()

@@ -51,6 +51,7 @@ def test_every_answer_that_is_made_when_it_is_due_has_a_cause() -> None:
     assert [(name, call.partition("(")[2][:3]) for name, call in bare] == gateway
 
 
+@pytest.mark.slow
 async def test_more_kinds_than_are_told_apart_are_said_by_their_cause(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever has a thousand broken Services fills neither the memory nor the log; every error is counted all the same."""
     caplog.set_level(logging.WARNING, "sluice.upstream")

@@ -35,6 +35,7 @@ def status(verdict: object) -> int:
     return getattr(verdict, "status", 200)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(CIDRS, max_size=6), ADDRESSES)
 def test_network_covers_what_the_standard_library_says(
@@ -45,6 +46,7 @@ def test_network_covers_what_the_standard_library_says(
     assert Networks(cidrs).covers(address.packed) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(CIDRS, max_size=4), st.lists(CIDRS, max_size=4), ADDRESSES)
 def test_client_is_served_if_allowed_and_not_denied(
@@ -86,6 +88,7 @@ def oracle(listed: str, said: str) -> bool:
     return found[1:] == labels[1:] and len(found) > 1 if labels[0] == "*" else found == labels
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(
     st.lists(

@@ -181,6 +181,7 @@ class Bucket:
         return 0
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 50), st.integers(1, 6), st.lists(st.integers(0, 120), max_size=40))
 def test_rate_is_a_bucket_of_tokens(interval: int, burst: int, steps: list[int]) -> None:

@@ -73,6 +73,7 @@ def pinging(*, masked: bool) -> FrameScanner:
     return scanner
 
 
+@pytest.mark.slow
 @given(BOTH, CUTS)
 def test_answers_to_our_pings_are_taken_out_and_nothing_else_for_any_split(case: tuple[bool, list[Piece]], cuts: list[int]) -> None:
     masked, frames = case
@@ -96,6 +97,7 @@ def test_answers_to_our_pings_are_taken_out_and_nothing_else_for_any_split(case:
     assert (scanner.error, scanner.at_boundary) == ("", True)
 
 
+@pytest.mark.slow
 @given(BOTH, CUTS)
 def test_without_our_pings_every_pong_passes(case: tuple[bool, list[Piece]], cuts: list[int]) -> None:
     masked, frames = case
@@ -105,6 +107,7 @@ def test_without_our_pings_every_pong_passes(case: tuple[bool, list[Piece]], cut
     assert b"".join(scanner.scan(piece) for piece in split(data, cuts)) == data
 
 
+@pytest.mark.slow
 @given(BOTH, CUTS, st.integers(0, 100))
 def test_ping_put_in_at_any_instant_falls_between_frames(case: tuple[bool, list[Piece]], cuts: list[int], instant: int) -> None:
     masked, frames = case
@@ -151,6 +154,7 @@ def largest_allowed(frames: list[Piece], largest: int) -> list[Piece]:
     return passed
 
 
+@pytest.mark.slow
 @given(BOTH, CUTS, st.integers(1, 400))
 def test_too_large_message_stops_before_the_header_that_says_so(
     case: tuple[bool, list[Piece]], cuts: list[int], largest: int

@@ -172,6 +172,7 @@ SIZES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(sizes=SIZES, segment=st.sampled_from([1, 7, 1448, 16384, 20_000, PIECE, 1 << 20]), together=st.booleans())
 def test_bytes_arrive_in_order_however_they_are_cut(sizes: list[tuple[bool, int]], segment: int, together: bool) -> None:
     if segment < 1000:

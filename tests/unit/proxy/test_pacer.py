@@ -82,6 +82,7 @@ def test_closes_are_even_oldest_first_and_one_for_each_socket(ages: list[float],
     assert times == sorted(times)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 8), st.integers(2000, 6000), st.floats(1, 60))
 def test_each_tenth_of_the_time_closes_a_tenth_over_any_number_of_workers(workers: int, count: int, over: float) -> None:
@@ -120,6 +121,7 @@ def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], o
         assert moved == 0
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(ages, st.lists(st.booleans(), min_size=300, max_size=300))
 def test_sockets_that_went_by_themselves_leave_the_others_their_times(ages: list[float], going: list[bool]) -> None:

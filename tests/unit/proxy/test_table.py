@@ -154,6 +154,7 @@ def test_match_agrees_with_the_oracle(rows: list, host: str, path: str, upgrade:
     assert table_of(*routes).match(host, path, upgrade, subject) == oracle(routes, host, path, upgrade=upgrade, subject=subject)
 
 
+@pytest.mark.slow
 def test_b3_same_verdicts_with_ten_and_ten_thousand_hosts() -> None:
     few = [make_route(f"h{n}.test", "/a", n) for n in range(10)]
     many = few + [make_route(f"h{n}.test", "/a", n) for n in range(10, 10_000)]
@@ -243,6 +244,7 @@ def first_segment(path: bytes, *, merged: bool, windows: bool, servlet: bool) ->
     return kept[0] if kept else b""
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(TOKENS), max_size=9).map(lambda tokens: "/" + "".join(tokens)))
 @settings(max_examples=1000, deadline=None)
 def test_b9_route_that_is_chosen_is_that_of_every_backend_that_reads_the_path_in_its_own_way(path: str) -> None:

@@ -333,6 +333,7 @@ def test_label_values_of_a_hostile_controller_stay_in_their_quotes() -> None:
     assert list(expiry.values()) == [1.0, 0.0]
 
 
+@pytest.mark.slow
 def test_thousand_routes_are_rendered_in_bounded_time(record_property: Callable[[str, object], None]) -> None:
     totals = Totals()
     for number in range(1000):
