@@ -1,35 +1,37 @@
 """Reading raw objects: whatever they look like, parsing answers with a record or with sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.resources import Ingress, IngressClass, Malformed, Service, WsRoute, parse_object
+from controller.resources import _PARSERS, Ingress, IngressClass, Malformed, Service, WsRoute, parse_object
+from controller.resources.annotations import _READ_ELSEWHERE
 from controller.resources.fields import is_literal_path, parse_timeout, shown
+from controller.resources.schema import wsroute_schema
 from proxy.model.sockets import is_close_code
 
-KINDS = [
-    ("networking.k8s.io/v1", "Ingress"),
-    ("networking.k8s.io/v1", "IngressClass"),
-    ("v1", "Service"),
-    ("discovery.k8s.io/v1", "EndpointSlice"),
-    ("v1", "Secret"),
-    ("sluice.dev/v1alpha1", "WsRoute"),
-]
-WORDS = [
-    "metadata", "name", "namespace", "annotations", "labels", "creationTimestamp", "generation", "spec", "rules", "host", "hosts",
+
+def names_of(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Every name of a field in a schema."""
+    for name, part in schema.get("properties", {}).items():
+        yield name
+        yield from names_of(part)
+    if "items" in schema:
+        yield from names_of(schema["items"])
+
+
+KINDS = list(_PARSERS)
+WORDS = sorted({
+    "metadata", "name", "namespace", "annotations", "labels", "creationTimestamp", "generation", "spec", "rules", "host",
     "http", "paths", "path", "pathType", "backend", "service", "port", "number", "resource", "defaultBackend", "tls", "secretName",
     "ingressClassName", "controller", "ports", "protocol", "appProtocol", "type", "externalName", "addressType", "endpoints",
-    "addresses", "conditions", "ready", "serving", "terminating", "data", "stringData", "tls.crt", "tls.key", "value", "match",
-    "subprotocols", "headers", "query", "websocket", "backends", "weight", "loadBalancing", "policy", "timeouts", "connect", "idle",
-    "close", "onRouteRemoved", "drain", "over", "code", "reason", "maxAge", "sluice.dev/close-drain-code",
-    "auth", "limits", "origins", "allowCIDRs", "denyCIDRs", "connections", "handshakes", "rate", "per", "burst",
-    "sluice.dev/origins", "sluice.dev/limits-connections", "nginx.ingress.kubernetes.io/limit-rps", "kubernetes.io/service-name",
-    "sluice.dev/timeouts-idle", "nginx.ingress.kubernetes.io/auth-url",
-]  # fmt: skip
+    "addresses", "conditions", "ready", "serving", "terminating", "data", "stringData", "tls.crt", "tls.key",
+    "kubernetes.io/service-name", *names_of(wsroute_schema()), *_READ_ELSEWHERE,
+    "nginx.ingress.kubernetes.io/auth-url",
+})  # fmt: skip
 TEXTS = [
     "", "a", "shop", "/", "/ws", "//", "kubernetes.io/tls", "FQDN", "ExternalName", "Prefix", "Exact", "Regex", "UDP", "10.0.0.1",
     "true", "30s", "1e9h", "*.a.test", "a.test", "0", "\n", "\0", "é", "x" * 300, "[", "(", "====", "MII=",
