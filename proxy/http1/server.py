@@ -9,6 +9,7 @@ head whose end is not here. So no byte is copied more than twice, however small 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable
 
 from proxy.counts import Hold
@@ -31,7 +32,9 @@ from proxy.upstream.pool import EndpointPool
 BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
 REQUESTS_PER_TURN = 16
-"""Requests of one client that are begun before others have their turn: about 0.4 ms."""
+"""Requests of one client that are begun before others have their turn: about 0.4 ms,"""
+TURN_SECONDS = 0.002
+"""and behind the first one for so long: some take a hundred times as long as others."""
 
 
 class ServerConnection:
@@ -193,7 +196,7 @@ class ServerConnection:
         if self._deferred:
             return
         self._busy = True
-        left = REQUESTS_PER_TURN
+        left, end = REQUESTS_PER_TURN, 0.0
         while (
             (self.buffer or self._late is not None)
             and not self.clogged
@@ -202,10 +205,13 @@ class ServerConnection:
             and not self.lost
             and not self.transport.is_closing()
         ):
-            if not left:
-                self._deferred = True
-                self.runtime.run_queue.add(self._go_on)
-                break
+            if left < REQUESTS_PER_TURN:  # one that comes alone costs no look at the clock
+                now = time.monotonic()
+                end = end or now + TURN_SECONDS
+                if not left or now >= end:
+                    self._deferred = True
+                    self.runtime.run_queue.add(self._go_on)
+                    break
             left -= 1
             if not self._next():
                 break

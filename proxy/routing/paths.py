@@ -12,6 +12,8 @@ _BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _OVERLONG = re.compile(
     "(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)[\x80\x81][\x80-\xbf]|[\xc0\xc1][\x80-\xbf]",
 )
+_SLASHES = re.compile("/{2,}")
+_PARAMETERS = re.compile(";[^/]*")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -21,47 +23,53 @@ def is_plain(path: str) -> bool:
     return not ("%" in path or "//" in path or "/." in path or ";" in path or "\\" in path)
 
 
-def _decode_unreserved(path: str) -> str:
-    def replace(match: re.Match[str]) -> str:
-        character = chr(int(match[1], 16))
-        return character if character in _UNRESERVED else "%" + match[1].upper()
+_DIGITS = "0123456789abcdefABCDEF"
+_CHARACTERS = {f"%{high}{low}": chr(int(high + low, 16)) for high in _DIGITS for low in _DIGITS}
+_UNRESERVED_ONLY = {
+    encoded: character if character in _UNRESERVED else encoded.upper() for encoded, character in _CHARACTERS.items()
+}
 
-    return _ENCODED.sub(replace, path)
+
+def _decode_unreserved(path: str) -> str:
+    return _ENCODED.sub(lambda match: _UNRESERVED_ONLY[match[0]], path) if "%" in path else path
 
 
 def _decode_all(path: str) -> str:
-    return _ENCODED.sub(lambda match: chr(int(match[1], 16)), path)
+    return _ENCODED.sub(lambda match: _CHARACTERS[match[0]], path) if "%" in path else path
 
 
 def _decode_overlong(decoded: str) -> str:
     """Read overlong sequences as a lax decoder does; each character of `decoded` is a byte."""
+    if decoded.isascii():
+        return decoded
     return _OVERLONG.sub(lambda match: chr((ord(match[0][-2]) & 1) << 6 | ord(match[0][-1]) & 0x3F), decoded)
 
 
 def remove_dot_segments(path: str) -> str:
-    """Resolve `.` and `..` (RFC 3986, 5.2.4)."""
+    """Resolve `.` and `..` (RFC 3986, 5.2.4) of a path that begins with `/`."""
+    if "/." not in path:
+        return path
     output: list[str] = []
     segments = path.split("/")[1:]
-    for number, segment in enumerate(segments):
-        last = number == len(segments) - 1
-        if segment == ".." and output:
-            output.pop()
-        if segment in (".", ".."):
-            if last:
-                output.append("")
-        else:
+    for segment in segments:
+        if segment == "..":
+            if output:
+                output.pop()
+        elif segment != ".":
             output.append(segment)
+    if segments[-1] in (".", ".."):
+        output.append("")
     return "/" + "/".join(output)
 
 
 def merge_slashes(path: str) -> str:
     """Collapse empty segments, as many backends do."""
-    return re.sub("/{2,}", "/", path)
+    return _SLASHES.sub("/", path) if "//" in path else path
 
 
 def strip_parameters(path: str) -> str:
     """Drop what follows `;` in each segment, as servlet containers do."""
-    return re.sub(";[^/]*", "", path)
+    return _PARAMETERS.sub("", path) if ";" in path else path
 
 
 def unreadable(path: str) -> str:
@@ -86,9 +94,11 @@ def readings(path: str) -> tuple[str, ...] | None:
     if "\0" in lax:
         return None
     decodings = (plain, decoded, _decode_all(decoded), lax, _decode_overlong(_decode_all(lax)))
-    for variant in dict.fromkeys((*decodings, *[one.replace("\\", "/") for one in decodings])):
-        for stripped in (variant, strip_parameters(variant)):
-            found[remove_dot_segments(stripped)] = None
+    variants = dict.fromkeys((*decodings, *[one.replace("\\", "/") for one in decodings]))
+    for stripped in dict.fromkeys((*variants, *map(strip_parameters, variants))):
+        resolved = remove_dot_segments(stripped)
+        found[resolved] = None
+        if "//" in stripped:
             found[remove_dot_segments(merge_slashes(stripped))] = None
-            found[merge_slashes(remove_dot_segments(stripped))] = None
+        found[merge_slashes(resolved)] = None
     return tuple(found)

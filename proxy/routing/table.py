@@ -81,7 +81,7 @@ _NO_PATHS: dict[str, Any] = {}
 class _Paths(Generic[T]):
     """The paths of one host, for one kind of request."""
 
-    __slots__ = ("exact", "prefixes", "regexes")
+    __slots__ = ("exact", "longest", "prefixes", "regexes")
 
     def __init__(self, ordered: Sequence[Entry[T]]) -> None:
         paths: dict[str, dict[str, list[tuple[Conditions, T]]]] = {"exact": {}, "prefix": {}, "regex": {}}
@@ -89,6 +89,8 @@ class _Paths(Generic[T]):
             paths[route.path.kind].setdefault(_key(route.path), []).append((route.conditions, payload))
         self.exact: dict[str, Found[T]] = _fixed(paths["exact"])
         self.prefixes: dict[str, Found[T]] = _fixed(paths["prefix"])
+        self.longest = max(map(len, self.prefixes), default=0)
+        """Characters of the longest prefix. To look up longer beginnings of a path too takes time that grows with its square."""
         self.regexes: tuple[tuple[Pattern, Found[T]], ...] = tuple(
             [
                 (compile_pattern(pattern), tuple(found))
@@ -103,7 +105,7 @@ class _Paths(Generic[T]):
             return payload
         prefixes = self.prefixes
         if prefixes:
-            prefix = path
+            prefix = path if len(path) <= self.longest else path[: path.rfind("/", 0, self.longest + 1)]
             while True:
                 found = prefixes.get(prefix)
                 if found is not None and (payload := _first(found, subject)) is not None:

@@ -120,6 +120,27 @@ async def test_requests_of_one_connection_are_counted(secure: bool) -> None:
         assert REQUESTS_PER_TURN <= found.most <= 2 * REQUESTS_PER_TURN
 
 
+async def test_requests_that_take_long_are_counted_by_their_time() -> None:
+    """A path of many readings takes a hundred times as long as others: a turn that had begun 16 of them held up all others."""
+    async with proxying() as proxy:
+        proxy.serves(config_for(proxy.backend.port, path="/ws"))
+        innocent = await opened(proxy)
+        path = b"/%2e;b//c/%2541/." + b"/a" * 7000
+        odd = b"GET " + path + b" HTTP/1.1\r\nHost: a.test\r\n\r\n"
+        requests = proxy.runtime.stats.unmatched
+
+        def answered() -> int:
+            return sum(requests.requests.values())
+
+        async with counting(answered) as found, flooding(await proxy.client(), odd * 64):
+            await echoes(*innocent, 5)
+            await until(lambda: answered() == 64)
+
+        # The first of a turn and one more: once when they are read, once from the queue.
+        assert found.most <= 4
+        await echoes(*innocent, 1)
+
+
 @pytest.mark.slow
 async def test_requests_of_many_connections_wait_in_one_queue_and_hold_a_bounded_buffer() -> None:
     async with proxying() as proxy:

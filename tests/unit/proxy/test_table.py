@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -257,6 +258,26 @@ def test_b9_route_that_is_chosen_is_that_of_every_backend_that_reads_the_path_in
         for merged, windows, servlet in itertools.product((False, True), repeat=3):
             first = first_segment(decode(path.encode("latin-1")), merged=merged, windows=windows, servlet=servlet)
             assert wanted.get(first, "wsroute/n/r1") == chosen, (name, merged, windows, servlet, first)
+
+
+LONGEST = 15_000
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a" * (LONGEST // 2), "/%2e;b//c/%2541/." + "/a" * (LONGEST // 2), "/a;" * (LONGEST // 3) + "/.%2e", "/%2f" * (LONGEST // 4)],
+    ids=["many segments", "many segments, many readings", "parameters", "encoded slashes"],
+)
+def test_look_up_of_a_path_takes_time_that_grows_with_its_length(path: str) -> None:
+    """Not with the square of it, in each of its readings: 16 such requests at once held a worker for 10 s."""
+    table = table_of(make_route("a.test", "/none"))
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        table.match("a.test", path, upgrade=False, subject=PLAIN)
+        seconds.append(time.perf_counter() - start)
+
+    assert min(seconds) < 0.04
 
 
 @pytest.mark.parametrize(
