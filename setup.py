@@ -11,7 +11,7 @@ from setuptools import setup
 NATIVE = (
     "proxy/counts.py",
     "proxy/deadlines.py",
-    "proxy/exchange.py",
+    "proxy/http/message.py",
     "proxy/http1/accounts.py",
     "proxy/http1/answers.py",
     "proxy/http1/bodies.py",

@@ -9,7 +9,7 @@ import datetime as dt
 import json
 from typing import Literal
 
-from proxy.exchange import Request
+from proxy.http.message import Request
 from proxy.logsink import Sink, open_sink
 
 Mode = Literal["off", "text", "json"]

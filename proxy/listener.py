@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.deadlines import Deadline, nothing
-from proxy.exchange import Answer, Client
+from proxy.http.addresses import packed, written
+from proxy.http.message import Answer, Client
 from proxy.http1.accounts import refusal
 from proxy.http1.server import ServerConnection
 from proxy.leftover import unread
 from proxy.lingering import Lingering
-from proxy.networks import packed, written
 from proxy.runtime import Runtime
 from proxy.shells import NOWHERE, Shell, Stream
 from proxy.tls.client_hello import (

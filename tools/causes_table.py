@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pages import between, write_or_check
 
-from proxy.causes import CLIENT, REFUSALS, UPSTREAM
+from proxy.http.causes import CLIENT, REFUSALS, UPSTREAM
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "troubleshooting.md"
 

@@ -1,9 +1,9 @@
 """Only clients of some networks are served, others not; everybody else gets 403. What is no address is nobody's friend."""
 
-from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
+from proxy.http.addresses import Networks, packed
+from proxy.http.message import Answer, Request
 from proxy.model.policy import ClientAddresses
-from proxy.networks import Networks, packed
 
 FORBIDDEN = Answer(403, "This address may not use this route.", cause="address_refused")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from proxy.exchange import Answer, Request
+from proxy.http.message import Answer, Request
 
 Verdict = Answer | Awaitable[Answer | None] | None
 """None: pass. Only an awaitable leaves the synchronous path."""

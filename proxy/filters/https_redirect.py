@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
+from proxy.http.message import Answer, Request
 
 CHALLENGE = "/.well-known/acme-challenge/"
 

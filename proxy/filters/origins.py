@@ -2,8 +2,8 @@
 
 import re
 
-from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
+from proxy.http.message import Answer, Request
 from proxy.model.policy import AllowedOrigins
 
 FORBIDDEN = Answer(403, "Pages of this origin may not open WebSockets here.", cause="origin_refused")

@@ -2,8 +2,8 @@
 
 import re
 
-from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
+from proxy.http.message import Answer, Request
 from proxy.routing.paths import is_plain, readings
 
 UNNAMED = Answer(404, "This path must name a pod behind the one that the route serves.", cause="no_pod")

@@ -5,8 +5,8 @@ several readings comes here only if each of them lies under the matched prefix (
 under the new one too: dots must not climb out of it.
 """
 
-from proxy.exchange import Answer, Request
 from proxy.filters.contract import Filter
+from proxy.http.message import Answer, Request
 from proxy.routing.paths import is_plain, readings
 
 AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.", cause="path_ambiguous")

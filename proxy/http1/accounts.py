@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from proxy.exchange import Answer, Client, Failure, Request
+from proxy.http.addresses import client_behind
+from proxy.http.message import Answer, Client, Failure, Request
 from proxy.http1.answers import render
 from proxy.http1.request_line import MAX_METHOD, judge_method
-from proxy.networks import client_behind
 from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, ActiveRoute, Runtime
 from proxy.upstream.pool import LiveUpstream
 

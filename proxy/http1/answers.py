@@ -3,7 +3,7 @@
 import http
 import json
 
-from proxy.exchange import Answer, Request
+from proxy.http.message import Answer, Request
 
 GATEWAY = {
     400: Answer(400, "The request's body is malformed.", close=True),

@@ -4,7 +4,7 @@ The common case is one write to a pooled connection and one write to the client.
 request and answer ended whole and nothing followed; otherwise it is closed.
 """
 
-from proxy.exchange import Failure, Request
+from proxy.http.message import Failure, Request
 from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.headers import Facts, ResponseFacts, read_response, split_fields
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, scan_status_line

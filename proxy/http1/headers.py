@@ -5,9 +5,9 @@ All other fields pass as the client wrote them. heads.py has found the lines tha
 
 from collections.abc import Callable, Iterable
 
-from proxy.exchange import Answer, Client
+from proxy.http.addresses import client_behind
+from proxy.http.message import Answer, Client
 from proxy.http1.heads import is_forwarding
-from proxy.networks import client_behind
 from proxy.routing.hosts import normalise_host
 from proxy.websocket.handshake import check_attempt, is_attempt
 

@@ -12,7 +12,7 @@ from typing import cast
 from aiohttp import http_exceptions, http_parser
 from aiohttp.base_protocol import BaseProtocol
 
-from proxy.exchange import Answer
+from proxy.http.message import Answer
 from proxy.http1.headers import BAD_HOST, BAD_REQUEST
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from proxy.http1.partial_head import TOO_LARGE, PartialHead

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from proxy.exchange import Answer
+from proxy.http.message import Answer
 from proxy.http1.headers import BAD_REQUEST
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from proxy.http1.request_line import MAX_METHOD, judge_line, judge_method

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from proxy.exchange import Answer
+from proxy.http.message import Answer
 
 MAX_METHOD: Final = 32
 """Bytes of a method; the longest that is registered has 17."""

@@ -7,7 +7,7 @@ import asyncio
 from typing import Protocol
 
 from proxy.deadlines import Deadline
-from proxy.exchange import Client, Failure, Request
+from proxy.http.message import Client, Failure, Request
 from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.client import UpstreamConnection
 from proxy.http1.headers import CHUNKED, NO_BODY, Facts

@@ -14,7 +14,7 @@ from collections.abc import Awaitable
 
 from proxy.counts import Hold
 from proxy.deadlines import Deadline, nothing
-from proxy.exchange import Answer, Client, Failure, Request
+from proxy.http.message import Answer, Client, Failure, Request
 from proxy.http1.accounts import count_answer, no_endpoint, refusal
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
 from proxy.http1.forwarding import WRITE_STALL, Forwarding

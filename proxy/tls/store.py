@@ -14,7 +14,7 @@ import ssl
 import weakref
 from collections.abc import Mapping
 
-from proxy.exchange import NOTHING, Client
+from proxy.http.message import NOTHING, Client
 from proxy.model.config import Certificate
 from proxy.tls.contexts import UnusableCertificateError, make_context
 

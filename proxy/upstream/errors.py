@@ -7,9 +7,9 @@ minute is forgotten, so that no more is remembered than went wrong in the last o
 import logging
 
 from proxy.accesslog import escape
-from proxy.causes import UPSTREAM
 from proxy.deadlines import Deadline, Wheel
-from proxy.exchange import Failure
+from proxy.http.causes import UPSTREAM
+from proxy.http.message import Failure
 from proxy.metrics import ServiceStats
 
 QUIET_SECONDS = 60.0

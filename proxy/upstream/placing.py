@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from proxy.counts import Hold
 from proxy.deadlines import Wheel
-from proxy.exchange import Answer, Request
+from proxy.http.message import Answer, Request
 from proxy.model.config import LoadBalancing
 from proxy.model.policy import CookieAffinity, EngineIoAffinity, HashOn, PodTarget, Policy
 from proxy.upstream.balance import Shares

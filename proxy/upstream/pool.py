@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping
 
 from proxy.counts import Counts, Hold
 from proxy.deadlines import Deadline, Wheel
+from proxy.http.addresses import host_and_port, network_of
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
-from proxy.networks import host_and_port, network_of
 from proxy.run_queue import RunQueue
 from proxy.shells import Shell
 from proxy.silence import ask_when_silent

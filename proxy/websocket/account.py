@@ -7,9 +7,9 @@ from typing import Protocol
 
 from proxy.accesslog import AccessLog
 from proxy.counts import Tally
-from proxy.exchange import Request
+from proxy.http.addresses import host_and_port
+from proxy.http.message import Request
 from proxy.metrics import RouteStats
-from proxy.networks import host_and_port
 from proxy.websocket.frames import FrameScanner
 
 

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from proxy.exchange import Answer
+from proxy.http.message import Answer
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")

@@ -1,7 +1,7 @@
 """The open sockets of one worker as rows for whoever looks at them. Pure."""
 
+from proxy.http.addresses import host_and_port
 from proxy.model.sockets import SocketRow
-from proxy.networks import host_and_port
 from proxy.websocket.tunnel import Tunnel
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from proxy.accesslog import AccessLog
 from proxy.deadlines import Deadline, Wheel
-from proxy.exchange import Request
+from proxy.http.message import Request
 from proxy.leftover import unsent
 from proxy.lingering import Lingering
 from proxy.metrics import RouteStats

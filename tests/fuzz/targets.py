@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Mapping
 
-from proxy.exchange import Answer, Client
+from proxy.http.message import Answer, Client
 from proxy.http1.bodies import ChunkDecoder, ChunkError
 from proxy.http1.headers import read_request, split_fields
 from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line

@@ -9,7 +9,7 @@ import pytest
 from wire.harness import WAIT, Peer, proxying
 from wire.several import KEY, at, backends, get, serving, upgrade
 
-from proxy.exchange import Client, Request
+from proxy.http.message import Client, Request
 from proxy.model.config import Endpoint, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import CookieAffinity, EngineIoAffinity
 from proxy.model.wire import UpstreamEntry

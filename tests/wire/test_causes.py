@@ -14,7 +14,7 @@ from wire.test_slow_peers import blackhole, floods
 from wire.test_targets import two_routes
 from wire.test_tunnel import SWITCH, UPGRADE
 
-from proxy.causes import CLIENT, REFUSALS, UPSTREAM
+from proxy.http.causes import CLIENT, REFUSALS, UPSTREAM
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.policy import Connections, Policy, Timeouts
 from proxy.settings import Settings

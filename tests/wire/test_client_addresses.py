@@ -11,9 +11,9 @@ from wire.several import at, backends, get, serving
 from wire.test_limits import told
 from wire.test_tunnel import UPGRADE, opened
 
+from proxy.http.addresses import MAX_HOPS, packed
 from proxy.listener import Listener, Turns
 from proxy.model.policy import ClientAddresses, Connections, HashOn, Policy, Rate
-from proxy.networks import MAX_HOPS, packed
 from proxy.settings import Settings
 from proxy.websocket.listing import describe
 
@@ -191,7 +191,7 @@ async def test_sixty_kilobytes_of_hops_are_read_only_as_far_as_trust_goes(monkey
         return packed(text)
 
     async with proxying(TRUSTING) as proxy:
-        monkeypatch.setattr("proxy.networks.packed", counting)
+        monkeypatch.setattr("proxy.http.addresses.packed", counting)
         counts = []
         for chain in (longest, f"{longest}, {V4}", "," * 60_000, "x" * 60_000):
             asked.clear()

@@ -6,7 +6,7 @@ import json
 import os
 
 from proxy.accesslog import BUFFER_LIMIT, AccessLog
-from proxy.exchange import Client, Request
+from proxy.http.message import Client, Request
 
 
 def make_request(target: str = "/x", agent: str = "t") -> Request:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import proxy
-from proxy.causes import REFUSALS, UPSTREAM
 from proxy.deadlines import Wheel
-from proxy.exchange import Answer, Client, Failure
+from proxy.http.causes import REFUSALS, UPSTREAM
+from proxy.http.message import Answer, Client, Failure
 from proxy.http1.accounts import outline
 from proxy.http1.answers import GATEWAY, NO_CONTENT
 from proxy.metrics import ServiceStats

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.accesslog import AccessLog
 from proxy.binding import BindError, bind_all, spoken
-from proxy.exchange import Client
+from proxy.http.message import Client
 from proxy.listener import HANDSHAKES_PER_TURN, Greeting, Listener, Termination, Turns
 from proxy.runtime import Runtime
 from proxy.settings import Address, Settings

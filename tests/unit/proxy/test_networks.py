@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.networks import MAX_HOPS, Networks, client_behind, limit_key, network_of, packed, written
+from proxy.http.addresses import MAX_HOPS, Networks, client_behind, limit_key, network_of, packed, written
 
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None))
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.exchange import Answer
+from proxy.http.message import Answer
 from proxy.http1.bodies import LAST_CHUNK, LINES_PER_TURN, ChunkDecoder, ChunkError, chunk
 from proxy.http1.headers import split_fields
 from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line
