@@ -10,7 +10,7 @@ from setuptools import setup
 
 NATIVE = (
     "proxy/counts.py",
-    "proxy/deadlines.py",
+    "proxy/transport/timer_wheel.py",
     "proxy/http/message.py",
     "proxy/http1/accounts.py",
     "proxy/http1/answers.py",
@@ -29,7 +29,7 @@ NATIVE = (
     "proxy/routing/hosts.py",
     "proxy/routing/paths.py",
     "proxy/routing/table.py",
-    "proxy/run_queue.py",
+    "proxy/transport/run_queue.py",
     "proxy/runtime.py",
     "proxy/tls/client_hello.py",
     "proxy/tls/leg.py",

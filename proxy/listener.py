@@ -16,15 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.deadlines import Deadline, nothing
 from proxy.http.addresses import packed, written
 from proxy.http.message import Answer, Client
 from proxy.http1.accounts import refusal
 from proxy.http1.server import ServerConnection
 from proxy.leftover import unread
-from proxy.lingering import Lingering
 from proxy.runtime import Runtime
-from proxy.shells import NOWHERE, Shell, Stream
 from proxy.tls.client_hello import (
     ALERT_DECODE_ERROR,
     ALERT_NO_APPLICATION_PROTOCOL,
@@ -38,6 +35,9 @@ from proxy.tls.client_hello import (
 )
 from proxy.tls.leg import SecureLeg
 from proxy.tls.store import CertificateStore
+from proxy.transport.lingering import Lingering
+from proxy.transport.protocol_adapter import NOWHERE, Shell, Stream
+from proxy.transport.timer_wheel import Deadline, nothing
 
 ACCEPT_BATCH = 64
 """Connections accepted per turn of the loop, so that open ones are not kept waiting."""

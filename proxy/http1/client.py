@@ -9,7 +9,7 @@ from typing import Protocol
 
 from proxy.http1.headers import ResponseFacts
 from proxy.leftover import take_unread
-from proxy.shells import NOWHERE, not_connected
+from proxy.transport.protocol_adapter import NOWHERE, not_connected
 
 
 class Turn(Protocol):

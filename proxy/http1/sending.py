@@ -6,13 +6,13 @@ The answer's half, and what becomes of the whole, is forwarding.py.
 import asyncio
 from typing import Protocol
 
-from proxy.deadlines import Deadline
 from proxy.http.message import Client, Failure, Request
 from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.client import UpstreamConnection
 from proxy.http1.headers import CHUNKED, NO_BODY, Facts
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute, Runtime
+from proxy.transport.timer_wheel import Deadline
 from proxy.upstream.hashing import NO_KEY
 from proxy.upstream.placing import Placed
 from proxy.upstream.pool import EndpointPool, LiveUpstream, UpstreamUnavailableError, dial

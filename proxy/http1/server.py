@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable
 
 from proxy.counts import Hold
-from proxy.deadlines import Deadline, nothing
 from proxy.http.message import Answer, Client, Failure, Request
 from proxy.http1.accounts import count_answer, no_endpoint, refusal
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
@@ -23,9 +22,10 @@ from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import parse_request
 from proxy.http1.partial_head import PartialHead, find_end
 from proxy.leftover import reset, unsent
-from proxy.lingering import Lingering
 from proxy.runtime import UNRESOLVED, ActiveRoute, Runtime
-from proxy.shells import NOWHERE, not_connected
+from proxy.transport.lingering import Lingering
+from proxy.transport.protocol_adapter import NOWHERE, not_connected
+from proxy.transport.timer_wheel import Deadline, nothing
 from proxy.upstream.placing import Placing
 from proxy.upstream.pool import EndpointPool
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from proxy.leftover import take_unread
-from proxy.run_queue import RunQueue
-from proxy.shells import NOWHERE, Shell, Stream
+from proxy.transport.protocol_adapter import NOWHERE, Shell, Stream
+from proxy.transport.run_queue import RunQueue
 
 PIECE: Final = 32 * 1024
 """Bytes that pass through OpenSSL's buffers at once, as these never shrink: two records' worth (RFC 8446, 5.1)."""

@@ -7,10 +7,10 @@ minute is forgotten, so that no more is remembered than went wrong in the last o
 import logging
 
 from proxy.accesslog import escape
-from proxy.deadlines import Deadline, Wheel
 from proxy.http.causes import UPSTREAM
 from proxy.http.message import Failure
 from proxy.metrics import ServiceStats
+from proxy.transport.timer_wheel import Deadline, Wheel
 
 QUIET_SECONDS = 60.0
 """How long a kind is not said again."""

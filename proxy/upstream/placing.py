@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from proxy.counts import Hold
-from proxy.deadlines import Wheel
 from proxy.http.message import Answer, Request
 from proxy.model.config import LoadBalancing
 from proxy.model.policy import CookieAffinity, EngineIoAffinity, HashOn, PodTarget, Policy
+from proxy.transport.timer_wheel import Wheel
 from proxy.upstream.balance import Shares
 from proxy.upstream.cookies import find_cookie, without_cookie
 from proxy.upstream.hashing import NO_KEY, key_of

@@ -7,15 +7,15 @@ import ssl
 from collections.abc import Collection, Mapping
 
 from proxy.counts import Counts, Hold
-from proxy.deadlines import Deadline, Wheel
 from proxy.http.addresses import host_and_port, network_of
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
-from proxy.run_queue import RunQueue
-from proxy.shells import Shell
 from proxy.silence import ask_when_silent
 from proxy.tls.leg import SecureLeg
+from proxy.transport.protocol_adapter import Shell
+from proxy.transport.run_queue import RunQueue
+from proxy.transport.timer_wheel import Deadline, Wheel
 from proxy.upstream.balance import Chooser
 from proxy.upstream.errors import TlsHandshakeError
 from proxy.upstream.hashing import NO_KEY, first_of, seed_of

@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from proxy.deadlines import Deadline, Wheel
 from proxy.leftover import acknowledged, unsent
 from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive
+from proxy.transport.timer_wheel import Deadline, Wheel
 from proxy.websocket.closing import ping_frame
 from proxy.websocket.frames import NONCE_BYTES, FrameScanner
 

@@ -14,9 +14,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from proxy.deadlines import Deadline, Wheel
 from proxy.model.config import Route
 from proxy.model.policy import Rebalance
+from proxy.transport.timer_wheel import Deadline, Wheel
 from proxy.websocket import standing
 from proxy.websocket.closings import Lease, Socket
 from proxy.websocket.pacer import Farewell

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from proxy.accesslog import AccessLog
-from proxy.deadlines import Deadline, Wheel
 from proxy.http.message import Request
 from proxy.leftover import unsent
-from proxy.lingering import Lingering
 from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive, MessageLimits
-from proxy.run_queue import RunQueue
-from proxy.shells import BUFFER_HIGH, NOWHERE, Shell
+from proxy.transport.lingering import Lingering
+from proxy.transport.protocol_adapter import BUFFER_HIGH, NOWHERE, Shell
+from proxy.transport.run_queue import RunQueue
+from proxy.transport.timer_wheel import Deadline, Wheel
 from proxy.websocket.account import Account, Facts, TunnelEndpoint
 from proxy.websocket.closing import close_frame
 from proxy.websocket.closings import Lease

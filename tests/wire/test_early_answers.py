@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from wire.harness import CERTIFICATE, WAIT, Proxy, config_for, connectionless, proxying, trusting
 
-from proxy import lingering
 from proxy.model.policy import ClientAddresses, HttpsRedirect, Policy
 from proxy.settings import Settings
 from proxy.tls.contexts import make_context
+from proxy.transport import lingering
 
 SIZE = 24 * 1024 * 1024
 """Bytes of the uploads: more than both kernels keep."""

@@ -12,8 +12,8 @@ import pytest
 from wire.harness import WAIT, Proxy, proxying, socketless
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
 
-from proxy import lingering
 from proxy.settings import Settings
+from proxy.transport import lingering
 from proxy.websocket import tunnel
 
 PATIENT = Settings(close_wait=10 * WAIT)

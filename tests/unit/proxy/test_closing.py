@@ -16,9 +16,9 @@ from wsproto.frame_protocol import FrameDecoder, FrameProtocol, RsvBits
 from wsproto.frame_protocol import Opcode as ReadOpcode
 
 from proxy.accesslog import AccessLog
-from proxy.deadlines import Wheel
 from proxy.http.message import Client, Request
 from proxy.metrics import RouteStats
+from proxy.transport.timer_wheel import Wheel
 from proxy.websocket.closing import MAX_REASON_BYTES, close_frame
 from proxy.websocket.tunnel import Tunnel
 

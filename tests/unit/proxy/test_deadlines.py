@@ -8,7 +8,7 @@ import weakref
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.deadlines import TICK, Deadline, Wheel
+from proxy.transport.timer_wheel import TICK, Deadline, Wheel
 
 
 class Clock:

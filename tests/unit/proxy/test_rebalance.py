@@ -10,9 +10,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.deadlines import Deadline
 from proxy.model.config import Path, Route, Share, Target
 from proxy.model.policy import Close, Drain, Rebalance
+from proxy.transport.timer_wheel import Deadline
 from proxy.websocket.closings import Lease
 from proxy.websocket.rebalance import Rebalancer
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from proxy.run_queue import TURN_SECONDS, RunQueue
+from proxy.transport.run_queue import TURN_SECONDS, RunQueue
 
 
 class Turns:

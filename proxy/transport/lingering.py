@@ -10,10 +10,10 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from proxy.deadlines import Deadline, Wheel
 from proxy.leftover import unsent
-from proxy.shells import NOWHERE, Shell
 from proxy.tls.leg import SecureLeg
+from proxy.transport.protocol_adapter import NOWHERE, Shell
+from proxy.transport.timer_wheel import Deadline, Wheel
 
 LINGER_SECONDS: Final = 30.0
 """How long a peer may go on sending (nginx: lingering_time)."""
