@@ -23,7 +23,7 @@ NATIVE = (
     "proxy/http1/request_line.py",
     "proxy/http1/sending.py",
     "proxy/http1/server.py",
-    "proxy/leftover.py",
+    "proxy/platform/socket_queues.py",
     "proxy/listener.py",
     "proxy/metrics.py",
     "proxy/routing/hosts.py",

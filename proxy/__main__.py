@@ -7,7 +7,7 @@ from importlib.metadata import version
 import click
 
 from proxy.binding import BindError
-from proxy.patientlog import PatientHandler
+from proxy.platform.nonblocking_log import PatientHandler
 from proxy.settings import options, settings_from
 from proxy.supervisor import supervise
 

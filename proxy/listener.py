@@ -20,7 +20,7 @@ from proxy.http.addresses import packed, written
 from proxy.http.message import Answer, Client
 from proxy.http1.accounts import refusal
 from proxy.http1.server import ServerConnection
-from proxy.leftover import unread
+from proxy.platform.socket_queues import unread
 from proxy.runtime import Runtime
 from proxy.tls.client_hello import (
     ALERT_DECODE_ERROR,

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar, cast
 
 import click
 
-from proxy.cgroup import available_cpus
+from proxy.platform.cpu_quota import available_cpus
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 AccessLogMode = Literal["off", "text", "json"]

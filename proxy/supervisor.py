@@ -20,12 +20,12 @@ from proxy.commands import CommandServer
 from proxy.counts import Counts
 from proxy.crew import Crew
 from proxy.exposition import Exposition
-from proxy.heap import MAPPED_BYTES, keep_at_most
 from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Report, RouteEntry, UpstreamEntry
+from proxy.platform.malloc import MAPPED_BYTES, keep_at_most
+from proxy.platform.tcp_keepalive import ask_when_silent
 from proxy.settings import Settings
-from proxy.silence import ask_when_silent
 from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
 from proxy.totals import Totals

@@ -37,12 +37,12 @@ from proxy.channel import (
     worker_end,
 )
 from proxy.counts import Counts
-from proxy.heap import keep_at_most
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
 from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.sharing import Sharer
 from proxy.model.wire import SyncReply, WireError, decode_reply
+from proxy.platform.malloc import keep_at_most
 from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.tls.store import CertificateStore

@@ -8,7 +8,7 @@ import asyncio
 from typing import Protocol
 
 from proxy.http1.headers import ResponseFacts
-from proxy.leftover import take_unread
+from proxy.platform.socket_queues import take_unread
 from proxy.transport.protocol_adapter import NOWHERE, not_connected
 
 

@@ -21,7 +21,7 @@ from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, witho
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import parse_request
 from proxy.http1.partial_head import PartialHead, find_end
-from proxy.leftover import reset, unsent
+from proxy.platform.socket_queues import reset, unsent
 from proxy.runtime import UNRESOLVED, ActiveRoute, Runtime
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import NOWHERE, not_connected

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from proxy.leftover import take_unread
+from proxy.platform.socket_queues import take_unread
 from proxy.transport.protocol_adapter import NOWHERE, Shell, Stream
 from proxy.transport.run_queue import RunQueue
 

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from proxy.leftover import unsent
+from proxy.platform.socket_queues import unsent
 from proxy.tls.leg import SecureLeg
 from proxy.transport.protocol_adapter import NOWHERE, Shell
 from proxy.transport.timer_wheel import Deadline, Wheel

@@ -11,7 +11,7 @@ from proxy.http.addresses import host_and_port, network_of
 from proxy.http1.client import UpstreamConnection
 from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
-from proxy.silence import ask_when_silent
+from proxy.platform.tcp_keepalive import ask_when_silent
 from proxy.tls.leg import SecureLeg
 from proxy.transport.protocol_adapter import Shell
 from proxy.transport.run_queue import RunQueue

@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from proxy.leftover import acknowledged, unsent
 from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive
+from proxy.platform.socket_queues import acknowledged, unsent
 from proxy.transport.timer_wheel import Deadline, Wheel
 from proxy.websocket.closing import ping_frame
 from proxy.websocket.frames import NONCE_BYTES, FrameScanner

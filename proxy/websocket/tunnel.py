@@ -15,9 +15,9 @@ from typing import Protocol
 
 from proxy.accesslog import AccessLog
 from proxy.http.message import Request
-from proxy.leftover import unsent
 from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive, MessageLimits
+from proxy.platform.socket_queues import unsent
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import BUFFER_HIGH, NOWHERE, Shell
 from proxy.transport.run_queue import RunQueue

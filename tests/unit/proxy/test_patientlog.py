@@ -3,7 +3,7 @@
 import logging
 import os
 
-from proxy.patientlog import LINE_BYTES, PatientHandler
+from proxy.platform.nonblocking_log import LINE_BYTES, PatientHandler
 
 
 def record(text: str) -> logging.LogRecord:

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from proxy.cgroup import available_cpus, cpu_limit
+from proxy.platform.cpu_quota import available_cpus, cpu_limit
 from proxy.settings import Address, Settings, options, parse_address, parse_duration, settings_from
 
 

@@ -1,0 +1,1 @@
+"""What Linux and the C library offer beyond Python's own modules."""
