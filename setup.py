@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import setup
 
 NATIVE = (
-    "proxy/counts.py",
+    "proxy/shared_memory/counters.py",
     "proxy/transport/timer_wheel.py",
     "proxy/http/message.py",
     "proxy/http1/accounts.py",

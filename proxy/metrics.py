@@ -5,8 +5,8 @@ No labels are looked up on the hot path. The supervisor's totals and their expos
 
 from bisect import bisect_left
 
-from proxy.counts import Tally
 from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
+from proxy.shared_memory.counters import Tally
 
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Bucket bounds in seconds of requests, first bytes, connects and handshakes."""

@@ -14,7 +14,6 @@ from typing import Protocol
 import msgspec
 
 from proxy.accesslog import AccessLog
-from proxy.counts import Counts
 from proxy.filters.connections import enlist
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
@@ -28,6 +27,7 @@ from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, 
 from proxy.routing.paths import unreadable
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry
+from proxy.shared_memory.counters import Counts
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Wheel
 from proxy.upstream.balance import Shares

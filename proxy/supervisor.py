@@ -17,7 +17,6 @@ import msgspec
 from proxy.admin import AdminServer
 from proxy.binding import bind_all, spoken
 from proxy.commands import CommandServer
-from proxy.counts import Counts
 from proxy.crew import Crew
 from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
@@ -26,6 +25,7 @@ from proxy.model.wire import Report, RouteEntry, UpstreamEntry
 from proxy.platform.malloc import MAPPED_BYTES, keep_at_most
 from proxy.platform.tcp_keepalive import ask_when_silent
 from proxy.settings import Settings
+from proxy.shared_memory.counters import Counts
 from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
 from proxy.totals import Totals

@@ -36,7 +36,6 @@ from proxy.channel import (
     ToWorker,
     worker_end,
 )
-from proxy.counts import Counts
 from proxy.http1.parsing import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
 from proxy.model.policy import Drain as DrainPolicy
@@ -45,6 +44,7 @@ from proxy.model.wire import SyncReply, WireError, decode_reply
 from proxy.platform.malloc import keep_at_most
 from proxy.runtime import Runtime
 from proxy.settings import Settings
+from proxy.shared_memory.counters import Counts
 from proxy.tls.store import CertificateStore
 from proxy.upstream.sids import SidTable
 from proxy.websocket.listing import describe

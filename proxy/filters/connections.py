@@ -6,11 +6,11 @@ the socket is gone.
 
 from collections.abc import Iterable
 
-from proxy.counts import Counts, Hold
 from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, limit_key, packed
 from proxy.http.message import Answer, Request
 from proxy.model.policy import Connections
+from proxy.shared_memory.counters import Counts, Hold
 
 RETRY = (("Retry-After", "5"),)
 ROUTE_FULL = Answer(503, "This route has as many open WebSockets as it may have.", RETRY, cause="route_full")

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.counts import Counts
 from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.connections import compile_connections, compile_pod_connections
 from proxy.filters.contract import Filter
@@ -22,6 +21,7 @@ from proxy.model.policy import (
     Rate,
     Rewrite,
 )
+from proxy.shared_memory.counters import Counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """No client comes faster than it may: a bucket of tokens for each client, of which each request takes one."""
 
-from proxy.counts import SECOND, Counts, seconds_of
 from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, limit_key, packed
 from proxy.http.message import Answer, Request
 from proxy.model.policy import Rate
+from proxy.shared_memory.counters import SECOND, Counts, seconds_of
 
 UPGRADES = "This address opens WebSockets faster than it may."
 REQUESTS = "This address sends requests faster than it may."

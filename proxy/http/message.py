@@ -5,7 +5,7 @@ What filters, routing and logs need to know of a request lives here; how it was 
 
 from dataclasses import dataclass
 
-from proxy.counts import Hold
+from proxy.shared_memory.counters import Hold
 
 NOTHING: frozenset[str] = frozenset()
 

@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import Awaitable
 
-from proxy.counts import Hold
 from proxy.http.message import Answer, Client, Failure, Request
 from proxy.http1.accounts import count_answer, no_endpoint, refusal
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
@@ -23,6 +22,7 @@ from proxy.http1.parsing import parse_request
 from proxy.http1.partial_head import PartialHead, find_end
 from proxy.platform.socket_queues import reset, unsent
 from proxy.runtime import UNRESOLVED, ActiveRoute, Runtime
+from proxy.shared_memory.counters import Hold
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import NOWHERE, not_connected
 from proxy.transport.timer_wheel import Deadline, nothing

@@ -10,10 +10,10 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
-from proxy.counts import Hold
 from proxy.http.message import Answer, Request
 from proxy.model.config import LoadBalancing
 from proxy.model.policy import CookieAffinity, EngineIoAffinity, HashOn, PodTarget, Policy
+from proxy.shared_memory.counters import Hold
 from proxy.transport.timer_wheel import Wheel
 from proxy.upstream.balance import Shares
 from proxy.upstream.cookies import find_cookie, without_cookie

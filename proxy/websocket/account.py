@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.accesslog import AccessLog
-from proxy.counts import Tally
 from proxy.http.addresses import host_and_port
 from proxy.http.message import Request
 from proxy.metrics import RouteStats
+from proxy.shared_memory.counters import Tally
 from proxy.websocket.frames import FrameScanner
 
 

@@ -10,9 +10,9 @@ from controller.resources import Ingress, parse_object
 from controller.resources.guards import parse_network, parse_origin
 from controller.resources.limits import Limits, RequestLimits
 from controller.translate.policies.limits import translate_limits
-from proxy.counts import Counts
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.model.policy import AllowedOrigins, ClientAddresses, Connections, Rate
+from proxy.shared_memory.counters import Counts
 
 TEXT = st.text(alphabet="0123456789abcf.:/%x ", max_size=24)
 ORIGINS = st.text(alphabet="htpsw:/*.a-b0[]1", max_size=24).map(lambda text: f"https://{text}")

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.counts import Counts
 from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.filters.origins import compile_origins
 from proxy.http.addresses import Networks
 from proxy.http.message import Client, Request
 from proxy.model.policy import AllowedOrigins, ClientAddresses, HttpsRedirect, Timeouts
+from proxy.shared_memory.counters import Counts
 
 # Few distinct bits, so that networks and addresses meet.
 V4 = st.integers(0, 3).flatmap(lambda low: st.sampled_from([low, low << 30, (low << 30) | low, 10 << 24 | low]))

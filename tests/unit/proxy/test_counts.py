@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.counts import SECOND, Counts, Hold, seconds_of
+from proxy.shared_memory.counters import SECOND, Counts, Hold, seconds_of
 
 WAIT = 20.0
 _FORK = multiprocessing.get_context("fork")
@@ -217,7 +217,7 @@ def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit
 
 
 def test_keys_without_room_are_refused_and_room_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.counts.COUNT_BUCKETS", 2)
+    monkeypatch.setattr("proxy.shared_memory.counters.COUNT_BUCKETS", 2)
     counts = Counts(1)
     holds = []
     for number in range(100):

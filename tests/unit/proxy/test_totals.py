@@ -12,8 +12,8 @@ from prometheus_client.openmetrics.exposition import UNDERSCORES
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from proxy.counts import Counts, Tally
 from proxy.metrics import WorkerStats
+from proxy.shared_memory.counters import Counts, Tally
 from proxy.totals import OpenMetrics, Totals
 
 ROUTE = "wsroute/shop/chat/0"

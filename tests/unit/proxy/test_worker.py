@@ -9,10 +9,10 @@ import pytest
 
 from proxy.binding import bind_all, spoken
 from proxy.channel import Applied, Ask, Configure, Counted, Refused
-from proxy.counts import Counts
 from proxy.model.config import EMPTY, Path, ProxyConfig, Route, Share, Target
 from proxy.model.wire import Encoded, Report, encode_config, encode_message, reply_between
 from proxy.settings import Address, Settings
+from proxy.shared_memory.counters import Counts
 from proxy.tls.contexts import make_context, self_signed
 from proxy.upstream.sids import SidTable
 from proxy.worker import Inheritance, Slot, Worker

@@ -1,0 +1,1 @@
+"""What all workers of a pod count and know together."""
