@@ -25,7 +25,7 @@ NATIVE = (
     "proxy/http1/server.py",
     "proxy/platform/socket_queues.py",
     "proxy/listener.py",
-    "proxy/metrics.py",
+    "proxy/observability/worker_stats.py",
     "proxy/routing/hosts.py",
     "proxy/routing/paths.py",
     "proxy/routing/table.py",

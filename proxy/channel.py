@@ -9,9 +9,9 @@ from typing import Generic, TypeVar, cast
 
 import msgspec
 
-from proxy.deltas import StatsDelta
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import MAX_MESSAGE_BYTES
+from proxy.observability.stats_delta import StatsDelta
 
 
 class Configure(msgspec.Struct, frozen=True, tag="configure"):

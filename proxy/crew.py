@@ -34,8 +34,8 @@ from proxy.channel import (
 from proxy.inquiries import Inquiries, Inquiry
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Encoded, Report, encode_message, reply_between
+from proxy.observability.pod_totals import Totals
 from proxy.sync import SyncError
-from proxy.totals import Totals
 from proxy.worker import Inheritance, run_worker
 
 QUICK_DEATH = 3.0

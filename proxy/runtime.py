@@ -13,17 +13,17 @@ from typing import Protocol
 
 import msgspec
 
-from proxy.accesslog import AccessLog
 from proxy.filters.connections import enlist
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http.addresses import Networks
 from proxy.http.message import Answer, Client, Request
 from proxy.http1.heads import FieldLines
-from proxy.metrics import RouteStats, WorkerStats
 from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
 from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
+from proxy.observability.access_log import AccessLog
+from proxy.observability.worker_stats import RouteStats, WorkerStats
 from proxy.routing.paths import unreadable
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry

@@ -22,13 +22,13 @@ from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Report, RouteEntry, UpstreamEntry
+from proxy.observability.pod_totals import Totals
 from proxy.platform.malloc import MAPPED_BYTES, keep_at_most
 from proxy.platform.tcp_keepalive import ask_when_silent
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counts
 from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
-from proxy.totals import Totals
 from proxy.upstream.sids import SidTable
 from proxy.worker import Inheritance, Slot
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import uvloop
 
-from proxy.accesslog import AccessLog
 from proxy.channel import (
     Applied,
     Ask,
@@ -41,6 +40,7 @@ from proxy.listener import Listener, Termination, Turns
 from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.sharing import Sharer
 from proxy.model.wire import SyncReply, WireError, decode_reply
+from proxy.observability.access_log import AccessLog
 from proxy.platform.malloc import keep_at_most
 from proxy.runtime import Runtime
 from proxy.settings import Settings

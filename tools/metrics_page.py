@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from proxy.totals import Totals
+from proxy.observability.pod_totals import Totals
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 HEAD = """# Metrics

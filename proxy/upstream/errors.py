@@ -6,10 +6,10 @@ minute is forgotten, so that no more is remembered than went wrong in the last o
 
 import logging
 
-from proxy.accesslog import escape
 from proxy.http.causes import UPSTREAM
 from proxy.http.message import Failure
-from proxy.metrics import ServiceStats
+from proxy.observability.access_log import escape
+from proxy.observability.worker_stats import ServiceStats
 from proxy.transport.timer_wheel import Deadline, Wheel
 
 QUIET_SECONDS = 60.0

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 
 from proxy.http.addresses import host_and_port, network_of
 from proxy.http1.client import UpstreamConnection
-from proxy.metrics import ServiceStats
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
+from proxy.observability.worker_stats import ServiceStats
 from proxy.platform.tcp_keepalive import ask_when_silent
 from proxy.shared_memory.counters import Counts, Hold
 from proxy.tls.leg import SecureLeg

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.accesslog import AccessLog
 from proxy.http.addresses import host_and_port
 from proxy.http.message import Request
-from proxy.metrics import RouteStats
+from proxy.observability.access_log import AccessLog
+from proxy.observability.worker_stats import RouteStats
 from proxy.shared_memory.counters import Tally
 from proxy.websocket.frames import FrameScanner
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
-from proxy.metrics import RouteStats, WorkerStats
 from proxy.model.config import Endpoint, Route
 from proxy.model.policy import Drain, Timeouts
+from proxy.observability.worker_stats import RouteStats, WorkerStats
 from proxy.transport.timer_wheel import Deadline, Wheel
 from proxy.websocket import standing
 from proxy.websocket.account import Account, Facts, TunnelEndpoint

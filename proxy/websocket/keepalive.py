@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive
+from proxy.observability.worker_stats import RouteStats
 from proxy.platform.socket_queues import acknowledged, unsent
 from proxy.transport.timer_wheel import Deadline, Wheel
 from proxy.websocket.closing import ping_frame

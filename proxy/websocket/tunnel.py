@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from proxy.accesslog import AccessLog
 from proxy.http.message import Request
-from proxy.metrics import RouteStats
 from proxy.model.policy import Keepalive, MessageLimits
+from proxy.observability.access_log import AccessLog
+from proxy.observability.worker_stats import RouteStats
 from proxy.platform.socket_queues import unsent
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import BUFFER_HIGH, NOWHERE, Shell

@@ -16,12 +16,12 @@ from unittest import mock
 import trustme
 import uvloop
 
-from proxy.accesslog import AccessLog
 from proxy.listener import Listener, Termination, Turns
 from proxy.model import wire
 from proxy.model.config import Certificate, Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
 from proxy.model.policy import Policy, Timeouts
 from proxy.model.sensitive import Sensitive
+from proxy.observability.access_log import AccessLog
 from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.tls.contexts import make_context, self_signed

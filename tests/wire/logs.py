@@ -10,7 +10,7 @@ from unittest import mock
 
 from wire.harness import WAIT, Proxy
 
-from proxy.accesslog import AccessLog, Mode
+from proxy.observability.access_log import AccessLog, Mode
 
 Line = dict[str, Any]
 

@@ -7,8 +7,8 @@ import pytest
 from wire.harness import WAIT, Peer, Proxy, proxying, socketless
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
 
-from proxy.deltas import HistogramDelta
 from proxy.model.policy import Keepalive, Timeouts
+from proxy.observability.stats_delta import HistogramDelta
 from proxy.settings import Settings
 from proxy.websocket.listing import describe
 

@@ -5,8 +5,8 @@ import fcntl
 import json
 import os
 
-from proxy.accesslog import BUFFER_LIMIT, AccessLog
 from proxy.http.message import Client, Request
+from proxy.observability.access_log import BUFFER_LIMIT, AccessLog
 
 
 def make_request(target: str = "/x", agent: str = "t") -> Request:

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from proxy.admin import MOST_CONNECTIONS, AdminServer, accepts_gzip, is_loopback, is_no_name
 from proxy.exposition import Exposition, RenderError, in_child
-from proxy.metrics import WorkerStats
 from proxy.model.sockets import SocketRow
-from proxy.totals import Totals
+from proxy.observability.pod_totals import Totals
+from proxy.observability.worker_stats import WorkerStats
 
 ROW = SocketRow("id", "ingress/n/a/0", "n/s:80", "10.0.0.1:80", "192.0.2.1", 5.0, 1.0, 1, 2, 3, 4)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.channel import Applied, Ask, Configure, Counted, Drain, Refused, Release, Serve, ToWorker, supervisor_end, worker_end
-from proxy.deltas import StatsDelta
+from proxy.observability.stats_delta import StatsDelta
 
 MESSAGES: tuple[ToWorker, ...] = (Configure(b"x" * 300), Serve(0), Ask(7), Release(0), Drain(2.5))
 

@@ -15,9 +15,9 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import FrameDecoder, FrameProtocol, RsvBits
 from wsproto.frame_protocol import Opcode as ReadOpcode
 
-from proxy.accesslog import AccessLog
 from proxy.http.message import Client, Request
-from proxy.metrics import RouteStats
+from proxy.observability.access_log import AccessLog
+from proxy.observability.worker_stats import RouteStats
 from proxy.transport.timer_wheel import Wheel
 from proxy.websocket.closing import MAX_REASON_BYTES, close_frame
 from proxy.websocket.tunnel import Tunnel

@@ -7,10 +7,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from proxy.accesslog import AccessLog
 from proxy.binding import BindError, bind_all, spoken
 from proxy.http.message import Client
 from proxy.listener import HANDSHAKES_PER_TURN, Greeting, Listener, Termination, Turns
+from proxy.observability.access_log import AccessLog
 from proxy.runtime import Runtime
 from proxy.settings import Address, Settings
 from proxy.tls.store import CertificateStore

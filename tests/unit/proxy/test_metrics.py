@@ -2,8 +2,8 @@
 
 import msgspec
 
-from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
-from proxy.metrics import LATENCY, LIFETIME, Histogram, WorkerStats
+from proxy.observability.stats_delta import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
+from proxy.observability.worker_stats import LATENCY, LIFETIME, Histogram, WorkerStats
 
 ROUTE = "wsroute/shop/chat/0"
 SERVICE = "shop/chat:80"

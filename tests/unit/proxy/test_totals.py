@@ -12,9 +12,9 @@ from prometheus_client.openmetrics.exposition import UNDERSCORES
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from proxy.metrics import WorkerStats
+from proxy.observability.pod_totals import OpenMetrics, Totals
+from proxy.observability.worker_stats import WorkerStats
 from proxy.shared_memory.counters import Counts, Tally
-from proxy.totals import OpenMetrics, Totals
 
 ROUTE = "wsroute/shop/chat/0"
 SERVICE = "shop/chat:80"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
-from proxy.metrics import LATENCY, LIFETIME, code_label
+from proxy.observability.stats_delta import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
+from proxy.observability.worker_stats import LATENCY, LIFETIME, code_label
 
 
 @dataclass(slots=True)

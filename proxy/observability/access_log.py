@@ -1,7 +1,7 @@
 """The access log: one line per request, one at a socket's open and one at its close, in text or JSON.
 
 Writing never blocks the loop: lines wait in a bounded buffer, and what does not fit is dropped and counted. Everything that a
-client chose is escaped. What is written to, and how, is in logsink.py.
+client chose is escaped. What is written to, and how, is in access_log_sink.py.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import json
 from typing import Literal
 
 from proxy.http.message import Request
-from proxy.logsink import Sink, open_sink
+from proxy.observability.access_log_sink import Sink, open_sink
 
 Mode = Literal["off", "text", "json"]
 

@@ -1,4 +1,4 @@
-"""What workers send of their counts to the supervisor: what was added since the last time. Who counts is metrics.py."""
+"""What workers send of their counts to the supervisor: what was added since the last time. Who counts is worker_stats.py."""
 
 from collections.abc import Mapping, Sequence
 

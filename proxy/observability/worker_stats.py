@@ -1,11 +1,11 @@
 """What a worker counts: plain integers in slots, sent to the supervisor as what was added since the last time.
 
-No labels are looked up on the hot path. The supervisor's totals and their exposition are in totals.py.
+No labels are looked up on the hot path. The supervisor's totals and their exposition are in pod_totals.py.
 """
 
 from bisect import bisect_left
 
-from proxy.deltas import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
+from proxy.observability.stats_delta import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
 from proxy.shared_memory.counters import Tally
 
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

@@ -1,0 +1,1 @@
+"""What is counted and logged, and how it adds up over workers."""
