@@ -22,6 +22,7 @@ from proxy.http1.accounts import refusal
 from proxy.http1.server import ServerConnection
 from proxy.platform.socket_queues import unread
 from proxy.runtime import Runtime
+from proxy.tls.certificates import CertificateStore
 from proxy.tls.client_hello import (
     ALERT_DECODE_ERROR,
     ALERT_NO_APPLICATION_PROTOCOL,
@@ -33,8 +34,7 @@ from proxy.tls.client_hello import (
     Peek,
     alert,
 )
-from proxy.tls.leg import SecureLeg
-from proxy.tls.store import CertificateStore
+from proxy.tls.stream import SecureLeg
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import NOWHERE, Shell, Stream
 from proxy.transport.timer_wheel import Deadline, nothing

@@ -45,7 +45,7 @@ from proxy.platform.malloc import keep_at_most
 from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counts
-from proxy.tls.store import CertificateStore
+from proxy.tls.certificates import CertificateStore
 from proxy.upstream.sids import SidTable
 from proxy.websocket.listing import describe
 from proxy.websocket.tunnel import Tunnel

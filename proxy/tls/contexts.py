@@ -1,6 +1,6 @@
 """TLS contexts: the policy towards clients, and certificates loaded from memory.
 
-Which context a connection gets is decided in store.py. Keys never touch a disk: OpenSSL reads them through a memfd.
+Which context a connection gets is decided in certificates.py. Keys never touch a disk: OpenSSL reads them through a memfd.
 """
 
 import datetime as dt

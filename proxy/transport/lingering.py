@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.platform.socket_queues import unsent
-from proxy.tls.leg import SecureLeg
+from proxy.tls.stream import SecureLeg
 from proxy.transport.protocol_adapter import NOWHERE, Shell
 from proxy.transport.timer_wheel import Deadline, Wheel
 

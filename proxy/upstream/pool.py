@@ -12,7 +12,7 @@ from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.observability.worker_stats import ServiceStats
 from proxy.platform.tcp_keepalive import ask_when_silent
 from proxy.shared_memory.counters import Counts, Hold
-from proxy.tls.leg import SecureLeg
+from proxy.tls.stream import SecureLeg
 from proxy.transport.protocol_adapter import Shell
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Deadline, Wheel

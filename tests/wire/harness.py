@@ -24,8 +24,8 @@ from proxy.model.sensitive import Sensitive
 from proxy.observability.access_log import AccessLog
 from proxy.runtime import Runtime
 from proxy.settings import Settings
+from proxy.tls.certificates import CertificateStore
 from proxy.tls.contexts import make_context, self_signed
-from proxy.tls.store import CertificateStore
 
 WAIT = 10.0
 AUTHORITY = trustme.CA()

@@ -14,8 +14,8 @@ from controller.resources import Malformed, Secret, parse_object
 from controller.translate.certificates import translate_certificate
 from proxy.model.config import Certificate
 from proxy.model.sensitive import Sensitive
+from proxy.tls.certificates import CertificateStore
 from proxy.tls.contexts import make_context, self_signed
-from proxy.tls.store import CertificateStore
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 

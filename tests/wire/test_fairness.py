@@ -17,7 +17,7 @@ from proxy.http.message import Client
 from proxy.http1.bodies import LINES_PER_TURN
 from proxy.http1.heads import MAX_HEAD
 from proxy.http1.server import BUFFER_LIMIT, REQUESTS_PER_TURN, ServerConnection
-from proxy.tls.leg import RECORDS_PER_TURN
+from proxy.tls.stream import RECORDS_PER_TURN
 from proxy.websocket.frames import FRAMES_PER_TURN
 
 UNKNOWN = b"GET /none HTTP/1.1\r\nHost: a.test\r\n\r\n"

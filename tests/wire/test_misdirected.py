@@ -16,7 +16,7 @@ from proxy.model import wire
 from proxy.model.config import Certificate, ProxyConfig
 from proxy.model.sensitive import Sensitive
 from proxy.settings import Settings
-from proxy.tls.store import CertificateStore
+from proxy.tls.certificates import CertificateStore
 
 CLIENTS_OF_A_CA = "clients verified by CA 5c1f"
 MISDIRECTED = (421, "close")

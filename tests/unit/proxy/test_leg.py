@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire.harness import AUTHORITY
 
-from proxy.tls.leg import MOST_WAITING, PIECE, RECORDS_PER_TURN, SecureLeg
+from proxy.tls.stream import MOST_WAITING, PIECE, RECORDS_PER_TURN, SecureLeg
 from proxy.transport.protocol_adapter import Stream
 from proxy.transport.run_queue import RunQueue
 from proxy.upstream.pool import make_upstream_context

@@ -13,7 +13,7 @@ from proxy.listener import HANDSHAKES_PER_TURN, Greeting, Listener, Termination,
 from proxy.observability.access_log import AccessLog
 from proxy.runtime import Runtime
 from proxy.settings import Address, Settings
-from proxy.tls.store import CertificateStore
+from proxy.tls.certificates import CertificateStore
 
 
 async def test_handshakes_start_in_order_and_at_most_four_per_turn() -> None:
