@@ -42,13 +42,13 @@ NATIVE = (
     "proxy/upstream/placing.py",
     "proxy/upstream/pool.py",
     "proxy/upstream/sids.py",
-    "proxy/websocket/account.py",
-    "proxy/websocket/care.py",
-    "proxy/websocket/closing.py",
+    "proxy/websocket/socket_stats.py",
+    "proxy/websocket/policy_check.py",
+    "proxy/websocket/control_frames.py",
     "proxy/websocket/frames.py",
     "proxy/websocket/handshake.py",
-    "proxy/websocket/keepalive.py",
-    "proxy/websocket/rate.py",
+    "proxy/websocket/pings.py",
+    "proxy/websocket/message_rate.py",
     "proxy/websocket/tunnel.py",
 )
 """What a byte of traffic passes through. No subclass of asyncio's or msgspec's classes can be compiled."""

@@ -35,9 +35,9 @@ from proxy.upstream.errors import UpstreamErrors
 from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
 from proxy.upstream.sids import SidTable
-from proxy.websocket.care import wrong_care
-from proxy.websocket.closings import Closings
-from proxy.websocket.pacer import Pacer
+from proxy.websocket.closer import Closings
+from proxy.websocket.drain_schedule import Pacer
+from proxy.websocket.policy_check import wrong_care
 from proxy.websocket.rebalance import Rebalancer
 from proxy.websocket.tunnel import Tunnel
 

@@ -47,7 +47,7 @@ from proxy.settings import Settings
 from proxy.shared_memory.counters import Counts
 from proxy.tls.certificates import CertificateStore
 from proxy.upstream.sids import SidTable
-from proxy.websocket.listing import describe
+from proxy.websocket.socket_rows import describe
 from proxy.websocket.tunnel import Tunnel
 
 COUNT_SECONDS = 1.0

@@ -8,7 +8,7 @@ It scans a bounded number of frames at a time; what is behind them is kept until
 Written to be compiled: plain slots, integers and bytes. Who reads what `attention` announces calls `noticed`.
 """
 
-from proxy.websocket.rate import MessageRate
+from proxy.websocket.message_rate import MessageRate
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 NO_CODE, ABNORMAL = 1005, 1006

@@ -17,9 +17,9 @@ from typing import Protocol
 from proxy.model.config import Route
 from proxy.model.policy import Rebalance
 from proxy.transport.timer_wheel import Deadline, Wheel
-from proxy.websocket import standing
-from proxy.websocket.closings import Lease, Socket
-from proxy.websocket.pacer import Farewell
+from proxy.websocket import close_causes
+from proxy.websocket.closer import Lease, Socket
+from proxy.websocket.drain_schedule import Farewell
 
 LOOK_SECONDS = 1.0
 """How often the counts are looked at while no endpoint holds too many,"""
@@ -161,7 +161,7 @@ class Rebalancer:
                     going[place] += 1
                 elif lease.active.route.id == rule.route.id:
                     staying[place].append(lease)
-        drain = standing.close_of(rule.route).drain
+        drain = close_causes.close_of(rule.route).drain
         farewell = Farewell("rebalance", drain.code, drain.reason.encode())
         for pool, count, excess in heavy:
             due = math.ceil(excess * pool.sockets / count - going[id(pool)])

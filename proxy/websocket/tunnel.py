@@ -22,12 +22,12 @@ from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import BUFFER_HIGH, NOWHERE, Shell
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Deadline, Wheel
-from proxy.websocket.account import Account, Facts, TunnelEndpoint
-from proxy.websocket.closing import close_frame
-from proxy.websocket.closings import Lease
+from proxy.websocket.closer import Lease
+from proxy.websocket.control_frames import close_frame
 from proxy.websocket.frames import ABNORMAL, FrameScanner
-from proxy.websocket.keepalive import Pinger
-from proxy.websocket.rate import MessageRate
+from proxy.websocket.message_rate import MessageRate
+from proxy.websocket.pings import Pinger
+from proxy.websocket.socket_stats import Account, Facts, TunnelEndpoint
 
 OPEN, BROKEN, CLOSING = 0, 1, 2
 BROKEN_DRAIN = 0.25

@@ -13,9 +13,9 @@ from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line
 from proxy.http1.parsing import judge_partial, parse_request, parse_response
 from proxy.model.wire import WireError, decode_entry, decode_reply, decode_request
 from proxy.tls.client_hello import MAX_BYTES, ClientHello, HelloReader, Peek
-from proxy.websocket.closing import close_frame
+from proxy.websocket.control_frames import close_frame
 from proxy.websocket.frames import FrameScanner
-from proxy.websocket.rate import MessageRate
+from proxy.websocket.message_rate import MessageRate
 
 LOOP = asyncio.new_event_loop()
 CLIENT = Client(peer="10.0.0.9")

@@ -15,7 +15,7 @@ from proxy.http.addresses import MAX_HOPS, packed
 from proxy.listener import Listener, Turns
 from proxy.model.policy import ClientAddresses, Connections, HashOn, Policy, Rate
 from proxy.settings import Settings
-from proxy.websocket.listing import describe
+from proxy.websocket.socket_rows import describe
 
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n"
 TRUSTING = Settings(trusted_proxies=tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "10.0.0.0/8", "fd00::/8", "fe80::/10"))))

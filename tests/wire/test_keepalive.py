@@ -10,7 +10,7 @@ from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
 from proxy.model.policy import Keepalive, Timeouts
 from proxy.observability.stats_delta import HistogramDelta
 from proxy.settings import Settings
-from proxy.websocket.listing import describe
+from proxy.websocket.socket_rows import describe
 
 INTERVAL = 0.3
 SHORT = Keepalive(interval=INTERVAL)

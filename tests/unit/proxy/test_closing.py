@@ -19,7 +19,7 @@ from proxy.http.message import Client, Request
 from proxy.observability.access_log import AccessLog
 from proxy.observability.worker_stats import RouteStats
 from proxy.transport.timer_wheel import Wheel
-from proxy.websocket.closing import MAX_REASON_BYTES, close_frame
+from proxy.websocket.control_frames import MAX_REASON_BYTES, close_frame
 from proxy.websocket.tunnel import Tunnel
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from proxy.websocket.closing import close_frame
+from proxy.websocket.control_frames import close_frame
 from proxy.websocket.frames import FRAMES_PER_TURN, FrameScanner
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from proxy.websocket.closing import ping_frame
+from proxy.websocket.control_frames import ping_frame
 from proxy.websocket.frames import NONCE_BYTES, PING_BYTES, POLICY, TOO_BIG, FrameScanner
-from proxy.websocket.rate import MessageRate
+from proxy.websocket.message_rate import MessageRate
 
 NONCE = b"\x81\x8a\x00ours!"
 OURS, PINGS, PONGS, DATA = "ours", "ping", "pong", "data"

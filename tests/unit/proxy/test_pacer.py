@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.websocket.pacer import GRAIN, SHIFT, Farewell, Handle, Pacer, Slot
+from proxy.websocket.drain_schedule import GRAIN, SHIFT, Farewell, Handle, Pacer, Slot
 
 DRAIN, OTHER = Farewell("route_deleted", 1012, b"service restart"), Farewell("endpoint_gone", 1012, b"service restart")
 

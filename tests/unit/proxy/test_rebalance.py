@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.model.config import Path, Route, Share, Target
 from proxy.model.policy import Close, Drain, Rebalance
 from proxy.transport.timer_wheel import Deadline
-from proxy.websocket.closings import Lease
+from proxy.websocket.closer import Lease
 from proxy.websocket.rebalance import Rebalancer
 
 TICK = 0.1

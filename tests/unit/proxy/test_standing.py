@@ -5,7 +5,7 @@ import pytest
 
 from proxy.model.config import Conditions, Endpoint, Pair, Path, Route, Share, Target
 from proxy.model.policy import Close
-from proxy.websocket.standing import Fault, backend_fault, endpoint_fault, find_rule, home_of
+from proxy.websocket.close_causes import Fault, backend_fault, endpoint_fault, find_rule, home_of
 
 CHAT, NEXT = Share("shop/chat:80"), Share("shop/next:80")
 

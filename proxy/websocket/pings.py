@@ -15,7 +15,7 @@ from proxy.model.policy import Keepalive
 from proxy.observability.worker_stats import RouteStats
 from proxy.platform.socket_queues import acknowledged, unsent
 from proxy.transport.timer_wheel import Deadline, Wheel
-from proxy.websocket.closing import ping_frame
+from proxy.websocket.control_frames import ping_frame
 from proxy.websocket.frames import NONCE_BYTES, FrameScanner
 
 SPREAD = 0.1

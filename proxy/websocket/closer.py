@@ -1,6 +1,6 @@
 """Which open sockets have to go, and when: after a change of configuration, at their age, by command, at the worker's end.
 
-Whether a socket may stay is standing.py's, when exactly it goes is the pacer's, how it goes is the tunnel's.
+Whether a socket may stay is close_causes.py's, when exactly it goes is the pacer's, how it goes is the tunnel's.
 """
 
 import logging
@@ -13,10 +13,10 @@ from proxy.model.config import Endpoint, Route
 from proxy.model.policy import Drain, Timeouts
 from proxy.observability.worker_stats import RouteStats, WorkerStats
 from proxy.transport.timer_wheel import Deadline, Wheel
-from proxy.websocket import standing
-from proxy.websocket.account import Account, Facts, TunnelEndpoint
-from proxy.websocket.pacer import Farewell, Paced, Pacer, Slot
-from proxy.websocket.standing import Fault, Place
+from proxy.websocket import close_causes
+from proxy.websocket.close_causes import Fault, Place
+from proxy.websocket.drain_schedule import Farewell, Paced, Pacer, Slot
+from proxy.websocket.socket_stats import Account, Facts, TunnelEndpoint
 
 MARGIN = 2.0
 """Seconds before an endpoint is killed by which its sockets are closed (spec/wsroute.md, `close.drain`)."""
@@ -25,8 +25,14 @@ JITTER = 0.1
 SIGTERM = Farewell("sigterm", 1001)
 _CONFIGURED = frozenset(
     {
-        *(standing.ROUTE_DELETED, standing.RULE_GONE, standing.CLASS_GONE, standing.BACKENDS_CHANGED, standing.SERVICE_DELETED),
-        *(standing.POLICY_CHANGED, standing.ENDPOINT_TERMINATING, standing.ENDPOINT_GONE),
+        *(
+            close_causes.ROUTE_DELETED,
+            close_causes.RULE_GONE,
+            close_causes.CLASS_GONE,
+            close_causes.BACKENDS_CHANGED,
+            close_causes.SERVICE_DELETED,
+        ),
+        *(close_causes.POLICY_CHANGED, close_causes.ENDPOINT_TERMINATING, close_causes.ENDPOINT_GONE),
     }
 )
 """Causes that a configuration can take back."""
@@ -78,7 +84,7 @@ class Lease:
         self.service = socket.account.facts.service
         self.sound = False
         """Nothing was wrong when it was judged last, nor kept although it was: only a change of its own concerns it."""
-        self.guards = standing.guards_of(active.route)
+        self.guards = close_causes.guards_of(active.route)
         self.slot: Slot | None = None
         self.age: Deadline | None = None
 
@@ -167,7 +173,7 @@ class Closings:
         return [lease for socket in sockets if not socket.phase and (lease := socket.lease) is not None]
 
     def _aged(self, lease: Lease) -> None:
-        drain = standing.close_of(lease.active.route).drain
+        drain = close_causes.close_of(lease.active.route).drain
         lease.close(Farewell("max_age", drain.code, drain.reason.encode()))
 
     def _review(self, leases: Iterable[Lease]) -> None:
@@ -218,7 +224,7 @@ class Closings:
         fault = None
         if self._routes.get(known.id) is not lease.active:
             fault = self._judge_route(lease, facts, present)
-        close = standing.close_of(lease.active.route)
+        close = close_causes.close_of(lease.active.route)
         if fault is not None and fault.mode != "keep":
             return fault
         place = (facts.endpoint.address, facts.endpoint.port)
@@ -227,7 +233,7 @@ class Closings:
         upstream = self._upstreams.get(lease.service)
         if upstream is None:
             return None
-        return standing.endpoint_fault(close, upstream.endpoints.get(place), f"{place[0]}:{place[1]}")
+        return close_causes.endpoint_fault(close, upstream.endpoints.get(place), f"{place[0]}:{place[1]}")
 
     def _endpoints(self, service: str) -> Mapping[Place, Endpoint]:
         upstream = self._upstreams.get(service)
@@ -236,7 +242,7 @@ class Closings:
     def _move(self, lease: Lease, rule: Route, facts: Facts) -> bool:
         """Let a socket stay where its rule names its endpoint by another port of the same Service now; False: it does not."""
         place = (facts.endpoint.address, facts.endpoint.port)
-        home = standing.home_of(rule, facts.service, place, self._endpoints)
+        home = close_causes.home_of(rule, facts.service, place, self._endpoints)
         endpoint = self._upstreams[home].pool_at(place) if home else None
         if endpoint is None or lease.socket is None:
             return False
@@ -246,25 +252,31 @@ class Closings:
 
     def _judge_route(self, lease: Lease, facts: Facts, present: "_Present") -> Fault | None:
         known = lease.active.route
-        owner = standing.object_of(known)
+        owner = close_causes.object_of(known)
         siblings = present.siblings(owner)
-        rule = standing.find_rule(known, facts.request.host, present.routes, siblings)
+        rule = close_causes.find_rule(known, facts.request.host, present.routes, siblings)
         if rule is None:
             self._count_on(lease, self._stats.unmatched)
-            gone = standing.RULE_GONE if siblings else standing.CLASS_GONE if owner in self.classless else standing.ROUTE_DELETED
-            close = standing.close_of(known)
+            gone = (
+                close_causes.RULE_GONE
+                if siblings
+                else close_causes.CLASS_GONE
+                if owner in self.classless
+                else close_causes.ROUTE_DELETED
+            )
+            close = close_causes.close_of(known)
             return Fault(gone, known.id if siblings else owner, close.on_route_removed, close.drain)
         active = self._routes[rule.id]
         self._count_on(lease, active.stats)
-        close = standing.close_of(rule)
-        moved = standing.backend_fault(known, rule, facts.service)
+        close = close_causes.close_of(rule)
+        moved = close_causes.backend_fault(known, rule, facts.service)
         if moved and not self._move(lease, rule, facts):
             return Fault(moved, rule.id, close.on_route_removed, close.drain)
-        if standing.guards_of(rule) != lease.guards:
+        if close_causes.guards_of(rule) != lease.guards:
             if close.on_policy_changed == "keep":
-                lease.guards = standing.guards_of(rule)
+                lease.guards = close_causes.guards_of(rule)
             else:
-                return Fault(standing.POLICY_CHANGED, rule.id, close.on_policy_changed, close.drain)
+                return Fault(close_causes.POLICY_CHANGED, rule.id, close.on_policy_changed, close.drain)
         lease.active, lease.route_id = active, rule.id
         return None
 
@@ -288,7 +300,7 @@ class _Present:
         if self._routes is None:
             self._routes = {key: one.route for key, one in self._active.items()}
             for route in self._routes.values():
-                self._objects.setdefault(standing.object_of(route), []).append(route)
+                self._objects.setdefault(close_causes.object_of(route), []).append(route)
         return self._routes
 
     def siblings(self, owner: str) -> list[Route]:
@@ -303,5 +315,5 @@ def _is_of(lease: Lease, target: str) -> bool:
         return False
     facts, route = lease.socket.account.facts, lease.active.route
     address = facts.endpoint.address
-    names = (route.id, standing.object_of(route), facts.service, address, f"{address}:{facts.endpoint.port}")
+    names = (route.id, close_causes.object_of(route), facts.service, address, f"{address}:{facts.endpoint.port}")
     return target in (*names, f"[{address}]:{facts.endpoint.port}")
