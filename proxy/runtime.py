@@ -30,11 +30,11 @@ from proxy.routing.table import Entry as TableEntry
 from proxy.shared_memory.counters import Counts
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Wheel
+from proxy.upstream.affinity import Placing, needs_placing
 from proxy.upstream.balance import Shares
+from proxy.upstream.engine_io import SidTable
 from proxy.upstream.errors import UpstreamErrors
-from proxy.upstream.placing import Placing, needs_placing
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
-from proxy.upstream.sids import SidTable
 from proxy.websocket.closer import Closings
 from proxy.websocket.drain_schedule import Pacer
 from proxy.websocket.policy_check import wrong_care

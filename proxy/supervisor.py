@@ -29,7 +29,7 @@ from proxy.settings import Settings
 from proxy.shared_memory.counters import Counts
 from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
-from proxy.upstream.sids import SidTable
+from proxy.upstream.engine_io import SidTable
 from proxy.worker import Inheritance, Slot
 
 GRACE_MARGIN = 1.0

@@ -46,7 +46,7 @@ from proxy.runtime import Runtime
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counts
 from proxy.tls.certificates import CertificateStore
-from proxy.upstream.sids import SidTable
+from proxy.upstream.engine_io import SidTable
 from proxy.websocket.socket_rows import describe
 from proxy.websocket.tunnel import Tunnel
 

@@ -13,7 +13,7 @@ from proxy.http1.partial_head import find_end
 from proxy.http1.sending import BODY_GRACE, Sending, Side
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute
-from proxy.upstream.placing import Placed
+from proxy.upstream.affinity import Placed
 from proxy.upstream.pool import LiveUpstream
 from proxy.websocket.handshake import check_switch, extension_names
 from proxy.websocket.tunnel import Tunnel

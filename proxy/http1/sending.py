@@ -8,14 +8,14 @@ from typing import Protocol
 
 from proxy.http.message import Client, Failure, Request
 from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
-from proxy.http1.client import UpstreamConnection
 from proxy.http1.headers import CHUNKED, NO_BODY, Facts
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute, Runtime
 from proxy.transport.timer_wheel import Deadline
-from proxy.upstream.hashing import NO_KEY
-from proxy.upstream.placing import Placed
+from proxy.upstream.affinity import Placed
+from proxy.upstream.http1_connection import UpstreamConnection
 from proxy.upstream.pool import EndpointPool, LiveUpstream, UpstreamUnavailableError, dial
+from proxy.upstream.rendezvous import NO_KEY
 
 BODY_GRACE = 30.0
 """Seconds before the rate of a request's body is looked at (spec/wire.md)."""

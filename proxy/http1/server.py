@@ -26,7 +26,7 @@ from proxy.shared_memory.counters import Hold
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import NOWHERE, not_connected
 from proxy.transport.timer_wheel import Deadline, nothing
-from proxy.upstream.placing import Placing
+from proxy.upstream.affinity import Placing
 from proxy.upstream.pool import EndpointPool
 
 BUFFER_LIMIT = 64 * 1024

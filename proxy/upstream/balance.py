@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from proxy.model.config import LoadBalancing, Share
-from proxy.upstream.hashing import mix
+from proxy.upstream.rendezvous import mix
 
 _SHARES = 0x15A4E35
 """The choice of a share is independent of the one of an endpoint."""

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Collection, Mapping
 
 from proxy.http.addresses import host_and_port, network_of
-from proxy.http1.client import UpstreamConnection
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.observability.worker_stats import ServiceStats
 from proxy.platform.tcp_keepalive import ask_when_silent
@@ -18,9 +17,10 @@ from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Deadline, Wheel
 from proxy.upstream.balance import Chooser
 from proxy.upstream.errors import TlsHandshakeError
-from proxy.upstream.hashing import NO_KEY, first_of, seed_of
-from proxy.upstream.health import Health
-from proxy.upstream.latency import Latency
+from proxy.upstream.ewma import Latency
+from proxy.upstream.http1_connection import UpstreamConnection
+from proxy.upstream.outlier_detection import Health
+from proxy.upstream.rendezvous import NO_KEY, first_of, seed_of
 
 IDLE_SECONDS = 60.0
 """An idle connection is closed after this time; most backends keep theirs longer."""
@@ -130,7 +130,7 @@ class EndpointPool:
         self.pod = endpoint.pod
         self.draining = False
         self.seed = seed_of(endpoint.address, endpoint.port)
-        """Its rank in hashing.py."""
+        """Its rank in rendezvous.py."""
         self.in_flight = 0
         self.sockets = 0
         self.retired = False
@@ -150,7 +150,7 @@ class EndpointPool:
 
     @property
     def cost(self) -> float:
-        """How long one more request would wait for its answer, in seconds or so (latency.py)."""
+        """How long one more request would wait for its answer, in seconds or so (ewma.py)."""
         return self.latency.cost(self.load, self._wheel.now)
 
     def take(self) -> UpstreamConnection | None:
@@ -365,7 +365,7 @@ class LiveUpstream:
     def choose(self, policy: LoadBalancing, tried: Collection[EndpointPool] = (), key: int = NO_KEY) -> EndpointPool | None:
         """Choose an endpoint that was not tried: a usable one, else any ready one, else a draining one; None: none is left.
 
-        `key` chooses, where there is one (hashing.py).
+        `key` chooses, where there is one (rendezvous.py).
         """
         candidates = self.usable or self.ready or self.draining
         if tried:

@@ -13,8 +13,8 @@ from proxy.http.message import Client, Request
 from proxy.model.config import Endpoint, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import CookieAffinity, EngineIoAffinity
 from proxy.model.wire import UpstreamEntry
-from proxy.upstream.health import ERRORS
-from proxy.upstream.placing import Placed
+from proxy.upstream.affinity import Placed
+from proxy.upstream.outlier_detection import ERRORS
 
 KEYED = CookieAffinity("6b1e0a52-3f0e-4f5c-9a3b-1c2d3e4f5a6b")
 OURS = re.compile(r"SLUICE=(s1\.[0-9a-f]{32}); Path=/; HttpOnly; SameSite=Lax")

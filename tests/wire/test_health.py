@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 from wire.harness import WAIT, Backend, Peer, Proxy, config_for, proxying
 
-import proxy.upstream.health
+import proxy.upstream.outlier_detection
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.policy import Timeouts
-from proxy.upstream.health import CONNECT_FAILURES, ERRORS
+from proxy.upstream.outlier_detection import CONNECT_FAILURES, ERRORS
 
 KEY = "test/backend:80"
 
@@ -160,7 +160,7 @@ async def test_ejection_outlives_a_new_configuration_and_dies_with_its_endpoint(
 
 
 async def test_endpoint_comes_back_after_its_time_and_one_failure_sends_it_away_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy.upstream.health, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(proxy.upstream.outlier_detection, "FIRST_SECONDS", 0.2)
     async with proxying(trusted=True) as under_test, answering(b"200 OK") as good, answering(b"500 Broken") as bad:
         under_test.serves(with_endpoints(bad.port, good.port))
         await statuses(under_test, 2 * ERRORS)

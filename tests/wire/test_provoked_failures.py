@@ -15,7 +15,7 @@ from wire.test_health import CLIENTS, behaving, counted, with_endpoints
 from proxy.model.config import ProxyConfig
 from proxy.model.policy import Timeouts
 from proxy.settings import Settings
-from proxy.upstream.health import ERRORS
+from proxy.upstream.outlier_detection import ERRORS
 
 INNOCENT = "233.252.0.7"
 UPGRADE = (

@@ -14,7 +14,7 @@ from wire.test_tunnel import UPGRADE
 from proxy.model.config import ProxyConfig, Upstream
 from proxy.model.policy import Timeouts
 from proxy.settings import Settings
-from proxy.upstream.health import CONNECT_FAILURES
+from proxy.upstream.outlier_detection import CONNECT_FAILURES
 
 pytestmark = pytest.mark.slow
 

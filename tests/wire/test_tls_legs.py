@@ -11,9 +11,9 @@ import pytest
 from wire.harness import AUTHORITY, CERTIFICATE, WAIT, Peer, Proxy, config_for, proxying, socketless, trusting
 from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
 
-from proxy.http1.client import UpstreamConnection
 from proxy.model.sensitive import Sensitive
 from proxy.settings import Settings
+from proxy.upstream.http1_connection import UpstreamConnection
 
 MIB = 1024 * 1024
 BIG = 10 * MIB

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from proxy.model.config import Share
 from proxy.upstream.balance import Shares
-from proxy.upstream.hashing import first_of, key_of, mix, seed_of
+from proxy.upstream.rendezvous import first_of, key_of, mix, seed_of
 
 
 class One:

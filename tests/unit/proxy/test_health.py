@@ -6,7 +6,7 @@ from itertools import cycle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.upstream.health import (
+from proxy.upstream.outlier_detection import (
     CONNECT_FAILURES,
     ERRORS,
     FIRST_SECONDS,

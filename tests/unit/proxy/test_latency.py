@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.upstream.balance import Chooser
-from proxy.upstream.latency import TAU, UNKNOWN, Latency
+from proxy.upstream.ewma import TAU, UNKNOWN, Latency
 
 SECONDS = st.floats(0.0001, 60.0)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import proxy.upstream.sids
-from proxy.upstream.sids import PACKET_LIMIT, REFRESH_SECONDS, REGION_BYTES, SidTable, place_of, read_open_packet, sid_of
+import proxy.upstream.engine_io
+from proxy.upstream.engine_io import PACKET_LIMIT, REFRESH_SECONDS, REGION_BYTES, SidTable, place_of, read_open_packet, sid_of
 
 HERE, THERE = place_of("10.0.0.1", 80), place_of("10.0.0.2", 80)
 
@@ -49,7 +49,7 @@ def test_sid_that_is_learned_again_is_where_it_was_learned_last() -> None:
 
 
 def test_table_is_bounded_and_forgets_who_was_silent_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy.upstream.sids, "BUCKETS", 1)
+    monkeypatch.setattr(proxy.upstream.engine_io, "BUCKETS", 1)
     table = SidTable(1)
     for number in range(8):
         table.learn("shop", str(number), HERE, 100.0 + number)

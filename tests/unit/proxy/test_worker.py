@@ -14,7 +14,7 @@ from proxy.model.wire import Encoded, Report, encode_config, encode_message, rep
 from proxy.settings import Address, Settings
 from proxy.shared_memory.counters import Counts
 from proxy.tls.contexts import make_context, self_signed
-from proxy.upstream.sids import SidTable
+from proxy.upstream.engine_io import SidTable
 from proxy.worker import Inheritance, Slot, Worker
 
 ROUTE = Route(

@@ -2,7 +2,7 @@
 
 Routes without any of these have no `Placing`. The order of precedence: a pod that the upgrade names, the session id that an
 Engine.IO request carries, the cookie, then load balancing. A session or cookie that names an endpoint which is gone is balanced
-anew. Synchronous; what it remembers is shared memory (sids.py) and tables made from the endpoints, which follow their changes.
+anew. Synchronous; what it remembers is shared memory (engine_io.py) and tables made from the endpoints, which follow their changes.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ from proxy.shared_memory.counters import Hold
 from proxy.transport.timer_wheel import Wheel
 from proxy.upstream.balance import Shares
 from proxy.upstream.cookies import find_cookie, without_cookie
-from proxy.upstream.hashing import NO_KEY, key_of
+from proxy.upstream.engine_io import PACKET_LIMIT, Place, SidTable, place_of, read_open_packet, sid_of
 from proxy.upstream.pool import EndpointPool, LiveUpstream
-from proxy.upstream.sids import PACKET_LIMIT, Place, SidTable, place_of, read_open_packet, sid_of
+from proxy.upstream.rendezvous import NO_KEY, key_of
 
 NO_POD = Answer(404, "No pod of this name or address is behind this route.", cause="no_pod")
 
