@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.exchange.accounting import refusal
+from proxy.exchange.http1_downstream import ServerConnection
 from proxy.http.addresses import packed, written
 from proxy.http.message import Answer, Client
-from proxy.http1.accounts import refusal
-from proxy.http1.server import ServerConnection
 from proxy.platform.socket_queues import unread
 from proxy.runtime import Runtime
 from proxy.tls.certificates import CertificateStore

@@ -1,1 +1,1 @@
-"""HTTP/1.1 on both sides of the proxy: the client's (server.py) and the backend's (http1_connection.py)."""
+"""HTTP/1.1 on both sides of the proxy: the client's (http1_downstream.py) and the backend's (http1_connection.py)."""

@@ -13,10 +13,10 @@ from wire.harness import WAIT, Peer, Proxy, config_for, proxying
 from wire.test_http import GET
 from wire.test_tunnel import SWITCH, UPGRADE, frame, opened
 
+from proxy.exchange.http1_downstream import BUFFER_LIMIT, REQUESTS_PER_TURN, ServerConnection
 from proxy.http.message import Client
 from proxy.http1.bodies import LINES_PER_TURN
 from proxy.http1.heads import MAX_HEAD
-from proxy.http1.server import BUFFER_LIMIT, REQUESTS_PER_TURN, ServerConnection
 from proxy.tls.stream import RECORDS_PER_TURN
 from proxy.websocket.frames import FRAMES_PER_TURN
 

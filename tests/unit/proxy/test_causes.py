@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import proxy
+from proxy.exchange.accounting import outline
 from proxy.http.causes import REFUSALS, UPSTREAM
 from proxy.http.message import Answer, Client, Failure
-from proxy.http1.accounts import outline
 from proxy.http1.answers import GATEWAY, NO_CONTENT
 from proxy.observability.worker_stats import ServiceStats
 from proxy.transport.timer_wheel import Wheel

@@ -1,6 +1,6 @@
 """The request's half of one exchange: its head and body on the way to a backend. Synchronous but for dialling.
 
-The answer's half, and what becomes of the whole, is forwarding.py.
+The answer's half, and what becomes of the whole, is http1_response.py.
 """
 
 import asyncio

@@ -12,10 +12,10 @@ import contextlib
 import time
 from collections.abc import Awaitable
 
+from proxy.exchange.accounting import count_answer, no_endpoint, refusal
+from proxy.exchange.http1_response import WRITE_STALL, Forwarding
 from proxy.http.message import Answer, Client, Failure, Request
-from proxy.http1.accounts import count_answer, no_endpoint, refusal
 from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
-from proxy.http1.forwarding import WRITE_STALL, Forwarding
 from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, without
 from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.parsing import parse_request
