@@ -18,7 +18,7 @@ from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http.addresses import Networks
 from proxy.http.message import Answer, Client, Request
-from proxy.http1.heads import FieldLines
+from proxy.http1.head_scanner import FieldLines
 from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
 from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry

@@ -35,7 +35,7 @@ from proxy.channel import (
     ToWorker,
     worker_end,
 )
-from proxy.http1.parsing import assert_c_parser
+from proxy.http1.reference_parser import assert_c_parser
 from proxy.listener import Listener, Termination, Turns
 from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.sharing import Sharer

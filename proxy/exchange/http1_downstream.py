@@ -15,11 +15,11 @@ from collections.abc import Awaitable
 from proxy.exchange.accounting import count_answer, no_endpoint, refusal
 from proxy.exchange.http1_response import WRITE_STALL, Forwarding
 from proxy.http.message import Answer, Client, Failure, Request
-from proxy.http1.answers import GATEWAY, NO_CONTENT, TIMED_OUT, render
-from proxy.http1.headers import BAD_REQUEST, NO_BODY, Facts, read_request, without
-from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
-from proxy.http1.parsing import parse_request
+from proxy.http1.fields import BAD_REQUEST, NO_BODY, Facts, read_request, without
+from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.partial_head import PartialHead, find_end
+from proxy.http1.reference_parser import parse_request
+from proxy.http1.render import GATEWAY, NO_CONTENT, TIMED_OUT, render
 from proxy.platform.socket_queues import reset, unsent
 from proxy.runtime import UNRESOLVED, ActiveRoute, Runtime
 from proxy.shared_memory.counters import Hold

@@ -7,8 +7,8 @@ import asyncio
 from typing import Protocol
 
 from proxy.http.message import Client, Failure, Request
-from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
-from proxy.http1.headers import CHUNKED, NO_BODY, Facts
+from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
+from proxy.http1.fields import CHUNKED, NO_BODY, Facts
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute, Runtime
 from proxy.transport.timer_wheel import Deadline

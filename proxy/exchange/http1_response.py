@@ -6,11 +6,11 @@ request and answer ended whole and nothing followed; otherwise it is closed.
 
 from proxy.exchange.http1_request import BODY_GRACE, Sending, Side
 from proxy.http.message import Failure, Request
-from proxy.http1.bodies import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
-from proxy.http1.headers import Facts, ResponseFacts, read_response, split_fields
-from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, scan_status_line
-from proxy.http1.parsing import parse_response
+from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
+from proxy.http1.fields import Facts, ResponseFacts, read_response, split_fields
+from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, scan_status_line
 from proxy.http1.partial_head import find_end
+from proxy.http1.reference_parser import parse_response
 from proxy.model.config import LoadBalancing
 from proxy.runtime import ActiveRoute
 from proxy.upstream.affinity import Placed

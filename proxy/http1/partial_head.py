@@ -4,8 +4,8 @@ import re
 from typing import Final
 
 from proxy.http.message import Answer
-from proxy.http1.headers import BAD_REQUEST
-from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
+from proxy.http1.fields import BAD_REQUEST
+from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from proxy.http1.request_line import MAX_METHOD, judge_line, judge_method
 
 TOO_LARGE: Final = Answer(431, "The request's header fields are too large.", close=True, cause="fields_too_large")

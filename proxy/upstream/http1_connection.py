@@ -7,7 +7,7 @@ anything unexpected closes it.
 import asyncio
 from typing import Protocol
 
-from proxy.http1.headers import ResponseFacts
+from proxy.http1.fields import ResponseFacts
 from proxy.platform.socket_queues import take_unread
 from proxy.transport.protocol_adapter import NOWHERE, not_connected
 

@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Mapping
 
 from proxy.http.message import Answer, Client
-from proxy.http1.bodies import ChunkDecoder, ChunkError
-from proxy.http1.headers import read_request, split_fields
-from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line
-from proxy.http1.parsing import judge_partial, parse_request, parse_response
+from proxy.http1.chunked import ChunkDecoder, ChunkError
+from proxy.http1.fields import read_request, split_fields
+from proxy.http1.head_scanner import FieldLines, scan_request_line, scan_status_line
+from proxy.http1.reference_parser import judge_partial, parse_request, parse_response
 from proxy.model.wire import WireError, decode_entry, decode_reply, decode_request
 from proxy.tls.client_hello import MAX_BYTES, ClientHello, HelloReader, Peek
 from proxy.websocket.control_frames import close_frame

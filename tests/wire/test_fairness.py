@@ -15,8 +15,8 @@ from wire.test_tunnel import SWITCH, UPGRADE, frame, opened
 
 from proxy.exchange.http1_downstream import BUFFER_LIMIT, REQUESTS_PER_TURN, ServerConnection
 from proxy.http.message import Client
-from proxy.http1.bodies import LINES_PER_TURN
-from proxy.http1.heads import MAX_HEAD
+from proxy.http1.chunked import LINES_PER_TURN
+from proxy.http1.head_scanner import MAX_HEAD
 from proxy.tls.stream import RECORDS_PER_TURN
 from proxy.websocket.frames import FRAMES_PER_TURN
 

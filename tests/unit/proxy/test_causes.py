@@ -13,7 +13,7 @@ import proxy
 from proxy.exchange.accounting import outline
 from proxy.http.causes import REFUSALS, UPSTREAM
 from proxy.http.message import Answer, Client, Failure
-from proxy.http1.answers import GATEWAY, NO_CONTENT
+from proxy.http1.render import GATEWAY, NO_CONTENT
 from proxy.observability.worker_stats import ServiceStats
 from proxy.transport.timer_wheel import Wheel
 from proxy.upstream.errors import MAX_KINDS, UpstreamErrors

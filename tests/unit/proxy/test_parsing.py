@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.http.message import Answer
-from proxy.http1.bodies import LAST_CHUNK, LINES_PER_TURN, ChunkDecoder, ChunkError, chunk
-from proxy.http1.headers import split_fields
-from proxy.http1.heads import FieldLines, scan_request_line, scan_status_line
-from proxy.http1.parsing import assert_c_parser, judge_partial, parse_request, parse_response
+from proxy.http1.chunked import LAST_CHUNK, LINES_PER_TURN, ChunkDecoder, ChunkError, chunk
+from proxy.http1.fields import split_fields
+from proxy.http1.head_scanner import FieldLines, scan_request_line, scan_status_line
 from proxy.http1.partial_head import PartialHead
+from proxy.http1.reference_parser import assert_c_parser, judge_partial, parse_request, parse_response
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 """Header fields that a proxy must touch, and what it adds: hop-by-hop fields, forwarding fields, hosts.
 
-All other fields pass as the client wrote them. heads.py has found the lines that matter here, and checked them to be well-formed.
+All other fields pass as the client wrote them. head_scanner.py has found the lines that matter here, and checked them to be well-formed.
 """
 
 from collections.abc import Callable, Iterable
 
 from proxy.http.addresses import client_behind
 from proxy.http.message import Answer, Client
-from proxy.http1.heads import is_forwarding
+from proxy.http1.head_scanner import is_forwarding
 from proxy.routing.hosts import normalise_host
 from proxy.websocket.handshake import check_attempt, is_attempt
 
@@ -44,7 +44,7 @@ def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
 class Facts:
     """What a request's header fields say beside the ordinary ones, and what goes to the backend in their place.
 
-    Depends on nothing but the lines that heads.py calls READ or TAKEN, the connection and the version: where these are the same
+    Depends on nothing but the lines that head_scanner.py calls READ or TAKEN, the connection and the version: where these are the same
     again, the facts are.
     """
 
@@ -202,7 +202,7 @@ class ResponseFacts:
     def __init__(self, status: int, lines: list[bytes]) -> None:
         self.status = status
         self.lines = lines
-        """The field lines that the proxy reads, as heads.py sorts them."""
+        """The field lines that the proxy reads, as head_scanner.py sorts them."""
         self.chunked = False
         self.codings = b""
         """Transfer codings below chunked, each with a comma behind it: they pass, as the body is not decoded."""
@@ -214,7 +214,7 @@ class ResponseFacts:
 
 
 def read_response(status: int, reason: str, version: int, kept: list[bytes], read: list[bytes]) -> ResponseFacts | None:
-    """Read a backend's field lines, sorted by heads.py; None: their framing is not exactly one thing."""
+    """Read a backend's field lines, sorted by head_scanner.py; None: their framing is not exactly one thing."""
     facts = ResponseFacts(status, read)
     connection: list[bytes] = []
     lengths: list[bytes] = []

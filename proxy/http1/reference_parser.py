@@ -1,6 +1,6 @@
 """The reference parsers: aiohttp's C parsers judge every head that is not strictly regular. All use of them is here.
 
-They judge heads only; bodies are framed by bodies.py. This module closes their gaps (aiohttp 3.14.5): it counts bytes and
+They judge heads only; bodies are framed by chunked.py. This module closes their gaps (aiohttp 3.14.5): it counts bytes and
 fields itself, tells 414 from 431, refuses targets, versions and codings that the parser lets pass, and checks the values of
 responses, about which the parser is lenient.
 """
@@ -13,8 +13,8 @@ from aiohttp import http_exceptions, http_parser
 from aiohttp.base_protocol import BaseProtocol
 
 from proxy.http.message import Answer
-from proxy.http1.headers import BAD_HOST, BAD_REQUEST
-from proxy.http1.heads import MAX_FIELDS, MAX_HEAD, MAX_LINE
+from proxy.http1.fields import BAD_HOST, BAD_REQUEST
+from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from proxy.http1.partial_head import TOO_LARGE, PartialHead
 from proxy.http1.request_line import judge_line
 
