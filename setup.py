@@ -30,7 +30,7 @@ NATIVE = (
     "proxy/routing/paths.py",
     "proxy/routing/table.py",
     "proxy/transport/run_queue.py",
-    "proxy/runtime.py",
+    "proxy/runtime/state.py",
     "proxy/tls/client_hello.py",
     "proxy/tls/stream.py",
     "proxy/tls/certificates.py",

@@ -21,7 +21,7 @@ from proxy.exchange.http1_downstream import ServerConnection
 from proxy.http.addresses import packed, written
 from proxy.http.message import Answer, Client
 from proxy.platform.socket_queues import unread
-from proxy.runtime import Runtime
+from proxy.runtime.state import Runtime
 from proxy.tls.certificates import CertificateStore
 from proxy.tls.client_hello import (
     ALERT_DECODE_ERROR,

@@ -42,7 +42,7 @@ from proxy.model.sharing import Sharer
 from proxy.model.wire import SyncReply, WireError, decode_reply
 from proxy.observability.access_log import AccessLog
 from proxy.platform.malloc import keep_at_most
-from proxy.runtime import Runtime
+from proxy.runtime.state import Runtime
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counts
 from proxy.tls.certificates import CertificateStore

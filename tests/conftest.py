@@ -20,9 +20,9 @@ if os.environ.get("SLUICE_TEST_NATIVE") == "1":
     sys.path.insert(0, str(NATIVE))
     os.environ["PYTHONPATH"] = str(NATIVE)
     os.environ["PYTHONSAFEPATH"] = "1"
-    import proxy.runtime
+    import proxy.runtime.state
 
-    assert proxy.runtime.__file__.endswith(".so"), "run tools/build_native.py first"
+    assert proxy.runtime.state.__file__.endswith(".so"), "run tools/build_native.py first"
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:

@@ -6,7 +6,7 @@ from proxy.http.addresses import client_behind
 from proxy.http.message import Answer, Client, Failure, Request
 from proxy.http1.render import render
 from proxy.http1.request_line import MAX_METHOD, judge_method
-from proxy.runtime import ENDPOINTS_FULL, NO_ENDPOINTS, ActiveRoute, Runtime
+from proxy.runtime.state import ENDPOINTS_FULL, NO_ENDPOINTS, ActiveRoute, Runtime
 from proxy.upstream.pool import LiveUpstream
 
 SHOWN = 1024

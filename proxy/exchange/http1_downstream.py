@@ -21,7 +21,7 @@ from proxy.http1.partial_head import PartialHead, find_end
 from proxy.http1.reference_parser import parse_request
 from proxy.http1.render import GATEWAY, NO_CONTENT, TIMED_OUT, render
 from proxy.platform.socket_queues import reset, unsent
-from proxy.runtime import UNRESOLVED, ActiveRoute, Runtime
+from proxy.runtime.state import UNRESOLVED, ActiveRoute, Runtime
 from proxy.shared_memory.counters import Hold
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import NOWHERE, not_connected

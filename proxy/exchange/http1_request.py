@@ -10,7 +10,7 @@ from proxy.http.message import Client, Failure, Request
 from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.fields import CHUNKED, NO_BODY, Facts
 from proxy.model.config import LoadBalancing
-from proxy.runtime import ActiveRoute, Runtime
+from proxy.runtime.state import ActiveRoute, Runtime
 from proxy.transport.timer_wheel import Deadline
 from proxy.upstream.affinity import Placed
 from proxy.upstream.http1_connection import UpstreamConnection

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(300)
 
 SERVED = "served by a pod"
 EVERY_MODULE = """
-import importlib, pkgutil, controller, proxy, proxy.runtime
+import importlib, pkgutil, controller, proxy, proxy.runtime.state
 for package in (controller, proxy):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):

@@ -22,7 +22,7 @@ from proxy.model.config import Certificate, Endpoint, Path, ProxyConfig, Route, 
 from proxy.model.policy import Policy, Timeouts
 from proxy.model.sensitive import Sensitive
 from proxy.observability.access_log import AccessLog
-from proxy.runtime import Runtime
+from proxy.runtime.state import Runtime
 from proxy.settings import Settings
 from proxy.tls.certificates import CertificateStore
 from proxy.tls.contexts import make_context, self_signed

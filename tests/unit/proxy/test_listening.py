@@ -11,7 +11,7 @@ from proxy.binding import BindError, bind_all, spoken
 from proxy.http.message import Client
 from proxy.listener import HANDSHAKES_PER_TURN, Greeting, Listener, Termination, Turns
 from proxy.observability.access_log import AccessLog
-from proxy.runtime import Runtime
+from proxy.runtime.state import Runtime
 from proxy.settings import Address, Settings
 from proxy.tls.certificates import CertificateStore
 

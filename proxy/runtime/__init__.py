@@ -1,0 +1,1 @@
+"""One worker's state: what a configuration compiles to, and what is open."""
