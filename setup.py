@@ -24,7 +24,7 @@ NATIVE = (
     "proxy/exchange/http1_request.py",
     "proxy/exchange/http1_downstream.py",
     "proxy/platform/socket_queues.py",
-    "proxy/listener.py",
+    "proxy/listeners/accept.py",
     "proxy/observability/worker_stats.py",
     "proxy/routing/hosts.py",
     "proxy/routing/paths.py",

@@ -36,7 +36,7 @@ from proxy.channel import (
     worker_end,
 )
 from proxy.http1.reference_parser import assert_c_parser
-from proxy.listener import Listener, Termination, Turns
+from proxy.listeners.accept import Listener, Termination, Turns
 from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.sharing import Sharer
 from proxy.model.wire import SyncReply, WireError, decode_reply

@@ -16,7 +16,7 @@ from unittest import mock
 import trustme
 import uvloop
 
-from proxy.listener import Listener, Termination, Turns
+from proxy.listeners.accept import Listener, Termination, Turns
 from proxy.model import wire
 from proxy.model.config import Certificate, Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
 from proxy.model.policy import Policy, Timeouts

@@ -12,7 +12,7 @@ from wire.test_limits import told
 from wire.test_tunnel import UPGRADE, opened
 
 from proxy.http.addresses import MAX_HOPS, packed
-from proxy.listener import Listener, Turns
+from proxy.listeners.accept import Listener, Turns
 from proxy.model.policy import ClientAddresses, Connections, HashOn, Policy, Rate
 from proxy.settings import Settings
 from proxy.websocket.socket_rows import describe

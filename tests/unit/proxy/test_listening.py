@@ -9,7 +9,7 @@ import pytest
 
 from proxy.binding import BindError, bind_all, spoken
 from proxy.http.message import Client
-from proxy.listener import HANDSHAKES_PER_TURN, Greeting, Listener, Termination, Turns
+from proxy.listeners.accept import HANDSHAKES_PER_TURN, Greeting, Listener, Termination, Turns
 from proxy.observability.access_log import AccessLog
 from proxy.runtime.state import Runtime
 from proxy.settings import Address, Settings

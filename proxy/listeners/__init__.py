@@ -1,0 +1,1 @@
+"""Accepting connections, and the look at a ClientHello before its handshake."""
