@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from proxy.admin import AdminServer
+from proxy.admin.http_port import AdminServer
+from proxy.admin.metrics_endpoint import Exposition
+from proxy.admin.unix_socket import CommandServer
 from proxy.binding import bind_all, spoken
-from proxy.commands import CommandServer
 from proxy.crew import Crew
-from proxy.exposition import Exposition
 from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Report, RouteEntry, UpstreamEntry

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from proxy.admin import MOST_CONNECTIONS, AdminServer, accepts_gzip, is_loopback, is_no_name
-from proxy.exposition import Exposition, RenderError, in_child
+from proxy.admin.http_port import MOST_CONNECTIONS, AdminServer, accepts_gzip, is_loopback, is_no_name
+from proxy.admin.metrics_endpoint import Exposition, RenderError, in_child
 from proxy.model.sockets import SocketRow
 from proxy.observability.pod_totals import Totals
 from proxy.observability.worker_stats import WorkerStats

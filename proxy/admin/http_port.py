@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from proxy.exposition import Exposition, RenderError
+from proxy.admin.metrics_endpoint import Exposition, RenderError
 from proxy.model.sockets import SocketRow
 from proxy.routing.hosts import normalise_host
 
