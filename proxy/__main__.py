@@ -6,10 +6,10 @@ from importlib.metadata import version
 
 import click
 
-from proxy.binding import BindError
 from proxy.platform.nonblocking_log import PatientHandler
+from proxy.processes.listening_sockets import BindError
+from proxy.processes.supervisor import supervise
 from proxy.settings import options, settings_from
-from proxy.supervisor import supervise
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SLUICE", "max_content_width": 132})

@@ -9,8 +9,8 @@ import yaml
 from chart.rendering import BUILD_SECONDS, CHART, containers, helm, objects, render
 
 from proxy.__main__ import main as proxy_command
+from proxy.processes.supervisor import GRACE_MARGIN
 from proxy.settings import settings_from
-from proxy.supervisor import GRACE_MARGIN
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 DEFAULTS: Mapping[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -6,7 +6,7 @@ import aiohttp
 from e2e.harness import HOST, Hub, backend, config, get, ok, proxy
 
 from benchmarks.programs import program
-from proxy.crew import HANG_SECONDS
+from proxy.processes.worker_pool import HANG_SECONDS
 
 INNOCENT = 50
 SECONDS = int(HANG_SECONDS) + 3

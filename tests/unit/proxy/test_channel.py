@@ -8,8 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.channel import Applied, Ask, Configure, Counted, Drain, Refused, Release, Serve, ToWorker, supervisor_end, worker_end
 from proxy.observability.stats_delta import StatsDelta
+from proxy.processes.channel import (
+    Applied,
+    Ask,
+    Configure,
+    Counted,
+    Drain,
+    Refused,
+    Release,
+    Serve,
+    ToWorker,
+    supervisor_end,
+    worker_end,
+)
 
 MESSAGES: tuple[ToWorker, ...] = (Configure(b"x" * 300), Serve(0), Ask(7), Release(0), Drain(2.5))
 

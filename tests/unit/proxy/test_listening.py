@@ -7,10 +7,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from proxy.binding import BindError, bind_all, spoken
 from proxy.http.message import Client
 from proxy.listeners.accept import HANDSHAKES_PER_TURN, Greeting, Listener, Termination, Turns
 from proxy.observability.access_log import AccessLog
+from proxy.processes.listening_sockets import BindError, bind_all, spoken
 from proxy.runtime.state import Runtime
 from proxy.settings import Address, Settings
 from proxy.tls.certificates import CertificateStore

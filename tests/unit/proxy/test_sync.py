@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from proxy import sync
 from proxy.model.config import EMPTY, Certificate, Endpoint, ProxyConfig, Upstream
 from proxy.model.sensitive import Sensitive
 from proxy.model.wire import (
@@ -27,7 +26,8 @@ from proxy.model.wire import (
     encode_message,
     reply_between,
 )
-from proxy.sync import Held, Sync, SyncError, advance
+from proxy.processes import config_sync
+from proxy.processes.config_sync import Held, Sync, SyncError, advance
 
 
 def config(**ports: int) -> ProxyConfig:
@@ -258,7 +258,7 @@ async def test_sync_waits_for_a_controller_that_comes_later(tmp_path: Path, capl
 async def test_sync_warns_of_a_controller_that_does_not_come(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "START", 0.1)
+    monkeypatch.setattr(config_sync, "START", 0.1)
     async with syncing(Pod(), str(tmp_path / "never.sock")), asyncio.timeout(5):
         while not caplog.records:
             await asyncio.sleep(0.01)
@@ -274,7 +274,7 @@ async def test_j4_sync_socket_of_another_user_is_not_asked(controller: Controlle
         asked.set()
         return type("Stat", (), {"st_uid": 12345})
 
-    monkeypatch.setattr(sync.Path, "stat", owner)
+    monkeypatch.setattr(config_sync.Path, "stat", owner)
     async with syncing(Pod(), controller.path), asyncio.timeout(5):
         await asked.wait()
         asked.clear()

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from proxy.binding import bind_all, spoken
-from proxy.channel import Applied, Ask, Configure, Counted, Refused
 from proxy.model.config import EMPTY, Path, ProxyConfig, Route, Share, Target
 from proxy.model.wire import Encoded, Report, encode_config, encode_message, reply_between
+from proxy.processes.channel import Applied, Ask, Configure, Counted, Refused
+from proxy.processes.listening_sockets import bind_all, spoken
+from proxy.processes.worker import Inheritance, Slot, Worker
 from proxy.settings import Address, Settings
 from proxy.shared_memory.counters import Counts
 from proxy.tls.contexts import make_context, self_signed
 from proxy.upstream.engine_io import SidTable
-from proxy.worker import Inheritance, Slot, Worker
 
 ROUTE = Route(
     id="wsroute/ns/name/rule",

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from proxy.channel import Drained, Listed
 from proxy.model.sockets import SocketRow
+from proxy.processes.channel import Drained, Listed
 
 ANSWER_SECONDS = 5.0
 """How long the workers may take; what came by then is the answer."""

@@ -12,8 +12,10 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 
-from proxy.binding import BACKLOG
-from proxy.channel import (
+from proxy.model.sockets import DrainOrder, SocketRow
+from proxy.model.wire import Encoded, Report, encode_message, reply_between
+from proxy.observability.pod_totals import Totals
+from proxy.processes.channel import (
     Applied,
     Ask,
     Channel,
@@ -31,12 +33,10 @@ from proxy.channel import (
     ToSupervisor,
     supervisor_end,
 )
-from proxy.inquiries import Inquiries, Inquiry
-from proxy.model.sockets import DrainOrder, SocketRow
-from proxy.model.wire import Encoded, Report, encode_message, reply_between
-from proxy.observability.pod_totals import Totals
-from proxy.sync import SyncError
-from proxy.worker import Inheritance, run_worker
+from proxy.processes.config_sync import SyncError
+from proxy.processes.listening_sockets import BACKLOG
+from proxy.processes.queries import Inquiries, Inquiry
+from proxy.processes.worker import Inheritance, run_worker
 
 QUICK_DEATH = 3.0
 """A worker that lived for less seconds counts as crashing in a loop from its second death on."""

@@ -18,7 +18,14 @@ from pathlib import Path
 
 import uvloop
 
-from proxy.channel import (
+from proxy.http1.reference_parser import assert_c_parser
+from proxy.listeners.accept import Listener, Termination, Turns
+from proxy.model.policy import Drain as DrainPolicy
+from proxy.model.sharing import Sharer
+from proxy.model.wire import SyncReply, WireError, decode_reply
+from proxy.observability.access_log import AccessLog
+from proxy.platform.malloc import keep_at_most
+from proxy.processes.channel import (
     Applied,
     Ask,
     Configure,
@@ -35,13 +42,6 @@ from proxy.channel import (
     ToWorker,
     worker_end,
 )
-from proxy.http1.reference_parser import assert_c_parser
-from proxy.listeners.accept import Listener, Termination, Turns
-from proxy.model.policy import Drain as DrainPolicy
-from proxy.model.sharing import Sharer
-from proxy.model.wire import SyncReply, WireError, decode_reply
-from proxy.observability.access_log import AccessLog
-from proxy.platform.malloc import keep_at_most
 from proxy.runtime.state import Runtime
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counts

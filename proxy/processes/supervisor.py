@@ -17,20 +17,20 @@ import msgspec
 from proxy.admin.http_port import AdminServer
 from proxy.admin.metrics_endpoint import Exposition
 from proxy.admin.unix_socket import CommandServer
-from proxy.binding import bind_all, spoken
-from proxy.crew import Crew
 from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Report, RouteEntry, UpstreamEntry
 from proxy.observability.pod_totals import Totals
 from proxy.platform.malloc import MAPPED_BYTES, keep_at_most
 from proxy.platform.tcp_keepalive import ask_when_silent
+from proxy.processes.config_sync import NOTHING, Held, Sync
+from proxy.processes.listening_sockets import bind_all, spoken
+from proxy.processes.worker import Inheritance, Slot
+from proxy.processes.worker_pool import Crew
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counts
-from proxy.sync import NOTHING, Held, Sync
 from proxy.tls.contexts import make_context, self_signed
 from proxy.upstream.engine_io import SidTable
-from proxy.worker import Inheritance, Slot
 
 GRACE_MARGIN = 1.0
 """The proxy ends this many seconds before --grace, which is when somebody else may kill it."""
