@@ -13,20 +13,20 @@ import time
 from collections.abc import Awaitable
 
 from proxy.exchange.accounting import count_answer, no_endpoint, refusal
-from proxy.exchange.http1_response import WRITE_STALL, Forwarding
+from proxy.exchange.http1_response import WRITE_STALL, HttpForwarding
 from proxy.http.message import Answer, Client, Failure, Request
-from proxy.http1.fields import BAD_REQUEST, NO_BODY, Facts, read_request, without
+from proxy.http1.fields import BAD_REQUEST, NO_BODY, RequestFraming, read_request, without
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.partial_head import PartialHead, find_end
 from proxy.http1.reference_parser import parse_request
 from proxy.http1.render import GATEWAY, NO_CONTENT, TIMED_OUT, render
 from proxy.platform.socket_queues import reset, unsent
 from proxy.runtime.state import UNRESOLVED, ActiveRoute, Runtime
-from proxy.shared_memory.counters import Hold
+from proxy.shared_memory.counters import Reservation
 from proxy.transport.lingering import Lingering
-from proxy.transport.protocol_adapter import NOWHERE, not_connected
+from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, not_connected
 from proxy.transport.timer_wheel import Deadline, nothing
-from proxy.upstream.affinity import Placing
+from proxy.upstream.affinity import Affinity
 from proxy.upstream.pool import EndpointPool
 
 BUFFER_LIMIT = 64 * 1024
@@ -88,8 +88,8 @@ class ServerConnection:
         """What `_late` begins with is a head whose end is not here."""
         self._deferred = False
         """Requests wait in the worker's queue for their turn."""
-        self.forwarding: Forwarding | None = None
-        self.hold: Hold | None = None
+        self.forwarding: HttpForwarding | None = None
+        self.hold: Reservation | None = None
         """What the request under way counts for."""
         self.closing = False
         """The connection ends after the answer under way."""
@@ -112,7 +112,7 @@ class ServerConnection:
         """Bytes that had not arrived when this was last looked at, at the end; and how often it did not get less."""
         self._stalls = 0
         self._filtering: asyncio.Task[None] | None = None
-        self._memo_facts: Facts | None = None
+        self._memo_facts: RequestFraming | None = None
         """Of the last head: what its fields said, its bytes behind the request line, its lines, those that were read, its version,
         and what of it went to the backend."""
         self._memo_fields = b""
@@ -121,12 +121,12 @@ class ServerConnection:
         self._memo_version = 0
         self._memo_forward = b""
 
-    def made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin: the first head must be here within the header timeout."""
         self.transport = transport
         self.write = transport.write
         # Not before: of a connection whose handshake fails, nobody would ever drop it.
-        self.deadline.expire = self._expired
+        self.deadline.callback = self._expired
         self.runtime.connections.add(self)
         self.runtime.stats.connection_opened(self.client.listener)
         # The time of a TLS handshake counts (spec/wire.md).
@@ -137,9 +137,9 @@ class ServerConnection:
 
     def arm(self, seconds: float) -> None:
         """Let the deadline be `seconds` from now."""
-        self.runtime.wheel.file(self.deadline, seconds)
+        self.runtime.wheel.schedule(self.deadline, seconds)
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Take bytes of the client."""
         forwarding = self.forwarding
         if forwarding is not None and forwarding.wants_body:
@@ -334,7 +334,7 @@ class ServerConnection:
         self._begin(line, lines, facts, forward)
         return True
 
-    def _begin(self, line: tuple[str, str, int], lines: list[bytes], facts: Facts, forward: bytes) -> None:
+    def _begin(self, line: tuple[str, str, int], lines: list[bytes], facts: RequestFraming, forward: bytes) -> None:
         """Begin a request; `forward` is the part of its fields that goes to the backend."""
         runtime = self.runtime
         method, target, version = line
@@ -365,7 +365,7 @@ class ServerConnection:
             self._filtering = runtime.loop.create_task(self._filter(verdict, request, route, facts, forward))
 
     async def _filter(
-        self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute, facts: Facts, forward: bytes
+        self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes
     ) -> None:
         answer = await verdict
         self._filtering = None
@@ -377,7 +377,7 @@ class ServerConnection:
             self.answer(answer, request, route, body_follows=facts.length != NO_BODY)
         self.proceed()
 
-    def _forward(self, request: Request, route: ActiveRoute, facts: Facts, forward: bytes) -> None:
+    def _forward(self, request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes) -> None:
         target = route.websocket if request.upgrade else route.http
         if target is not None and target.placing is not None:
             self._place(target.placing, request, route, facts, forward)
@@ -391,9 +391,9 @@ class ServerConnection:
             refusal, failed = no_endpoint(upstream, request, self.runtime)
             self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
             return
-        self._start(Forwarding(self, request, route, upstream, target.policy, facts, forward), pool, facts)
+        self._start(HttpForwarding(self, request, route, upstream, target.policy, facts, forward), pool, facts)
 
-    def _place(self, placing: Placing, request: Request, route: ActiveRoute, facts: Facts, forward: bytes) -> None:
+    def _place(self, placing: Affinity, request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes) -> None:
         placed = placing.place(request)
         if placed is None or isinstance(placed, Answer):
             self.answer(placed or UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
@@ -405,15 +405,15 @@ class ServerConnection:
             self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
             return
         forward = placing.forward(request, forward)
-        self._start(Forwarding(self, request, route, upstream, placed.policy, facts, forward, placed), pool, facts)
+        self._start(HttpForwarding(self, request, route, upstream, placed.policy, facts, forward, placed), pool, facts)
 
-    def _hold(self, request: Request) -> Hold:
+    def _hold(self, request: Request) -> Reservation:
         hold = self.hold
         if hold is None:
-            hold = self.hold = request.hold = Hold(self.runtime.counts)
+            hold = self.hold = request.hold = Reservation(self.runtime.counts)
         return hold
 
-    def _start(self, forwarding: Forwarding, pool: EndpointPool, facts: Facts) -> None:
+    def _start(self, forwarding: HttpForwarding, pool: EndpointPool, facts: RequestFraming) -> None:
         self.forwarding = forwarding
         if facts.length == NO_BODY:
             forwarding.start(pool, b"", 0)
@@ -475,9 +475,9 @@ class ServerConnection:
             return
         if (self.more or self.waiting) and not self.eof:
             self._drop_rest()
-            self.runtime.wheel.drop(self.deadline)
-            self.lingering = Lingering(self.transport, self.runtime.wheel, self.runtime.close_wait, self.gone, self._cut)
-            self.transport, self.write = self.lingering.transport, NOWHERE.write
+            self.runtime.wheel.cancel(self.deadline)
+            self.lingering = Lingering(self.transport, self.runtime.wheel, self.runtime.close_wait, self.connection_lost, self._cut)
+            self.transport, self.write = self.lingering.transport, CLOSED_TRANSPORT.write
             return
         self.transport.close()
         self._unsent, self._stalls = 1 << 62, 0
@@ -541,18 +541,18 @@ class ServerConnection:
 
     def release(self) -> None:
         """Let go of the connection: a tunnel has taken it."""
-        self.runtime.wheel.drop(self.deadline)
+        self.runtime.wheel.cancel(self.deadline)
         self.forwarding = None
         self.hold = None
         self.lost = True
-        self.transport, self.write = NOWHERE, NOWHERE.write
+        self.transport, self.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
         self.runtime.connections.discard(self)
 
-    def gone(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the client is gone."""
         del exc
         self.lost = True
-        self.runtime.wheel.drop(self.deadline)
+        self.runtime.wheel.cancel(self.deadline)
         self.runtime.connections.discard(self)
         self.runtime.stats.connection_closed(self.client.listener)
         if self._filtering is not None:
@@ -562,9 +562,9 @@ class ServerConnection:
             self.forwarding = None
         self._give_back()
         self.lingering = None
-        self.transport, self.write = NOWHERE, NOWHERE.write
+        self.transport, self.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
 
-    def half_closed(self) -> bool:
+    def eof_received(self) -> bool:
         """Take the client's FIN: requests that came before it are still answered; over TLS, those of which none is under way."""
         self.eof = True
         forwarding = self.forwarding
@@ -580,7 +580,7 @@ class ServerConnection:
             self.closing = True
         return True
 
-    def full(self) -> None:
+    def pause_writing(self) -> None:
         """Stop reading the backend, and begin no further request: the client does not take its answers."""
         self.clogged = True
         if self.forwarding is not None:
@@ -588,7 +588,7 @@ class ServerConnection:
         elif not self.transport.is_closing():
             self.arm(WRITE_STALL)
 
-    def ready(self) -> None:
+    def resume_writing(self) -> None:
         """Go on."""
         self.clogged = False
         if self.forwarding is not None:

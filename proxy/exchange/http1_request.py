@@ -8,11 +8,11 @@ from typing import Protocol
 
 from proxy.http.message import Client, Failure, Request
 from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
-from proxy.http1.fields import CHUNKED, NO_BODY, Facts
+from proxy.http1.fields import CHUNKED, NO_BODY, RequestFraming
 from proxy.model.config import LoadBalancing
 from proxy.runtime.state import ActiveRoute, Runtime
 from proxy.transport.timer_wheel import Deadline
-from proxy.upstream.affinity import Placed
+from proxy.upstream.affinity import Selection
 from proxy.upstream.http1_connection import UpstreamConnection
 from proxy.upstream.pool import EndpointPool, LiveUpstream, UpstreamUnavailableError, dial
 from proxy.upstream.rendezvous import NO_KEY
@@ -23,7 +23,7 @@ EARLY_LIMIT = 64 * 1024
 """Bytes of a body that wait for the backend's connection."""
 
 
-class Side(Protocol):
+class Downstream(Protocol):
     """The client's connection, as a request on its way sees it."""
 
     runtime: Runtime
@@ -49,7 +49,7 @@ class Side(Protocol):
     def fail(self, failure: Failure, request: Request, route: ActiveRoute) -> None: ...  # noqa: D102
 
 
-class Sending:
+class RequestForwarding:
     """One request on its way. `Forwarding` adds the answer, and says what failing means."""
 
     __slots__ = (
@@ -83,14 +83,14 @@ class Sending:
 
     def __init__(
         self,
-        side: Side,
+        side: Downstream,
         request: Request,
         route: ActiveRoute,
         upstream: LiveUpstream,
         policy: LoadBalancing,
-        facts: Facts,
+        facts: RequestFraming,
         forward: bytes,
-        placed: Placed | None = None,
+        placed: Selection | None = None,
     ) -> None:
         self._side = side
         self.request = request
@@ -129,7 +129,7 @@ class Sending:
         self._started = side.runtime.loop.time()
         self._head = self._request_head(facts, forward)
 
-    def _request_head(self, facts: Facts, forward: bytes) -> bytes:
+    def _request_head(self, facts: RequestFraming, forward: bytes) -> bytes:
         request = self.request
         tail = f"X-Request-ID: {request.id}\r\n"
         if facts.length == CHUNKED:

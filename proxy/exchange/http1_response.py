@@ -4,16 +4,16 @@ The common case is one write to a pooled connection and one write to the client.
 request and answer ended whole and nothing followed; otherwise it is closed.
 """
 
-from proxy.exchange.http1_request import BODY_GRACE, Sending, Side
+from proxy.exchange.http1_request import BODY_GRACE, Downstream, RequestForwarding
 from proxy.http.message import Failure, Request
 from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
-from proxy.http1.fields import Facts, ResponseFacts, read_response, split_fields
+from proxy.http1.fields import RequestFraming, ResponseFraming, read_response, split_fields
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, scan_status_line
 from proxy.http1.partial_head import find_end
 from proxy.http1.reference_parser import parse_response
 from proxy.model.config import LoadBalancing
 from proxy.runtime.state import ActiveRoute
-from proxy.upstream.affinity import Placed
+from proxy.upstream.affinity import Selection
 from proxy.upstream.pool import LiveUpstream
 from proxy.websocket.handshake import check_switch, extension_names
 from proxy.websocket.tunnel import Tunnel
@@ -30,7 +30,7 @@ CLIENT_CLOSED = 499
 UNTIL_CLOSE, SIZED, DECHUNK, BODYLESS = range(4)
 
 
-class Forwarding(Sending):
+class HttpForwarding(RequestForwarding):
     """One request and its answer."""
 
     __slots__ = (
@@ -50,14 +50,14 @@ class Forwarding(Sending):
 
     def __init__(
         self,
-        side: Side,
+        side: Downstream,
         request: Request,
         route: ActiveRoute,
         upstream: LiveUpstream,
         policy: LoadBalancing,
-        facts: Facts,
+        facts: RequestFraming,
         forward: bytes,
-        placed: Placed | None = None,
+        placed: Selection | None = None,
     ) -> None:
         super().__init__(side, request, route, upstream, policy, facts, forward, placed)
         self._retried = False
@@ -65,7 +65,7 @@ class Forwarding(Sending):
         """The beginning of a head whose end is not here."""
         self._held_seen = 0
         self._interim = 0
-        self._response: ResponseFacts | None = None
+        self._response: ResponseFraming | None = None
         self._mode = BODYLESS
         self._remaining = 0
         self._decoder: ChunkDecoder | None = None
@@ -119,7 +119,7 @@ class Forwarding(Sending):
                 connection.memo_head, connection.memo = data[: end + 4], facts
             self._begin_answer(facts, rest)
 
-    def _read_answer(self, data: bytes, end: int) -> tuple[ResponseFacts | str, bool]:
+    def _read_answer(self, data: bytes, end: int) -> tuple[ResponseFraming | str, bool]:
         """Read the head that ends at `end`: what it says, or the cause why it says nothing; and whether it is strictly regular."""
         runtime = self._side.runtime
         line_end = data.find(b"\r\n")
@@ -135,7 +135,7 @@ class Forwarding(Sending):
             return "head_too_large" if end > MAX_HEAD - 4 or len(lines) > MAX_FIELDS else "malformed_head", False
         return read_response(*parsed[:3], kept, read) or "malformed_framing", False
 
-    def _interim_answer(self, facts: ResponseFacts, rest: bytes) -> None:
+    def _interim_answer(self, facts: ResponseFraming, rest: bytes) -> None:
         self._interim += 1
         if facts.status == 101:
             if not self.request.upgrade:
@@ -151,7 +151,7 @@ class Forwarding(Sending):
         if rest:
             self._answer_head(rest)
 
-    def _switch(self, facts: ResponseFacts, rest: bytes) -> None:
+    def _switch(self, facts: ResponseFraming, rest: bytes) -> None:
         request_fields, answer_fields = split_fields(self.request.lines), split_fields(facts.lines)
         connection, pool = self._connection, self._pool
         assert connection is not None  # noqa: S101  the 101 came by it
@@ -204,7 +204,7 @@ class Forwarding(Sending):
         tunnel.start(head + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
         runtime.closings.opened(tunnel, self.route)
 
-    def _begin_answer(self, facts: ResponseFacts, rest: bytes) -> None:
+    def _begin_answer(self, facts: ResponseFraming, rest: bytes) -> None:
         request, side = self.request, self._side
         bodyless = request.method == "HEAD" or facts.status in (204, 304)
         pieces: list[bytes] = []

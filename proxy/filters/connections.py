@@ -10,7 +10,7 @@ from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, limit_key, packed
 from proxy.http.message import Answer, Request
 from proxy.model.policy import Connections
-from proxy.shared_memory.counters import Counts, Hold
+from proxy.shared_memory.counters import Counters, Reservation
 
 RETRY = (("Retry-After", "5"),)
 ROUTE_FULL = Answer(503, "This route has as many open WebSockets as it may have.", RETRY, cause="route_full")
@@ -19,19 +19,19 @@ POD_FULL = Answer(503, "This proxy has as many open WebSockets as it may have.",
 POD_CLIENT_FULL = Answer(429, "This address has as many open WebSockets as it may have.", RETRY, cause="pod_client_full")
 
 
-def compile_connections(policy: Connections, route_id: str, counts: Counts) -> Filter | None:
+def compile_connections(policy: Connections, route_id: str, counts: Counters) -> Filter | None:
     """Make the filter of a route's own limits; None: it has none that a filter carries out."""
     scope = (policy.scope or route_id).encode()
     full = CLIENT_FULL if policy.status == 429 else Answer(policy.status, CLIENT_FULL.message, RETRY, cause="client_full")
     return _compile(policy, scope, counts, ROUTE_FULL, full)
 
 
-def compile_pod_connections(total: int, per_client: int, counts: Counts) -> Filter | None:
+def compile_pod_connections(total: int, per_client: int, counts: Counters) -> Filter | None:
     """Make the filter of the limits that hold for all routes together; None: there are none."""
     return _compile(Connections(total, per_client), b"", counts, POD_FULL, POD_CLIENT_FULL)
 
 
-def enlist(policy: Connections, route_id: str, counts: Counts, sockets: Iterable[Request]) -> None:
+def enlist(policy: Connections, route_id: str, counts: Counters, sockets: Iterable[Request]) -> None:
     """Count sockets that were opened before their route had these limits, or others than now, by the requests that opened them."""
     scope = (policy.scope or route_id).encode()
     exempt = Networks(policy.exempt)
@@ -42,7 +42,7 @@ def enlist(policy: Connections, route_id: str, counts: Counts, sockets: Iterable
             counts.enlist(request.hold, mine if client is None else [*mine, client])
 
 
-def _client_key(request: Request, scope: bytes, counts: Counts, exempt: Networks) -> bytes | None:
+def _client_key(request: Request, scope: bytes, counts: Counters, exempt: Networks) -> bytes | None:
     """Return what a request's client is counted under; None: it is exempt."""
     address = packed(request.address)
     if address is not None and exempt.covers(address):
@@ -50,7 +50,7 @@ def _client_key(request: Request, scope: bytes, counts: Counts, exempt: Networks
     return counts.key(b"client", scope, limit_key(request.address))
 
 
-def _compile(policy: Connections, scope: bytes, counts: Counts, full: Answer, client_full: Answer) -> Filter | None:
+def _compile(policy: Connections, scope: bytes, counts: Counters, full: Answer, client_full: Answer) -> Filter | None:
     exempt = Networks(policy.exempt)
     mine: list[tuple[bytes, int]] = [(counts.key(b"sockets", scope), policy.total)] if policy.total else []
     per_client, requests = policy.per_client, policy.requests
@@ -67,7 +67,7 @@ def _compile(policy: Connections, scope: bytes, counts: Counts, full: Answer, cl
                 wanted = [*mine, (client, per_client)]
         hold = request.hold
         if hold is None:
-            hold = request.hold = Hold(counts)
+            hold = request.hold = Reservation(counts)
         over = counts.claim(hold, wanted)
         if over < 0:
             return None

@@ -21,7 +21,7 @@ from proxy.model.policy import (
     Rate,
     Rewrite,
 )
-from proxy.shared_memory.counters import Counts
+from proxy.shared_memory.counters import Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class FilterSettings:
     """What filters need of the proxy's settings, and of what its workers share."""
 
     public_https_port: int
-    counts: Counts
+    counts: Counters
     max_connections: int = 0
     max_connections_per_client: int = 0
 

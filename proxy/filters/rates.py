@@ -4,13 +4,13 @@ from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, limit_key, packed
 from proxy.http.message import Answer, Request
 from proxy.model.policy import Rate
-from proxy.shared_memory.counters import SECOND, Counts, seconds_of
+from proxy.shared_memory.counters import SECOND, Counters, seconds_of
 
 UPGRADES = "This address opens WebSockets faster than it may."
 REQUESTS = "This address sends requests faster than it may."
 
 
-def compile_rate(policy: Rate, route_id: str, counts: Counts) -> Filter:
+def compile_rate(policy: Rate, route_id: str, counts: Counters) -> Filter:
     """Make the filter; raises ValueError for a rate that lets nobody in."""
     if policy.rate <= 0 or policy.burst < 1:
         raise ValueError(f"a rate of {policy.rate:g} per second in bursts of {policy.burst} lets nobody in")

@@ -5,7 +5,7 @@ What filters, routing and logs need to know of a request lives here; how it was 
 
 from dataclasses import dataclass
 
-from proxy.shared_memory.counters import Hold
+from proxy.shared_memory.counters import Reservation
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -104,7 +104,7 @@ class Request:
         """X-Request-ID of this request."""
         self.address = client.peer
         """The client's address: the peer, or what a trusted proxy says."""
-        self.hold: Hold | None = None
+        self.hold: Reservation | None = None
         """What it counts for, where anything is limited; every upgrade has one from the choice of its endpoint on."""
         self._lowered: dict[str, list[str]] | None = None
 

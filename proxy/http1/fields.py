@@ -41,7 +41,7 @@ def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
-class Facts:
+class RequestFraming:
     """What a request's header fields say beside the ordinary ones, and what goes to the backend in their place.
 
     Depends on nothing but the lines that head_scanner.py calls READ or TAKEN, the connection and the version: where these are the same
@@ -87,9 +87,9 @@ class Facts:
 
 def read_request(
     lines: list[bytes], method: str, version: int, client: Client, *, trusts: Callable[[bytes], bool], forwarded: bool
-) -> Facts | Answer:
+) -> RequestFraming | Answer:
     """Read the field lines that matter; return what they say, or the answer if the request is not exactly one thing."""
-    facts = Facts()
+    facts = RequestFraming()
     lengths: list[str] = []
     hosts: list[str] = []
     codings: list[str] = []
@@ -194,7 +194,7 @@ def _forwarding_fields(
     return address, "".join(lines)
 
 
-class ResponseFacts:
+class ResponseFraming:
     """What a response's head says, and what of it goes to the client."""
 
     __slots__ = ("chunked", "codings", "forward", "keep_alive", "length", "lines", "status")
@@ -213,9 +213,9 @@ class ResponseFacts:
         """Status line and fields for an HTTP/1.1 client, without Connection, Transfer-Encoding and the empty line."""
 
 
-def read_response(status: int, reason: str, version: int, kept: list[bytes], read: list[bytes]) -> ResponseFacts | None:
+def read_response(status: int, reason: str, version: int, kept: list[bytes], read: list[bytes]) -> ResponseFraming | None:
     """Read a backend's field lines, sorted by head_scanner.py; None: their framing is not exactly one thing."""
-    facts = ResponseFacts(status, read)
+    facts = ResponseFraming(status, read)
     connection: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []

@@ -14,7 +14,7 @@ MAX_LINE = 16 * 1024
 """Bytes of a request line: 414 above."""
 MAX_FIELDS = 128
 
-BAD, KEPT, TAKEN, READ = 0, 1, 2, 3
+BAD, PASS, CONSUME, INSPECT = 0, 1, 2, 3
 """What a field line is: malformed; ordinary, so it passes as it is; the proxy's business and not passed on; both."""
 
 _REMEMBERED_LENGTH = 512
@@ -144,11 +144,11 @@ class FieldLines:
             kind = known.get(line, -1)
             if kind < 0:
                 kind = self._classify(line)
-            if kind == KEPT:
+            if kind == PASS:
                 kept.append(line)
-            elif kind == TAKEN:
+            elif kind == CONSUME:
                 read.append(line)
-            elif kind == READ:
+            elif kind == INSPECT:
                 kept.append(line)
                 read.append(line)
             else:
@@ -162,7 +162,7 @@ class FieldLines:
         name = name.lower()
         if name in _FRAMING and _REGULAR_FRAMING.fullmatch(value) is None and not self._are_codings(name, value):
             return BAD  # odd ways to frame a message are the parser's to judge
-        kind = READ if name == self._login and is_connection_login(value) else self._kind(name)
+        kind = INSPECT if name == self._login and is_connection_login(value) else self._kind(name)
         if name in _REPEATED and len(line) <= _REMEMBERED_LENGTH:
             if len(self._known) >= _REMEMBERED_LINES:
                 self._known.clear()
@@ -175,18 +175,18 @@ class FieldLines:
     def _kind(self, name: bytes) -> int:
         if name in _HOP:
             # A challenge of a proxy behind us is the client's to answer (RFC 9110, 11.7.1).
-            return TAKEN if self._request or name != b"proxy-authenticate" else KEPT
+            return CONSUME if self._request or name != b"proxy-authenticate" else PASS
         if name in (_READ_OF_REQUEST if self._request else _READ_OF_RESPONSE):
-            return READ
+            return INSPECT
         if self._request:
             dashed = name.replace(b"_", b"-")
             # CGI and its heirs hand a field Proxy to their programs as HTTP_PROXY, which those take for their own (CVE-2016-5385).
             if is_forwarding(dashed) or name == b"proxy":
-                return TAKEN
+                return CONSUME
             if dashed in _FRAMING:
                 # Many backends read an underscore as a dash: such a field would frame the message there and not here.
                 return BAD
-        return KEPT
+        return PASS
 
 
 def is_forwarding(name: bytes) -> bool:

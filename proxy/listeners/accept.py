@@ -34,9 +34,9 @@ from proxy.tls.client_hello import (
     Peek,
     alert,
 )
-from proxy.tls.stream import SecureLeg
+from proxy.tls.stream import TlsStream
 from proxy.transport.lingering import Lingering
-from proxy.transport.protocol_adapter import NOWHERE, Shell, Stream
+from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, ProtocolAdapter, Stream
 from proxy.transport.timer_wheel import Deadline, nothing
 
 ACCEPT_BATCH = 64
@@ -54,7 +54,7 @@ LINGER_SECONDS = 1.0
 
 HELLO: Final = 0
 TURN: Final = 1
-SHAKING: Final = 2
+HANDSHAKING: Final = 2
 REFUSED: Final = 3
 """What a connection to a TLS port waits for: its hello, its turn, the end of the handshake, or nothing more."""
 
@@ -74,7 +74,7 @@ class Termination:
     """Seconds for the whole handshake, its first byte included."""
 
 
-class Turns:
+class HandshakeQueue:
     """Starts handshakes, a few per turn of the loop."""
 
     __slots__ = ("_loop", "_waiting")
@@ -101,11 +101,13 @@ class Turns:
 class Listener:
     """One listening socket, which the supervisor bound and keeps open."""
 
-    def __init__(self, runtime: Runtime, sock: socket.socket, name: str, port: int, turns: Turns, tls: Termination | None) -> None:
+    def __init__(
+        self, runtime: Runtime, sock: socket.socket, name: str, port: int, turns: HandshakeQueue, tls: Termination | None
+    ) -> None:
         self.runtime = runtime
         self.tls = tls
         self.turns = turns
-        self.greetings: set[Greeting] = set()
+        self.greetings: set[TlsHandshake] = set()
         """TLS connections whose handshake is not done."""
         self._loop = runtime.loop
         self._sock = sock
@@ -208,19 +210,19 @@ class Listener:
             listener=self._name,
             began=self._loop.time(),
         )
-        stream: Stream = ServerConnection(self.runtime, client) if self.tls is None else Greeting(self, self.tls, client)
+        stream: Stream = ServerConnection(self.runtime, client) if self.tls is None else TlsHandshake(self, self.tls, client)
         task = self._loop.create_task(self._serve(sock, stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, sock: socket.socket, stream: Stream) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: Shell(stream), sock)
+            await self._loop.connect_accepted_socket(lambda: ProtocolAdapter(stream), sock)
         except OSError:
             sock.close()
 
 
-class Greeting:
+class TlsHandshake:
     """A connection to a TLS port until its handshake is done or it is refused."""
 
     __slots__ = ("_client", "_deadline", "_hello", "_listener", "_reader", "_started", "_state", "_tls", "_transport")
@@ -234,21 +236,21 @@ class Greeting:
         self._state = HELLO
         self._started = listener.runtime.loop.time()
         self._deadline = Deadline(nothing)
-        self._transport: asyncio.Transport = NOWHERE
+        self._transport: asyncio.Transport = CLOSED_TRANSPORT
 
     @property
     def silent(self) -> bool:
         """No byte has come, not even to the kernel."""
         return self._state == HELLO and not self._hello and not unread(self._transport)
 
-    def made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Wait for the hello."""
         self._transport = transport
         self._listener.greetings.add(self)
-        self._deadline.expire = self._late
-        self._listener.runtime.wheel.file(self._deadline, self._tls.timeout)
+        self._deadline.callback = self._late
+        self._listener.runtime.wheel.schedule(self._deadline, self._tls.timeout)
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Look at the hello, and keep what comes for OpenSSL."""
         if self._state == REFUSED:
             return
@@ -268,21 +270,21 @@ class Greeting:
         """End the connection without an answer."""
         self._transport.abort()
 
-    def half_closed(self) -> bool:
+    def eof_received(self) -> bool:
         """Let a FIN end the connection."""
         return False
 
-    def gone(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         del exc
         self._state = REFUSED
-        self._transport = NOWHERE
+        self._transport = CLOSED_TRANSPORT
         self._forget()
 
-    def full(self) -> None:
+    def pause_writing(self) -> None:
         """Go on: what is written here is short."""
 
-    def ready(self) -> None:
+    def resume_writing(self) -> None:
         """Go on."""
 
     def _judge(self, hello: ClientHello) -> None:
@@ -300,19 +302,19 @@ class Greeting:
     def _start(self) -> None:
         if self._state != TURN:
             return
-        self._state = SHAKING
+        self._state = HANDSHAKING
         client, tls, transport, hello = self._client, self._tls, self._transport, bytes(self._hello)
         self._hello = bytearray()
         tls.store.remember(client)
         runtime = self._listener.runtime
-        leg = SecureLeg(ServerConnection(runtime, client), tls.base, runtime.run_queue, self._finished, server_side=True)
-        transport.set_protocol(Shell(leg))
+        leg = TlsStream(ServerConnection(runtime, client), tls.base, runtime.run_queue, self._finished, server_side=True)
+        transport.set_protocol(ProtocolAdapter(leg))
         transport.resume_reading()
         leg.begin(transport, hello)
 
     def _finished(self, error: Exception | None) -> None:
         """Take note of how the handshake went; an alert that says why it failed is on its way."""
-        if self._state != SHAKING:  # too late
+        if self._state != HANDSHAKING:  # too late
             return
         if error is None:
             self._count("ok")
@@ -340,8 +342,8 @@ class Greeting:
             self._forget()
             return
         runtime = self._listener.runtime
-        runtime.wheel.drop(self._deadline)
-        self._transport = Lingering(self._transport, runtime.wheel, LINGER_SECONDS, self.gone).transport
+        runtime.wheel.cancel(self._deadline)
+        self._transport = Lingering(self._transport, runtime.wheel, LINGER_SECONDS, self.connection_lost).transport
 
     def _count(self, result: str) -> None:
         runtime = self._listener.runtime
@@ -349,5 +351,5 @@ class Greeting:
 
     def _forget(self) -> None:
         """Leave the wheel and the listener."""
-        self._listener.runtime.wheel.drop(self._deadline)
+        self._listener.runtime.wheel.cancel(self._deadline)
         self._listener.greetings.discard(self)

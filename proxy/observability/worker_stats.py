@@ -6,7 +6,7 @@ No labels are looked up on the hot path. The supervisor's totals and their expos
 from bisect import bisect_left
 
 from proxy.observability.stats_delta import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
-from proxy.shared_memory.counters import Tally
+from proxy.shared_memory.counters import EndpointCounter
 
 LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Bucket bounds in seconds of requests, first bytes, connects and handshakes."""
@@ -256,7 +256,7 @@ class ServiceStats:
         self.ready = 0
         self.draining = 0
         self.ejected: tuple[tuple[str, int], ...] = ()
-        self.tallies: list[Tally] = []
+        self.tallies: list[EndpointCounter] = []
         """What its usable endpoints have open, of all workers."""
         self._imbalance = 0.0
         self._touched = False

@@ -12,7 +12,7 @@ ANSWER_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class Inquiry:
+class Query:
     """One question."""
 
     waiting: set[int]
@@ -28,22 +28,22 @@ class Inquiry:
             self.over.set()
 
 
-class Inquiries:
+class Queries:
     """Questions that are not answered yet, by number."""
 
     def __init__(self) -> None:
-        self._open: dict[int, Inquiry] = {}
+        self._open: dict[int, Query] = {}
         self._last = 0
 
     def begin(self, workers: Iterable[int]) -> int:
         """Begin a question to some workers; send it under the number that is returned, then wait for its `end`."""
         self._last += 1
-        inquiry = self._open[self._last] = Inquiry(set(workers), asyncio.Event())
+        inquiry = self._open[self._last] = Query(set(workers), asyncio.Event())
         if not inquiry.waiting:
             inquiry.over.set()
         return self._last
 
-    async def end(self, number: int) -> Inquiry:
+    async def end(self, number: int) -> Query:
         """Wait for the answers; return what there is."""
         inquiry = self._open[number]
         try:

@@ -26,9 +26,9 @@ from proxy.platform.tcp_keepalive import ask_when_silent
 from proxy.processes.config_sync import NOTHING, Held, Sync
 from proxy.processes.listening_sockets import bind_all, spoken
 from proxy.processes.worker import Inheritance, Slot
-from proxy.processes.worker_pool import Crew
+from proxy.processes.worker_pool import WorkerPool
 from proxy.settings import Settings
-from proxy.shared_memory.counters import Counts
+from proxy.shared_memory.counters import Counters
 from proxy.tls.contexts import make_context, self_signed
 from proxy.upstream.engine_io import SidTable
 
@@ -42,7 +42,7 @@ _log = logging.getLogger("sluice.supervisor")
 class Supervisor:
     """The state of the pod's proxy; also what the admin port shows (`AdminView`)."""
 
-    def __init__(self, settings: Settings, crew: Crew, totals: Totals) -> None:
+    def __init__(self, settings: Settings, crew: WorkerPool, totals: Totals) -> None:
         self.exposition = Exposition(totals.registry)
         self._settings = settings
         self._crew = crew
@@ -211,7 +211,7 @@ def supervise(settings: Settings) -> int:
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,
         sids=SidTable(settings.workers),
-        counts=Counts(settings.workers),
+        counts=Counters(settings.workers),
     )
     announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
     return asyncio.run(_run(settings, inheritance, admin, announcement))
@@ -219,4 +219,4 @@ def supervise(settings: Settings) -> int:
 
 async def _run(settings: Settings, inheritance: Inheritance, admin: socket.socket, announcement: str) -> int:
     totals = Totals()
-    return await Supervisor(settings, Crew(inheritance, totals), totals).run(admin, announcement)
+    return await Supervisor(settings, WorkerPool(inheritance, totals), totals).run(admin, announcement)

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from proxy.http1.reference_parser import assert_c_parser
-from proxy.listeners.accept import Listener, Termination, Turns
+from proxy.listeners.accept import HandshakeQueue, Listener, Termination
 from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.sharing import Sharer
 from proxy.model.wire import SyncReply, WireError, decode_reply
@@ -44,7 +44,7 @@ from proxy.processes.channel import (
 )
 from proxy.runtime.state import Runtime
 from proxy.settings import Settings
-from proxy.shared_memory.counters import Counts
+from proxy.shared_memory.counters import Counters
 from proxy.tls.certificates import CertificateStore
 from proxy.upstream.engine_io import SidTable
 from proxy.websocket.socket_rows import describe
@@ -84,7 +84,7 @@ class Inheritance:
     http_port: int
     """The ports that clients see."""
     https_port: int
-    counts: Counts
+    counts: Counters
     """What limits and load balancing count, over all workers."""
     sids: SidTable
     """Sessions of Engine.IO, known to all workers."""
@@ -114,7 +114,7 @@ class Worker:
             phase=slot / len(inheritance.slots),
         )
         self._channel = worker_end(self.received, self.lost)
-        turns = Turns(loop)
+        turns = HandshakeQueue(loop)
         tls = Termination(inheritance.base, self._store, settings.tls_handshake_timeout)
         self._listeners = [
             (

@@ -35,7 +35,7 @@ from proxy.processes.channel import (
 )
 from proxy.processes.config_sync import SyncError
 from proxy.processes.listening_sockets import BACKLOG
-from proxy.processes.queries import Inquiries, Inquiry
+from proxy.processes.queries import Queries, Query
 from proxy.processes.worker import Inheritance, run_worker
 
 QUICK_DEATH = 3.0
@@ -77,7 +77,7 @@ class _Worker:
         """Number of the last `Ask` that it answered."""
 
 
-class Crew:
+class WorkerPool:
     """All workers."""
 
     def __init__(self, inheritance: Inheritance, totals: Totals) -> None:
@@ -98,7 +98,7 @@ class Crew:
         self._end_by = 0.0
         self._asked = 0
         self._looked = self._loop.time()
-        self._inquiries = Inquiries()
+        self._inquiries = Queries()
 
     @property
     def alive(self) -> int:
@@ -172,7 +172,7 @@ class Crew:
         """Have every worker close its sockets of an order; return how many."""
         return (await self._inquire(lambda number: DrainSockets(number, order))).sockets
 
-    async def _inquire(self, question: Callable[[int], ListSockets | DrainSockets]) -> Inquiry:
+    async def _inquire(self, question: Callable[[int], ListSockets | DrainSockets]) -> Query:
         connected = [worker for worker in self._workers.values() if worker.connected]
         number = self._inquiries.begin(worker.pid for worker in connected)
         for worker in connected:

@@ -27,16 +27,16 @@ from proxy.observability.worker_stats import RouteStats, WorkerStats
 from proxy.routing.paths import unreadable
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry
-from proxy.shared_memory.counters import Counts
+from proxy.shared_memory.counters import Counters
 from proxy.transport.run_queue import RunQueue
-from proxy.transport.timer_wheel import Wheel
-from proxy.upstream.affinity import Placing, needs_placing
+from proxy.transport.timer_wheel import TimerWheel
+from proxy.upstream.affinity import Affinity, needs_placing
 from proxy.upstream.balance import Shares
 from proxy.upstream.engine_io import SidTable
 from proxy.upstream.errors import UpstreamErrors
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
-from proxy.websocket.closer import Closings
-from proxy.websocket.drain_schedule import Pacer
+from proxy.websocket.closer import Closer
+from proxy.websocket.drain_schedule import DrainSchedule
 from proxy.websocket.policy_check import wrong_care
 from proxy.websocket.rebalance import Rebalancer
 from proxy.websocket.tunnel import Tunnel
@@ -100,7 +100,7 @@ class ActiveTarget:
     __slots__ = ("_upstreams", "placing", "policy", "shares")
 
     def __init__(
-        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], placing: Placing | None = None
+        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], placing: Affinity | None = None
     ) -> None:
         self.shares = shares
         self.policy = policy
@@ -217,15 +217,15 @@ class Runtime:
         accesslog: AccessLog,
         certificates: Certificates,
         public_https_port: int,
-        counts: Counts | None = None,
+        counts: Counters | None = None,
         sids: SidTable | None = None,
         phase: float = 0.0,
     ) -> None:
-        """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `Pacer`."""
+        """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `DrainSchedule`."""
         self.loop = loop
         self.settings = settings
         self.stats = WorkerStats()
-        self.wheel = Wheel(loop, self.stats.loop_lag.observe)
+        self.wheel = TimerWheel(loop, self.stats.loop_lag.observe)
         self.run_queue = RunQueue(loop)
         self.upstream_errors = UpstreamErrors(self.wheel)
         self.request_lines = FieldLines(request=True)
@@ -242,10 +242,12 @@ class Runtime:
         self.connections: set[OpenConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
-        self.closings = Closings(Pacer(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams)
+        self.closings = Closer(
+            DrainSchedule(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams
+        )
         self._rebalancer = Rebalancer(self.wheel, loop.time, self.tunnels, self.upstreams)
         self._sids = sids or SidTable(1)
-        self.counts = counts or Counts(1)
+        self.counts = counts or Counters(1)
         self._filter_settings = FilterSettings(
             public_https_port, self.counts, settings.max_connections, settings.max_connections_per_client
         )
@@ -427,7 +429,7 @@ class Runtime:
             return None
         if any(needs_placing(policy, websocket=websocket) for policy in route.policies):
             shares = Shares(target.shares)
-            placing = Placing(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
+            placing = Affinity(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
             return ActiveTarget(shares, target.load_balancing, self.upstreams, placing)
         found = known.get(target)
         if found is None:

@@ -1,4 +1,4 @@
-"""Counts that decide, over all workers of the pod: open sockets by route, client and endpoint, and the rates of clients.
+"""Counters that decide, over all workers of the pod: open sockets by route, client and endpoint, and the rates of clients.
 
 They lie in anonymous memory that is mapped before the fork. Under a key (a digest of what is counted) there is an entry; in it
 each worker has a cell that nobody else writes, and the sum of the cells is the count. A sum is only worth something if nobody
@@ -65,15 +65,15 @@ class _Keys:
         return first * WAYS, second * WAYS
 
 
-class Hold:
+class Reservation:
     """What one request or socket counts for. Given back once, whoever does it."""
 
     __slots__ = ("_cells", "_counts", "seat")
 
-    def __init__(self, counts: "Counts") -> None:
+    def __init__(self, counts: "Counters") -> None:
         self._counts = counts
         self._cells: tuple[int, ...] = ()
-        self.seat: Tally | None = None
+        self.seat: EndpointCounter | None = None
         """The endpoint on which it has a seat."""
 
     def add(self, cells: tuple[int, ...]) -> None:
@@ -98,12 +98,12 @@ class Hold:
             seat.stand()
 
 
-class Tally:
+class EndpointCounter:
     """What this worker has open to one endpoint, and what all workers have. Shared by everything that leads there."""
 
     __slots__ = ("_cell", "_counts", "_key", "_pins", "_requests", "_seats")
 
-    def __init__(self, counts: "Counts", key: bytes, cell: int) -> None:
+    def __init__(self, counts: "Counters", key: bytes, cell: int) -> None:
         self._counts = counts
         self._key = key
         self._cell = cell
@@ -182,7 +182,7 @@ class Tally:
             self._counts.drop_tally(self._key, self)
 
 
-class Counts:
+class Counters:
     """The memory. Made before the fork; a worker says which one it is with `become`."""
 
     __slots__ = ("_cells", "_fd", "_keys", "_memory", "_now", "_rate_keys", "_rates", "_secret", "_slot", "_tallies", "_workers")
@@ -199,7 +199,7 @@ class Counts:
         self._rate_keys = _Keys(RATE_BUCKETS)
         self._rates = memoryview(mmap.mmap(-1, self._rate_keys.size * _CELL)).cast("Q")
         """When the tokens of a client will all be back (generic cell rate algorithm), in nanoseconds."""
-        self._tallies: dict[bytes, Tally] = {}
+        self._tallies: dict[bytes, EndpointCounter] = {}
         self._fd = os.memfd_create("sluice-lock") if workers > 1 else -1
 
     @property
@@ -247,7 +247,7 @@ class Counts:
             digest.update(part)
         return digest.digest()
 
-    def claim(self, hold: Hold, wanted: list[tuple[bytes, int]]) -> int:
+    def claim(self, hold: Reservation, wanted: list[tuple[bytes, int]]) -> int:
         """Count one more under each key, if all of them are below their limits; else nothing, and return which one was not.
 
         -1: all were counted, and `hold` has them.
@@ -270,7 +270,7 @@ class Counts:
                 self._cells[cell] -= 1
             self.unlock()
 
-    def enlist(self, hold: Hold, keys: list[bytes]) -> None:
+    def enlist(self, hold: Reservation, keys: list[bytes]) -> None:
         """Count what is open already under each key that does not count it yet, whatever the limits are."""
         self.lock()
         try:
@@ -312,7 +312,7 @@ class Counts:
         finally:
             self.unlock()
 
-    def tally(self, key: bytes) -> Tally:
+    def tally(self, key: bytes) -> EndpointCounter:
         """Return what counts an endpoint."""
         found = self._tallies.get(key)
         if found is None:
@@ -326,10 +326,10 @@ class Counts:
                         self._cells[cell] = PIN
                 finally:
                     self.unlock()
-            found = self._tallies[key] = Tally(self, key, cell)
+            found = self._tallies[key] = EndpointCounter(self, key, cell)
         return found
 
-    def drop_tally(self, key: bytes, tally: Tally) -> None:
+    def drop_tally(self, key: bytes, tally: EndpointCounter) -> None:
         """Forget what counts an endpoint: nothing leads there any more."""
         if self._tallies.get(key) is tally:
             del self._tallies[key]

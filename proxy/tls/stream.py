@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from proxy.platform.socket_queues import take_unread
-from proxy.transport.protocol_adapter import NOWHERE, Shell, Stream
+from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, ProtocolAdapter, Stream
 from proxy.transport.run_queue import RunQueue
 
 PIECE: Final = 32 * 1024
@@ -28,7 +28,7 @@ SMALL_PIECE: Final = 2 * 1024
 MOST_WAITING: Final = 1024 * 1024
 """Bytes that may wait for a peer that makes OpenSSL answer it and reads nothing: far more than streams let wait."""
 
-SHAKING: Final = 0
+HANDSHAKING: Final = 0
 FAILED: Final = 1
 """The handshake failed: the stream never learns of the connection."""
 OPEN: Final = 2
@@ -36,7 +36,7 @@ CLOSING: Final = 3
 """What still comes is discarded, what is still written too."""
 
 
-class SecureLeg:
+class TlsStream:
     """One TLS connection. `finished` is called once, when its handshake succeeded (None) or failed (why)."""
 
     __slots__ = (
@@ -75,7 +75,7 @@ class SecureLeg:
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name)
         self._transport: asyncio.Transport
-        self._phase = SHAKING
+        self._phase = HANDSHAKING
         self._broken = False
         """What came is no TLS any more."""
         self._ended = False
@@ -94,7 +94,7 @@ class SecureLeg:
         self._paused = False
         """The stream wants to be told nothing."""
 
-    def made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin the handshake, as a client."""
         self.begin(transport, b"")
 
@@ -102,11 +102,11 @@ class SecureLeg:
         """Begin the handshake over `transport`, from which `early` was read already."""
         self._transport = transport
         if early:
-            self.received(early)
+            self.data_received(early)
         else:
             self._shake()
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Take bytes of the peer."""
         phase = self._phase
         if phase == OPEN:
@@ -122,11 +122,11 @@ class SecureLeg:
             else:
                 self._late, self._at = data, 0
                 self._take_late()
-        elif phase == SHAKING:
+        elif phase == HANDSHAKING:
             self._incoming.write(data[:PIECE])
             self._shake()
             if len(data) > PIECE:
-                self.received(data[PIECE:])
+                self.data_received(data[PIECE:])
 
     def _take_late(self) -> None:
         """Decrypt what came, as much as this turn may, and deliver it as one: the stream may want no more after a part."""
@@ -169,7 +169,7 @@ class SecureLeg:
         if not self._more and not self._paused:
             self._transport.resume_reading()
 
-    def half_closed(self) -> bool:
+    def eof_received(self) -> bool:
         """Take a FIN, with or without a close_notify before it: what it may have cut, the stream's own framing tells."""
         if self._phase != OPEN:
             return False
@@ -177,28 +177,28 @@ class SecureLeg:
             self._end()
         return self._phase == OPEN
 
-    def gone(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         phase = self._phase
         if exc is not None and phase == OPEN and not self._object.server_side:
-            self.received(take_unread(self._transport))  # what a backend answered before it reset the connection
+            self.data_received(take_unread(self._transport))  # what a backend answered before it reset the connection
             phase = self._phase
-        self._transport = NOWHERE
+        self._transport = CLOSED_TRANSPORT
         if phase >= OPEN:
             self._phase = CLOSING
-            self._stream.gone(exc)
-        elif phase == SHAKING:
+            self._stream.connection_lost(exc)
+        elif phase == HANDSHAKING:
             self._fail(exc or ConnectionResetError("the peer ended the connection during the handshake"))
 
-    def full(self) -> None:
+    def pause_writing(self) -> None:
         """Stop writing."""
         if self._phase >= OPEN:
-            self._stream.full()
+            self._stream.pause_writing()
 
-    def ready(self) -> None:
+    def resume_writing(self) -> None:
         """Go on writing."""
         if self._phase >= OPEN:
-            self._stream.ready()
+            self._stream.resume_writing()
 
     def write(self, data: bytes) -> None:
         """Send, unless the connection ends."""
@@ -227,7 +227,7 @@ class SecureLeg:
         """Send what was written and a close_notify, and give the connection beneath away: its end is its taker's, not told here."""
         if self._phase == OPEN:
             self._notify()
-        transport, self._transport = self._transport, NOWHERE
+        transport, self._transport = self._transport, CLOSED_TRANSPORT
         return transport
 
     def abort(self) -> None:
@@ -253,7 +253,7 @@ class SecureLeg:
         else:
             self._transport.resume_reading()
 
-    def set_protocol(self, protocol: Shell) -> None:
+    def set_protocol(self, protocol: ProtocolAdapter) -> None:
         """Give the connection to another stream."""
         self._stream = protocol.stream
 
@@ -282,7 +282,7 @@ class SecureLeg:
         self._flush()
         self._phase = OPEN
         self._say(None)
-        self._stream.made(cast("asyncio.Transport", self))
+        self._stream.connection_made(cast("asyncio.Transport", self))
         if self._incoming.pending and self._phase == OPEN:
             self._records = RECORDS_PER_TURN
             self._deliver(self._decrypt())
@@ -338,7 +338,7 @@ class SecureLeg:
                 self.abort()
                 return
         if data:
-            self._stream.received(data)
+            self._stream.data_received(data)
         if self._broken:
             self._transport.close()
         elif self._phase != OPEN:
@@ -355,7 +355,7 @@ class SecureLeg:
     def _end(self) -> None:
         """Take the peer's end: the stream may have something to say still."""
         self._ended = True
-        if not self._stream.half_closed():
+        if not self._stream.eof_received():
             self._notify()
 
     def _notify(self) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.platform.socket_queues import unsent
-from proxy.tls.stream import SecureLeg
-from proxy.transport.protocol_adapter import NOWHERE, Shell
-from proxy.transport.timer_wheel import Deadline, Wheel
+from proxy.tls.stream import TlsStream
+from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, ProtocolAdapter
+from proxy.transport.timer_wheel import Deadline, TimerWheel
 
 LINGER_SECONDS: Final = 30.0
 """How long a peer may go on sending (nginx: lingering_time)."""
@@ -46,7 +46,7 @@ class Lingering:
     def __init__(
         self,
         transport: asyncio.Transport,
-        wheel: Wheel,
+        wheel: TimerWheel,
         wait: float,
         gone: Callable[[Exception | None], None],
         cut: Callable[[], None] | None = None,
@@ -66,25 +66,25 @@ class Lingering:
         self._stalls = 0
         self._deadline = Deadline(self._look)
         leg: object = transport
-        self._transport = transport = leg.leave() if isinstance(leg, SecureLeg) else transport
+        self._transport = transport = leg.leave() if isinstance(leg, TlsStream) else transport
         self._until = wheel.now + LINGER_SECONDS
-        transport.set_protocol(Shell(self))
+        transport.set_protocol(ProtocolAdapter(self))
         if not transport.is_closing():
             with contextlib.suppress(OSError, RuntimeError):
                 transport.write_eof()
             with contextlib.suppress(RuntimeError):
                 transport.resume_reading()
-        wheel.file(self._deadline, wait)
+        wheel.schedule(self._deadline, wait)
 
     @property
     def transport(self) -> asyncio.Transport:
         """The connection itself, without TLS."""
         return self._transport
 
-    def made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Do nothing: the connection was made long ago."""
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Drop what came."""
         self._dropped += len(data)
         if self._dropped > LINGER_BYTES:
@@ -97,22 +97,22 @@ class Lingering:
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def half_closed(self) -> bool:
+    def eof_received(self) -> bool:
         """Let the peer's FIN close the connection, when what was written is out."""
         return False
 
-    def gone(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Tell who had the connection."""
-        self._wheel.drop(self._deadline)
+        self._wheel.cancel(self._deadline)
         gone, self._gone, self._cut = self._gone, None, None
-        self._transport = NOWHERE
+        self._transport = CLOSED_TRANSPORT
         if gone is not None:
             gone(exc)
 
-    def full(self) -> None:
+    def pause_writing(self) -> None:
         """Do nothing: nothing more is written."""
 
-    def ready(self) -> None:
+    def resume_writing(self) -> None:
         """Do nothing."""
 
     def _look(self) -> None:
@@ -126,7 +126,7 @@ class Lingering:
             on = self._dropped > self._seen and self._wheel.now < self._until and not self._transport.is_closing()
         self._seen = self._dropped
         if on:
-            self._wheel.file(self._deadline, self._wait)
+            self._wheel.schedule(self._deadline, self._wait)
         else:
             self._end()
 

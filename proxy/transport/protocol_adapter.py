@@ -13,27 +13,27 @@ BUFFER_HIGH = 64 * 1024
 class Stream(Protocol):
     """One connection, as its owner treats it."""
 
-    def made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin."""
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Take what the peer sent."""
 
-    def half_closed(self) -> bool:
+    def eof_received(self) -> bool:
         """Take the peer's FIN; True: the connection stays open for the other direction."""
         ...
 
-    def gone(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the connection is gone."""
 
-    def full(self) -> None:
+    def pause_writing(self) -> None:
         """Stop writing: the peer does not take it."""
 
-    def ready(self) -> None:
+    def resume_writing(self) -> None:
         """Go on writing."""
 
 
-class _Nowhere(asyncio.Transport):
+class _ClosedTransport(asyncio.Transport):
     """The transport of a connection that is gone: everything that is still done to it does nothing.
 
     A stream that kept its real one would be a cycle with it, TLS buffers and all, until a full collection; and what is frozen
@@ -64,7 +64,7 @@ class _Nowhere(asyncio.Transport):
         return 0
 
 
-NOWHERE = _Nowhere()
+CLOSED_TRANSPORT = _ClosedTransport()
 
 
 def not_connected(data: bytes) -> None:
@@ -72,32 +72,32 @@ def not_connected(data: bytes) -> None:
     raise AssertionError(f"{len(data)} bytes before the connection was made")
 
 
-class Shell(asyncio.Protocol):
+class ProtocolAdapter(asyncio.Protocol):
     """A connection of asyncio."""
 
     __slots__ = ("data_received", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.data_received = stream.received  # type: ignore[method-assign]
+        self.data_received = stream.data_received  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         # uvloop does not register its transports as what they are.
-        self.stream.made(cast("asyncio.Transport", transport))
+        self.stream.connection_made(cast("asyncio.Transport", transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self.stream.gone(exc)
+        self.stream.connection_lost(exc)
 
     def eof_received(self) -> bool:
         """Take the peer's FIN."""
-        return self.stream.half_closed()
+        return self.stream.eof_received()
 
     def pause_writing(self) -> None:
         """Stop writing."""
-        self.stream.full()
+        self.stream.pause_writing()
 
     def resume_writing(self) -> None:
         """Go on writing."""
-        self.stream.ready()
+        self.stream.resume_writing()

@@ -21,18 +21,18 @@ def nothing() -> None:
 class Deadline:
     """Something that happens at a time unless it is pushed back or cancelled first."""
 
-    __slots__ = ("_filed", "_slot", "at", "expire")
+    __slots__ = ("_filed", "_slot", "at", "callback")
 
-    def __init__(self, expire: Callable[[], None]) -> None:
-        self.expire = expire
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
         self.at = 0.0
-        """Loop time at which `expire` is called once; 0: not set. Write it freely to push a filed deadline back or cancel it.
-        To set one that may be earlier than before, use `Wheel.file`."""
+        """Loop time at which `callback` is called once; 0: not set. Write it freely to push a filed deadline back or cancel it.
+        To set one that may be earlier than before, use `TimerWheel.file`."""
         self._filed = 0.0
         self._slot = 0
 
 
-class Wheel:
+class TimerWheel:
     """The worker's deadlines, in buckets of one tick."""
 
     __slots__ = ("_buckets", "_due", "_handle", "_late", "_loop", "_turned", "now")
@@ -48,8 +48,8 @@ class Wheel:
         self._due = self.now + TICK
         self._handle = loop.call_later(TICK, self._turn)
 
-    def file(self, deadline: Deadline, after: float) -> None:
-        """Let `deadline` expire `after` seconds from now. An earlier filing of it is replaced."""
+    def schedule(self, deadline: Deadline, after: float) -> None:
+        """Let `deadline` callback `after` seconds from now. An earlier filing of it is replaced."""
         at = self._loop.time() + after
         deadline.at = at
         if not deadline._filed:  # noqa: SLF001  the wheel owns this field
@@ -58,13 +58,13 @@ class Wheel:
             self._unfile(deadline)
             self._file(deadline, at)
 
-    def drop(self, deadline: Deadline) -> None:
+    def cancel(self, deadline: Deadline) -> None:
         """Cancel `deadline` for good: for owners that end.
 
         What it would have called is its owner's; together they would wait for a collector, and for ever once they are frozen.
         """
         deadline.at = 0.0
-        deadline.expire = nothing
+        deadline.callback = nothing
         if deadline._filed:  # noqa: SLF001
             deadline._filed = 0.0  # noqa: SLF001
             self._unfile(deadline)
@@ -107,7 +107,7 @@ class Wheel:
         if deadline.at <= now:
             deadline.at = 0.0
             try:
-                deadline.expire()
+                deadline.callback()
             except Exception:  # noqa: BLE001  one owner's fault must not cost the others their deadlines
                 _log.exception("a deadline failed")
         else:

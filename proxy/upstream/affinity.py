@@ -1,6 +1,6 @@
 """Where one request of a route with affinity, hashing or pod addressing goes, and what its answer has to say about it.
 
-Routes without any of these have no `Placing`. The order of precedence: a pod that the upgrade names, the session id that an
+Routes without any of these have no `Affinity`. The order of precedence: a pod that the upgrade names, the session id that an
 Engine.IO request carries, the cookie, then load balancing. A session or cookie that names an endpoint which is gone is balanced
 anew. Synchronous; what it remembers is shared memory (engine_io.py) and tables made from the endpoints, which follow their changes.
 """
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from proxy.http.message import Answer, Request
 from proxy.model.config import LoadBalancing
 from proxy.model.policy import CookieAffinity, EngineIoAffinity, HashOn, PodTarget, Policy
-from proxy.shared_memory.counters import Hold
-from proxy.transport.timer_wheel import Wheel
+from proxy.shared_memory.counters import Reservation
+from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.balance import Shares
 from proxy.upstream.cookies import find_cookie, without_cookie
 from proxy.upstream.engine_io import PACKET_LIMIT, Place, SidTable, place_of, read_open_packet, sid_of
@@ -141,13 +141,13 @@ class Digests(Endpoints):
         return self._exact.get(place.exact) or self._addresses.get(place.address)
 
 
-class Placed:
+class Selection:
     """One request's endpoint, and what is to be done with its answer."""
 
     __slots__ = ("_given", "_packet", "_placing", "_secure", "key", "learning", "only", "policy", "pool", "upstream")
 
     def __init__(
-        self, placing: "Placing", upstream: LiveUpstream, pool: EndpointPool | None, policy: LoadBalancing, key: int, *, only: bool
+        self, placing: "Affinity", upstream: LiveUpstream, pool: EndpointPool | None, policy: LoadBalancing, key: int, *, only: bool
     ) -> None:
         self._placing = placing
         self._given = ""
@@ -164,7 +164,7 @@ class Placed:
         self.learning = False
         """The body of the answer is to be shown to `watch`."""
 
-    def seat(self, limit: int, hold: Hold) -> EndpointPool | None:
+    def seat(self, limit: int, hold: Reservation) -> EndpointPool | None:
         """Have an upgrade count on its endpoint, or where that has `limit` sockets already, on another; None: there is no room."""
         hold.leave()
         pool = self.pool
@@ -196,7 +196,7 @@ class Placed:
             self._placing.learn(sid, pool)
 
 
-class Placing:
+class Affinity:
     """The choice of endpoints for one kind of a route's requests."""
 
     __slots__ = (
@@ -220,7 +220,7 @@ class Placing:
         policy: LoadBalancing,
         upstreams: Mapping[str, LiveUpstream],
         sids: SidTable,
-        wheel: Wheel,
+        wheel: TimerWheel,
     ) -> None:
         self._shares = shares
         self._policy = policy
@@ -246,11 +246,11 @@ class Placing:
                 self._engine = one
                 self._sessions = Digests(b"", keys, upstreams)
 
-    def place(self, request: Request) -> Placed | Answer | None:
+    def place(self, request: Request) -> Selection | Answer | None:
         """Choose the endpoint of a request; None: a share that cannot be resolved."""
         if self._pods is not None and request.upgrade:
             named = self._pods.find(request.pod)
-            return NO_POD if named is None else Placed(self, named[0], named[1], self._policy, NO_KEY, only=True)
+            return NO_POD if named is None else Selection(self, named[0], named[1], self._policy, NO_KEY, only=True)
         given = (find_cookie(request.values("cookie"), self._cookie.name) or "") if self._cookie is not None else ""
         sid = sid_of(request.query) if self._engine is not None else None
         key = self._key(request)
@@ -264,9 +264,9 @@ class Placing:
             upstream = self._share(key)
             if upstream is None:
                 return None
-            placed = Placed(self, upstream, upstream.choose(policy, (), key), policy, key, only=False)
+            placed = Selection(self, upstream, upstream.choose(policy, (), key), policy, key, only=False)
         else:
-            placed = Placed(self, found[0], found[1], policy, key, only=False)
+            placed = Selection(self, found[0], found[1], policy, key, only=False)
         learning = sid == "" and request.method == "GET" and "transport=polling" in request.query.split("&")
         placed.remember(request, given, learning=learning)
         return placed

@@ -10,7 +10,7 @@ from proxy.http.causes import UPSTREAM
 from proxy.http.message import Failure
 from proxy.observability.access_log import escape
 from proxy.observability.worker_stats import ServiceStats
-from proxy.transport.timer_wheel import Deadline, Wheel
+from proxy.transport.timer_wheel import Deadline, TimerWheel
 
 QUIET_SECONDS = 60.0
 """How long a kind is not said again."""
@@ -31,7 +31,7 @@ class UpstreamErrors:
 
     __slots__ = ("_kinds", "_quiet", "_wheel")
 
-    def __init__(self, wheel: Wheel, quiet: float = QUIET_SECONDS) -> None:
+    def __init__(self, wheel: TimerWheel, quiet: float = QUIET_SECONDS) -> None:
         self._wheel = wheel
         self._quiet = quiet
         self._kinds: dict[tuple[str, str], _Kind] = {}
@@ -57,21 +57,21 @@ class UpstreamErrors:
             *(stats.key, failure.endpoint, cause, failure.status, shown, UPSTREAM[cause]),
         )
         kind = self._kinds[key] = _Kind(self, key)
-        self._wheel.file(kind.deadline, self._quiet)
+        self._wheel.schedule(kind.deadline, self._quiet)
 
     def over(self, kind: "_Kind") -> None:
         """Say how many there were in the time that is over, or forget the kind."""
         service, cause = kind.key
         if not kind.more:
             del self._kinds[kind.key]
-            self._wheel.drop(kind.deadline)
+            self._wheel.cancel(kind.deadline)
             return
         _log.warning(
             'service=%s endpoint="%s" cause=%s more=%d in the last %g s, the last of them at this endpoint: %s',
             *(service, kind.endpoint, cause, kind.more, self._quiet, UPSTREAM[cause]),
         )
         kind.more = 0
-        self._wheel.file(kind.deadline, self._quiet)
+        self._wheel.schedule(kind.deadline, self._quiet)
 
 
 class _Kind:

@@ -13,7 +13,7 @@ UNKNOWN = 1.0
 there, the next ones wait and see."""
 
 
-class Latency:
+class Ewma:
     """What is known of one endpoint."""
 
     __slots__ = ("_at", "_average")

@@ -7,9 +7,9 @@ anything unexpected closes it.
 import asyncio
 from typing import Protocol
 
-from proxy.http1.fields import ResponseFacts
+from proxy.http1.fields import ResponseFraming
 from proxy.platform.socket_queues import take_unread
-from proxy.transport.protocol_adapter import NOWHERE, not_connected
+from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, not_connected
 
 
 class Turn(Protocol):
@@ -57,16 +57,16 @@ class UpstreamConnection:
         self.idle_since = 0.0
         self.memo_head = b""
         """Bytes of the last regular head; backends repeat them."""
-        self.memo: ResponseFacts | None = None
+        self.memo: ResponseFraming | None = None
         self.transport: asyncio.Transport
         self.write = not_connected
 
-    def made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Keep the transport."""
         self.transport = transport
         self.write = transport.write
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Hand bytes to the exchange; bytes that nobody asked for end the connection."""
         if self.turn is None:
             self.close()
@@ -78,11 +78,11 @@ class UpstreamConnection:
         self.alive = False
         self.transport.abort()
 
-    def half_closed(self) -> bool:
+    def eof_received(self) -> bool:
         """Let the backend's FIN end the connection: nothing is written to who does not listen."""
         return False
 
-    def gone(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange, or the pool."""
         self.alive = False
         if exc is not None and self.turn is not None and (rest := take_unread(self.transport)):
@@ -91,14 +91,14 @@ class UpstreamConnection:
         self.pool.forget(self)
         if self.turn is not None:
             self.turn.upstream_lost(exc)
-        self.transport, self.write, self.turn = NOWHERE, NOWHERE.write, None
+        self.transport, self.write, self.turn = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write, None
 
-    def full(self) -> None:
+    def pause_writing(self) -> None:
         """Tell the exchange that the backend does not take its bytes."""
         if self.turn is not None:
             self.turn.upstream_full()
 
-    def ready(self) -> None:
+    def resume_writing(self) -> None:
         """Tell the exchange to go on."""
         if self.turn is not None:
             self.turn.upstream_ready()

@@ -31,7 +31,7 @@ MOST_SECONDS = 300.0
 _NEVER: Final = float("-inf")
 
 
-class Health:
+class OutlierDetection:
     """What is known of one endpoint. Times are the loop's; a network is some bytes, equal for all its clients."""
 
     __slots__ = (

@@ -10,16 +10,16 @@ from proxy.http.addresses import host_and_port, network_of
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.observability.worker_stats import ServiceStats
 from proxy.platform.tcp_keepalive import ask_when_silent
-from proxy.shared_memory.counters import Counts, Hold
-from proxy.tls.stream import SecureLeg
-from proxy.transport.protocol_adapter import Shell
+from proxy.shared_memory.counters import Counters, Reservation
+from proxy.tls.stream import TlsStream
+from proxy.transport.protocol_adapter import ProtocolAdapter
 from proxy.transport.run_queue import RunQueue
-from proxy.transport.timer_wheel import Deadline, Wheel
+from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.upstream.balance import Chooser
 from proxy.upstream.errors import TlsHandshakeError
-from proxy.upstream.ewma import Latency
+from proxy.upstream.ewma import Ewma
 from proxy.upstream.http1_connection import UpstreamConnection
-from proxy.upstream.outlier_detection import Health
+from proxy.upstream.outlier_detection import OutlierDetection
 from proxy.upstream.rendezvous import NO_KEY, first_of, seed_of
 
 IDLE_SECONDS = 60.0
@@ -111,18 +111,18 @@ class EndpointPool:
         owner: "LiveUpstream",
         endpoint: Endpoint,
         tls: ssl.SSLContext | None,
-        wheel: Wheel,
+        wheel: TimerWheel,
         run_queue: RunQueue,
         loop: asyncio.AbstractEventLoop,
-        counts: Counts,
+        counts: Counters,
     ) -> None:
         self.tally = counts.tally(counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode()))
         self.tally.pin()
         self._owner: LiveUpstream | None = owner
         """None: the endpoint is gone, and waits for no collector."""
         self._tcp_keepalive = owner.tcp_keepalive
-        self.health = Health()
-        self.latency = Latency()
+        self.health = OutlierDetection()
+        self.latency = Ewma()
         self.address = endpoint.address
         self.port = endpoint.port
         self.name = host_and_port(endpoint.address, endpoint.port)
@@ -172,7 +172,7 @@ class EndpointPool:
         connection.idle_since = self._wheel.now
         self._idle.append(connection)
         if not self._reaper.at:
-            self._wheel.file(self._reaper, IDLE_SECONDS)
+            self._wheel.schedule(self._reaper, IDLE_SECONDS)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Take note that a connection is gone."""
@@ -187,7 +187,7 @@ class EndpointPool:
         for connection in stale:
             connection.close()
         if self._idle:
-            self._wheel.file(self._reaper, self._idle[0].idle_since - limit + 0.1)
+            self._wheel.schedule(self._reaper, self._idle[0].idle_since - limit + 0.1)
 
     def retire(self) -> None:
         """Let nothing new go to an endpoint that is gone; what is under way ends as it would."""
@@ -195,8 +195,8 @@ class EndpointPool:
             self.tally.unpin()
         self.retired = True
         self._owner = None
-        self._wheel.drop(self._reaper)
-        self._wheel.drop(self._return)
+        self._wheel.cancel(self._reaper)
+        self._wheel.cancel(self._return)
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -221,7 +221,7 @@ class EndpointPool:
     def _eject(self) -> None:
         owner = self._owner
         if owner is not None and owner.may_lose(self):
-            self._wheel.file(self._return, self.health.eject())
+            self._wheel.schedule(self._return, self.health.eject())
             owner.sort()
 
     def _readmit(self) -> None:
@@ -235,7 +235,7 @@ class EndpointPool:
         start = self._loop.time()
         async with asyncio.timeout(timeout):
             if self._tls is None:
-                await self._loop.create_connection(lambda: Shell(connection), self.address, self.port)
+                await self._loop.create_connection(lambda: ProtocolAdapter(connection), self.address, self.port)
                 self.stats.connections += 1
             else:
                 await self._connect_securely(connection, self._tls)
@@ -254,8 +254,8 @@ class EndpointPool:
             if not shaken.done():
                 shaken.set_result(str(error) if error is not None else "")
 
-        leg = SecureLeg(connection, tls, self._run_queue, finished, server_side=False, server_name=self.address)
-        transport, _ = await self._loop.create_connection(lambda: Shell(leg), self.address, self.port)
+        leg = TlsStream(connection, tls, self._run_queue, finished, server_side=False, server_name=self.address)
+        transport, _ = await self._loop.create_connection(lambda: ProtocolAdapter(leg), self.address, self.port)
         wrong = "the handshake was given up"
         try:
             wrong = await shaken
@@ -290,10 +290,10 @@ class LiveUpstream:
         self,
         key: str,
         stats: ServiceStats,
-        wheel: Wheel,
+        wheel: TimerWheel,
         run_queue: RunQueue,
         loop: asyncio.AbstractEventLoop,
-        counts: Counts,
+        counts: Counters,
         *,
         tcp_keepalive: float = 0.0,
     ) -> None:
@@ -377,7 +377,7 @@ class LiveUpstream:
         return self._chooser.choose(policy, candidates) if key == NO_KEY else first_of(key, candidates)
 
     def seat(
-        self, policy: LoadBalancing, limit: int, hold: Hold, tried: Collection[EndpointPool] = (), key: int = NO_KEY
+        self, policy: LoadBalancing, limit: int, hold: Reservation, tried: Collection[EndpointPool] = (), key: int = NO_KEY
     ) -> EndpointPool | None:
         """Choose an endpoint for an upgrade, as `choose`, and have it count there instead of where it did before.
 
@@ -407,7 +407,7 @@ async def dial(
     timeout: float,
     first: EndpointPool | None = None,
     *,
-    hold: Hold | None = None,
+    hold: Reservation | None = None,
     limit: int = 0,
     key: int = NO_KEY,
     only: bool = False,

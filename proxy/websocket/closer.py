@@ -12,11 +12,11 @@ from typing import Protocol
 from proxy.model.config import Endpoint, Route
 from proxy.model.policy import Drain, Timeouts
 from proxy.observability.worker_stats import RouteStats, WorkerStats
-from proxy.transport.timer_wheel import Deadline, Wheel
+from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket import close_causes
 from proxy.websocket.close_causes import Fault, Place
-from proxy.websocket.drain_schedule import Farewell, Paced, Pacer, Slot
-from proxy.websocket.socket_stats import Account, Facts, TunnelEndpoint
+from proxy.websocket.drain_schedule import DrainSchedule, Farewell, Paced, ScheduledClose
+from proxy.websocket.socket_stats import SocketInfo, SocketStats, TunnelEndpoint
 
 MARGIN = 2.0
 """Seconds before an endpoint is killed by which its sockets are closed (spec/wsroute.md, `close.drain`)."""
@@ -46,8 +46,8 @@ class Socket(Protocol):
     phase: int
     """0 while nobody closes it."""
     opened: float
-    lease: "Lease | None"
-    account: Account
+    lease: "SocketEntry | None"
+    account: SocketStats
 
     def close(self, code: int, reason: bytes, cause: str) -> None:
         """Send a close frame to both sides."""
@@ -70,7 +70,7 @@ class LiveUpstream(Protocol):
         ...
 
 
-class Lease:
+class SocketEntry:
     """What one socket was opened with, and when it has to go; ended with it."""
 
     __slots__ = ("active", "age", "guards", "opened", "route_id", "service", "slot", "socket", "sound")
@@ -85,7 +85,7 @@ class Lease:
         self.sound = False
         """Nothing was wrong when it was judged last, nor kept although it was: only a change of its own concerns it."""
         self.guards = close_causes.guards_of(active.route)
-        self.slot: Slot | None = None
+        self.slot: ScheduledClose | None = None
         self.age: Deadline | None = None
 
     def close(self, farewell: Farewell) -> None:
@@ -93,24 +93,24 @@ class Lease:
         if self.socket is not None:
             self.socket.close(farewell.code, farewell.reason, farewell.cause)
 
-    def end(self, wheel: Wheel) -> None:
+    def end(self, wheel: TimerWheel) -> None:
         """Let go of the socket, which is gone."""
         self.socket = None
         if self.slot is not None:
             self.slot.leave()
         if self.age is not None:
-            wheel.drop(self.age)
+            wheel.cancel(self.age)
             self.age = None
 
 
-class Closings:
+class Closer:
     """The closer's decisions in one worker."""
 
     def __init__(
         self,
-        pacer: Pacer,
+        pacer: DrainSchedule,
         clock: Callable[[], float],
-        wheel: Wheel,
+        wheel: TimerWheel,
         stats: WorkerStats,
         sockets: Iterable[Socket],
         routes: Mapping[str, ActiveRoute],
@@ -133,11 +133,11 @@ class Closings:
 
     def opened(self, socket: Socket, active: ActiveRoute) -> None:
         """Take note of a new socket. What it needs may have gone while the backend answered."""
-        lease = socket.lease = Lease(socket, active)
+        lease = socket.lease = SocketEntry(socket, active)
         timeouts = next((policy for policy in active.route.policies if isinstance(policy, Timeouts)), None)
         if timeouts is not None and timeouts.max_age:
             lease.age = Deadline(lambda: self._aged(lease))
-            self._wheel.file(lease.age, timeouts.max_age * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
+            self._wheel.schedule(lease.age, timeouts.max_age * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
         if self._until:
             self._pacer.spread([lease], self._until, SIGTERM)
         else:
@@ -169,14 +169,14 @@ class Closings:
         farewell = Farewell("command", drain.code, drain.reason.encode())
         return self._pacer.spread(chosen, self._clock() + drain.over, farewell)
 
-    def _leases(self, sockets: Iterable[Socket]) -> list[Lease]:
+    def _leases(self, sockets: Iterable[Socket]) -> list[SocketEntry]:
         return [lease for socket in sockets if not socket.phase and (lease := socket.lease) is not None]
 
-    def _aged(self, lease: Lease) -> None:
+    def _aged(self, lease: SocketEntry) -> None:
         drain = close_causes.close_of(lease.active.route).drain
         lease.close(Farewell("max_age", drain.code, drain.reason.encode()))
 
-    def _review(self, leases: Iterable[Lease]) -> None:
+    def _review(self, leases: Iterable[SocketEntry]) -> None:
         present = _Present(self._routes)
         faulty: dict[tuple[Fault, str], list[Paced]] = {}
         for lease in leases:
@@ -215,7 +215,7 @@ class Closings:
                 until - now,
             )
 
-    def _judge(self, lease: Lease, present: "_Present") -> Fault | None:
+    def _judge(self, lease: SocketEntry, present: "_Present") -> Fault | None:
         """Say what is wrong with a socket; what its route keeps open is judged on."""
         socket = lease.socket
         assert socket is not None  # noqa: S101  it is open
@@ -239,7 +239,7 @@ class Closings:
         upstream = self._upstreams.get(service)
         return upstream.endpoints if upstream is not None else {}
 
-    def _move(self, lease: Lease, rule: Route, facts: Facts) -> bool:
+    def _move(self, lease: SocketEntry, rule: Route, facts: SocketInfo) -> bool:
         """Let a socket stay where its rule names its endpoint by another port of the same Service now; False: it does not."""
         place = (facts.endpoint.address, facts.endpoint.port)
         home = close_causes.home_of(rule, facts.service, place, self._endpoints)
@@ -250,7 +250,7 @@ class Closings:
         lease.service = home
         return True
 
-    def _judge_route(self, lease: Lease, facts: Facts, present: "_Present") -> Fault | None:
+    def _judge_route(self, lease: SocketEntry, facts: SocketInfo, present: "_Present") -> Fault | None:
         known = lease.active.route
         owner = close_causes.object_of(known)
         siblings = present.siblings(owner)
@@ -280,7 +280,7 @@ class Closings:
         lease.active, lease.route_id = active, rule.id
         return None
 
-    def _count_on(self, lease: Lease, stats: RouteStats) -> None:
+    def _count_on(self, lease: SocketEntry, stats: RouteStats) -> None:
         socket = lease.socket
         if socket is not None and socket.account.facts.stats is not stats:
             socket.account.move(stats)
@@ -309,7 +309,7 @@ class _Present:
         return self._objects.get(owner, [])
 
 
-def _is_of(lease: Lease, target: str) -> bool:
+def _is_of(lease: SocketEntry, target: str) -> bool:
     """Tell whether a socket is of a route, object, Service or endpoint (address, or address and port)."""
     if lease.socket is None:
         return False

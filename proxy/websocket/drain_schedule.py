@@ -54,14 +54,14 @@ class Paced(Protocol):
 
     opened: float
     """Loop time."""
-    slot: "Slot | None"
+    slot: "ScheduledClose | None"
     """The pacer's: when it is closed, if it is to be."""
 
     def close(self, farewell: Farewell) -> None:
         """Close it now."""
 
 
-class Slot:
+class ScheduledClose:
     """When one socket is closed, and with what."""
 
     __slots__ = ("at", "farewell", "socket")
@@ -79,7 +79,7 @@ class Slot:
             self.socket = None
 
 
-class Pacer:
+class DrainSchedule:
     """The slots of one worker."""
 
     __slots__ = ("_armed", "_clock", "_handle", "_heap", "_number", "_phase")
@@ -88,7 +88,7 @@ class Pacer:
         """`phase`: where in its share of the time a socket is closed, from 0 up to 1; another one in each worker."""
         self._clock = clock
         self._phase = phase
-        self._heap: list[tuple[float, int, Slot]] = []
+        self._heap: list[tuple[float, int, ScheduledClose]] = []
         self._number = itertools.count()
         self._handle: Handle | None = None
         self._armed = 0.0
@@ -107,7 +107,7 @@ class Pacer:
         for number, one in enumerate(waiting):
             if one.slot is not None:
                 one.slot.leave()
-            slot = one.slot = Slot(first + step * number, farewell, one)
+            slot = one.slot = ScheduledClose(first + step * number, farewell, one)
             heapq.heappush(self._heap, (slot.at, next(self._number), slot))
         self._arm()
         return len(waiting)

@@ -14,7 +14,7 @@ from typing import Protocol
 from proxy.model.policy import Keepalive
 from proxy.observability.worker_stats import RouteStats
 from proxy.platform.socket_queues import acknowledged, unsent
-from proxy.transport.timer_wheel import Deadline, Wheel
+from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket.control_frames import ping_frame
 from proxy.websocket.frames import NONCE_BYTES, FrameScanner
 
@@ -69,7 +69,7 @@ class Pinger:
         policy: Keepalive,
         *,
         masked: bool,
-        wheel: Wheel,
+        wheel: TimerWheel,
         clock: Callable[[], float],
         stats: RouteStats,
         dead: Callable[[], None],
@@ -103,11 +103,11 @@ class Pinger:
 
     def start(self) -> None:
         """Watch from now on."""
-        self._wheel.file(self._deadline, self._interval)
+        self._wheel.schedule(self._deadline, self._interval)
 
     def end(self) -> None:
         """Let go of the tunnel and the wheel."""
-        self._wheel.drop(self._deadline)
+        self._wheel.cancel(self._deadline)
 
     def asked(self) -> None:
         """Take note of a ping of the application to this side."""
@@ -146,7 +146,7 @@ class Pinger:
             quiet = now - last
             if quiet < self._interval:
                 self._probed = 0.0
-                self._wheel.file(self._deadline, self._interval - quiet)
+                self._wheel.schedule(self._deadline, self._interval - quiet)
                 return
         self._probe(now)
 
@@ -158,7 +158,7 @@ class Pinger:
             self._count += 1
             payload = leg.scanner.nonce + self._count.to_bytes(4, "big")
             self._sent = self._clock() if leg.put_in(ping_frame(payload, masked=self._masked)) else -1.0
-        self._wheel.file(self._deadline, self._interval)
+        self._wheel.schedule(self._deadline, self._interval)
 
     def _taking(self) -> bool:
         """Tell whether the peer's kernel takes what was sent before the ping: it may well be that it has not seen that yet."""

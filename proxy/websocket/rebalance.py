@@ -16,9 +16,9 @@ from typing import Protocol
 
 from proxy.model.config import Route
 from proxy.model.policy import Rebalance
-from proxy.transport.timer_wheel import Deadline, Wheel
+from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket import close_causes
-from proxy.websocket.closer import Lease, Socket
+from proxy.websocket.closer import Socket, SocketEntry
 from proxy.websocket.drain_schedule import Farewell
 
 LOOK_SECONDS = 1.0
@@ -102,7 +102,7 @@ class Rebalancer:
     """The shedding of one worker."""
 
     def __init__(
-        self, wheel: Wheel, clock: Callable[[], float], sockets: Iterable[Socket], upstreams: Mapping[str, Upstream]
+        self, wheel: TimerWheel, clock: Callable[[], float], sockets: Iterable[Socket], upstreams: Mapping[str, Upstream]
     ) -> None:
         """`sockets` and `upstreams` are the worker's own, and are looked at again each time."""
         self._wheel = wheel
@@ -124,14 +124,14 @@ class Rebalancer:
             return
         self._rules[route_id] = _Rule(route, policy)
         if not self._next.at:
-            self._wheel.file(self._next, LOOK_SECONDS)
+            self._wheel.schedule(self._next, LOOK_SECONDS)
 
     def _turn(self) -> None:
         if not self._rules:
             return
         now = self._clock()
         busy = [self._look(rule, now) for rule in self._rules.values()]
-        self._wheel.file(self._next, SHED_SECONDS if any(busy) else LOOK_SECONDS)
+        self._wheel.schedule(self._next, SHED_SECONDS if any(busy) else LOOK_SECONDS)
 
     def _look(self, rule: _Rule, now: float) -> bool:
         """Shed what is due of one route; tell whether an endpoint holds too many."""
@@ -151,7 +151,7 @@ class Rebalancer:
         return True
 
     def _shed(self, rule: _Rule, heavy: Sequence[tuple[Pool, int, float]]) -> None:
-        staying: dict[int, list[Lease]] = {id(pool): [] for pool, _, _ in heavy}
+        staying: dict[int, list[SocketEntry]] = {id(pool): [] for pool, _, _ in heavy}
         going = dict.fromkeys(staying, 0)
         for socket in self._sockets:
             lease = socket.lease

@@ -9,7 +9,7 @@ from proxy.http.addresses import host_and_port
 from proxy.http.message import Request
 from proxy.observability.access_log import AccessLog
 from proxy.observability.worker_stats import RouteStats
-from proxy.shared_memory.counters import Tally
+from proxy.shared_memory.counters import EndpointCounter
 from proxy.websocket.frames import FrameScanner
 
 
@@ -19,11 +19,11 @@ class TunnelEndpoint(Protocol):
     address: str
     port: int
     sockets: int
-    tally: Tally
+    tally: EndpointCounter
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SocketInfo:
     """Which socket it is."""
 
     request: Request
@@ -34,13 +34,13 @@ class Facts:
     """Loop time of the 101."""
 
 
-class Account:
+class SocketStats:
     """The account of one socket, from its 101 to the end of both connections."""
 
     __slots__ = ("_backend", "_client", "_counted", "_cut", "_ended", "_facts", "_log")
 
     def __init__(
-        self, facts: Facts, log: AccessLog, client: FrameScanner, backend: FrameScanner, ended: Callable[[], None]
+        self, facts: SocketInfo, log: AccessLog, client: FrameScanner, backend: FrameScanner, ended: Callable[[], None]
     ) -> None:
         self._facts = facts
         self._log = log
@@ -51,7 +51,7 @@ class Account:
         self._cut = False
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> SocketInfo:
         """Which socket it is."""
         return self._facts
 
@@ -61,7 +61,7 @@ class Account:
         self.settle()
         facts.stats.ws_left(facts.service)
         stats.ws_opened(facts.service)
-        self._facts = Facts(facts.request, stats, facts.service, facts.endpoint, facts.opened)
+        self._facts = SocketInfo(facts.request, stats, facts.service, facts.endpoint, facts.opened)
 
     def move_to(self, service: str, endpoint: TunnelEndpoint) -> None:
         """Count on another port of the Service from now on, which leads to the same endpoint."""
@@ -75,7 +75,7 @@ class Account:
         if hold is not None and hold.seat is not None and endpoint.tally.sit(0):
             hold.leave()
             hold.seat = endpoint.tally
-        self._facts = Facts(facts.request, facts.stats, service, endpoint, facts.opened)
+        self._facts = SocketInfo(facts.request, facts.stats, service, endpoint, facts.opened)
 
     def open(self) -> None:
         """Count the socket as open."""

@@ -19,15 +19,15 @@ from proxy.observability.access_log import AccessLog
 from proxy.observability.worker_stats import RouteStats
 from proxy.platform.socket_queues import unsent
 from proxy.transport.lingering import Lingering
-from proxy.transport.protocol_adapter import BUFFER_HIGH, NOWHERE, Shell
+from proxy.transport.protocol_adapter import BUFFER_HIGH, CLOSED_TRANSPORT, ProtocolAdapter
 from proxy.transport.run_queue import RunQueue
-from proxy.transport.timer_wheel import Deadline, Wheel
-from proxy.websocket.closer import Lease
+from proxy.transport.timer_wheel import Deadline, TimerWheel
+from proxy.websocket.closer import SocketEntry
 from proxy.websocket.control_frames import close_frame
 from proxy.websocket.frames import ABNORMAL, FrameScanner
 from proxy.websocket.message_rate import MessageRate
 from proxy.websocket.pings import Pinger
-from proxy.websocket.socket_stats import Account, Facts, TunnelEndpoint
+from proxy.websocket.socket_stats import SocketInfo, SocketStats, TunnelEndpoint
 
 OPEN, BROKEN, CLOSING = 0, 1, 2
 BROKEN_DRAIN = 0.25
@@ -37,7 +37,7 @@ BROKEN_DRAIN = 0.25
 class TunnelHost(Protocol):
     """What a tunnel needs of its worker."""
 
-    wheel: Wheel
+    wheel: TimerWheel
     accesslog: AccessLog
     tunnels: "set[Tunnel]"
     run_queue: RunQueue
@@ -46,7 +46,7 @@ class TunnelHost(Protocol):
     close_wait: float
 
 
-class Leg:
+class Side:
     """One side of a tunnel: what comes from it is scanned and written to the other."""
 
     __deletable__ = ("other", "tunnel")
@@ -126,7 +126,7 @@ class Leg:
     def take_over(self) -> None:
         """Become the transport's protocol, with our limits."""
         transport = self.transport
-        transport.set_protocol(Shell(self))
+        transport.set_protocol(ProtocolAdapter(self))
         if transport.get_write_buffer_size():
             # Whether the one before us was told to pause cannot be known: a limit of nothing makes it so, and we are told when
             # what is left is written.
@@ -163,27 +163,27 @@ class Leg:
         self.deferred = False
         if self.paused:
             return  # `resume` goes on
-        self.received(b"")
+        self.data_received(b"")
         if not self.lost and not self.deferred and not self.paused:
             self.transport.resume_reading()
 
-    def made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Do nothing: the connection was made long ago."""
 
-    def half_closed(self) -> bool:
+    def eof_received(self) -> bool:
         """Pass a FIN on; keep a plain connection open for the other direction."""
         return self.tunnel.ended(self)
 
-    def gone(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """End the other side too."""
         del exc
         self.tunnel.lost(self)
 
-    def full(self) -> None:
+    def pause_writing(self) -> None:
         """Stop reading the other side while this one does not take its bytes."""
         self.other.pause()
 
-    def ready(self) -> None:
+    def resume_writing(self) -> None:
         """Read the other side again."""
         self.other.resume()
 
@@ -202,7 +202,7 @@ class Leg:
             if self.scanner.more:
                 self.defer()
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Forward what this side sent."""
         tunnel = self.tunnel
         if tunnel.phase:
@@ -285,7 +285,7 @@ class Tunnel:
         self.opened = opened
         """Loop time of the 101."""
         self.phase = OPEN
-        self.lease: Lease | None = None
+        self.lease: SocketEntry | None = None
         """What it was opened with, for whoever decides whether it may stay."""
         self.settled = True
         """All counts are in the metrics."""
@@ -297,11 +297,11 @@ class Tunnel:
         self._code = 0
         self._by = ""
         self._frames: tuple[bytes, bytes] = (b"", b"")
-        self.client = Leg(self, "client", transports[0], FrameScanner(masked=True, extensions=extensions))
-        self.backend = Leg(self, "backend", transports[1], FrameScanner(masked=False, extensions=extensions))
+        self.client = Side(self, "client", transports[0], FrameScanner(masked=True, extensions=extensions))
+        self.backend = Side(self, "backend", transports[1], FrameScanner(masked=False, extensions=extensions))
         self.client.other, self.backend.other = self.backend, self.client
-        self.account = Account(
-            Facts(request, stats, service, endpoint, opened), host.accesslog, self.client.scanner, self.backend.scanner, ended
+        self.account = SocketStats(
+            SocketInfo(request, stats, service, endpoint, opened), host.accesslog, self.client.scanner, self.backend.scanner, ended
         )
         """`ended` is called once when both connections are gone."""
 
@@ -333,7 +333,7 @@ class Tunnel:
         self.account.open()
         if not self.host.accesslog.enabled:
             self.account.forget_fields()
-        self.wheel.file(self.idle, self.idle_seconds)
+        self.wheel.schedule(self.idle, self.idle_seconds)
         for leg in (self.client, self.backend):
             if leg.pinger is not None:
                 leg.pinger.start()
@@ -348,7 +348,7 @@ class Tunnel:
             self._touch()
             self.look(self.backend)
         if client_tail:
-            self.client.received(client_tail)
+            self.client.data_received(client_tail)
 
     def _touch(self) -> None:
         if self.settled:
@@ -360,7 +360,7 @@ class Tunnel:
         self.account.settle()
         self.settled = True
 
-    def look(self, leg: Leg) -> None:
+    def look(self, leg: Side) -> None:
         """Act on what `leg` sent: a close frame, a malformed header, a message that a limit forbids, a ping or a pong."""
         scanner = leg.scanner
         if scanner.close_seen and not self._by:
@@ -377,10 +377,10 @@ class Tunnel:
         elif self.phase == BROKEN and (scanner.close_seen or scanner.error or scanner.over) and not leg.stopped:
             self._begin_closing()
         if self.client.scanner.close_seen and self.backend.scanner.close_seen and not self.cut.at:
-            self.wheel.file(self.cut, self.host.close_wait)
+            self.wheel.schedule(self.cut, self.host.close_wait)
         self._close_if_answered()
 
-    def _break(self, leg: Leg) -> None:
+    def _break(self, leg: Side) -> None:
         self.phase = BROKEN
         if not self._by:
             self._code, self._by = 1002, "proxy:protocol_error"
@@ -395,9 +395,9 @@ class Tunnel:
         if other.answered or quiet:
             self._begin_closing()
         else:
-            self.wheel.file(self.cut, BROKEN_DRAIN)
+            self.wheel.schedule(self.cut, BROKEN_DRAIN)
 
-    def _refuse(self, leg: Leg) -> None:
+    def _refuse(self, leg: Side) -> None:
         """Close over a message of `leg` that a limit forbids."""
         code = leg.scanner.over
         if not self._by:
@@ -406,7 +406,7 @@ class Tunnel:
         self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
         self._begin_closing()
 
-    def _tell_pingers(self, leg: Leg) -> None:
+    def _tell_pingers(self, leg: Side) -> None:
         scanner, asking = leg.scanner, leg.other.pinger
         if leg.pinger is not None:
             leg.pinger.heard(scanner.answer, pong=scanner.pong_seen)
@@ -431,7 +431,7 @@ class Tunnel:
 
     def _begin_closing(self) -> None:
         self.phase = CLOSING
-        self.wheel.file(self.cut, self.host.close_wait)
+        self.wheel.schedule(self.cut, self.host.close_wait)
         for leg in (self.client, self.backend):
             if not leg.other.told:
                 leg.stopped = False
@@ -439,7 +439,7 @@ class Tunnel:
                 leg.skim()
         self._close_if_answered()
 
-    def insert_close(self, leg: Leg) -> None:
+    def insert_close(self, leg: Side) -> None:
         """Put our close frame behind what `leg` sent, if its current frame is whole."""
         if leg.stopped:
             return
@@ -463,21 +463,21 @@ class Tunnel:
             for leg in legs:
                 self._end(leg)
 
-    def _end(self, leg: Leg) -> None:
+    def _end(self, leg: Side) -> None:
         """End a connection behind our close frame; who broke the protocol may go on sending, and must not lose it to a reset."""
         if leg.lost or leg.lingering:
             return
         if leg.scanner.error:
             leg.lingering = True
-            leg.transport = Lingering(leg.transport, self.wheel, self.host.close_wait, leg.gone).transport
-            leg.write = NOWHERE.write
+            leg.transport = Lingering(leg.transport, self.wheel, self.host.close_wait, leg.connection_lost).transport
+            leg.write = CLOSED_TRANSPORT.write
         else:
             leg.transport.close()
 
     def _idle(self) -> None:
         left = max(self.client.heard, self.backend.heard) + self.idle_seconds - self.wheel.now
         if left > 0:
-            self.wheel.file(self.idle, left)
+            self.wheel.schedule(self.idle, left)
         else:
             self.close(1001, b"", "idle")
 
@@ -490,7 +490,7 @@ class Tunnel:
         if self.phase == OPEN and 0 < left < self.unsent:
             # A slow peer that still takes what the other one said at last.
             self.unsent = left
-            self.wheel.file(self.cut, self.host.close_wait)
+            self.wheel.schedule(self.cut, self.host.close_wait)
             return
         if self.phase == CLOSING and not all(leg.answered for leg in legs if leg.told):
             self.account.cut()
@@ -501,9 +501,9 @@ class Tunnel:
                     leg.transport.abort()
                 else:
                     leg.transport.close()
-        self.wheel.file(self.cut, self.host.close_wait)
+        self.wheel.schedule(self.cut, self.host.close_wait)
 
-    def ended(self, leg: Leg) -> bool:
+    def ended(self, leg: Side) -> bool:
         """Pass on the FIN of `leg`; say whether its connection stays open for the other direction."""
         leg.eof = True
         other = leg.other
@@ -518,7 +518,7 @@ class Tunnel:
         self._end_while_ending(leg)
         return leg.plain
 
-    def _end_while_ending(self, leg: Leg) -> None:
+    def _end_while_ending(self, leg: Side) -> None:
         if self.phase == BROKEN:
             if not leg.scanner.error or leg.lost:
                 self._begin_closing()
@@ -527,14 +527,14 @@ class Tunnel:
             self.insert_close(leg.other)
             self._close_if_answered()
 
-    def _note_end(self, leg: Leg) -> None:
+    def _note_end(self, leg: Side) -> None:
         if not self._by:
             self._code, self._by = ABNORMAL, leg.name
 
-    def lost(self, leg: Leg) -> None:
+    def lost(self, leg: Side) -> None:
         """Take note that the connection of `leg` is gone; end the other one, and the tunnel when both are gone."""
         leg.lost = True
-        leg.transport, leg.write = NOWHERE, NOWHERE.write
+        leg.transport, leg.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
         self._note_end(leg)
         other = leg.other
         if other.lost:
@@ -543,13 +543,13 @@ class Tunnel:
         if self.phase == OPEN:
             other.transport.close()
             if not self.cut.at:
-                self.wheel.file(self.cut, self.host.close_wait)
+                self.wheel.schedule(self.cut, self.host.close_wait)
             return
         self._end_while_ending(leg)
 
     def _finish(self) -> None:
-        self.wheel.drop(self.idle)
-        self.wheel.drop(self.cut)
+        self.wheel.cancel(self.idle)
+        self.wheel.cancel(self.cut)
         self.host.tunnels.discard(self)
         if self.lease is not None:
             self.lease.end(self.wheel)

@@ -13,7 +13,7 @@ from proxy.http.message import Client, Request
 from proxy.model.config import Endpoint, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import CookieAffinity, EngineIoAffinity
 from proxy.model.wire import UpstreamEntry
-from proxy.upstream.affinity import Placed
+from proxy.upstream.affinity import Selection
 from proxy.upstream.outlier_detection import ERRORS
 
 KEYED = CookieAffinity("6b1e0a52-3f0e-4f5c-9a3b-1c2d3e4f5a6b")
@@ -343,14 +343,14 @@ async def test_what_one_port_of_a_pod_set_counts_for_its_other_port() -> None:
         found = []
         for number in range(8):
             first = active.http.placing.place(request("/"))
-            assert isinstance(first, Placed)
+            assert isinstance(first, Selection)
             assert first.pool is not None
             field = first.answered(200, b"", first.pool).decode()
             active.http.placing.learn(f"sid-{number}", first.pool)
             value = field.partition(": ")[2].partition(";")[0]
             for later in (request("/", f"Cookie: {value}"), request(f"/?EIO=4&transport=websocket&sid=sid-{number}")):
                 placed = active.websocket.placing.place(later)
-                assert isinstance(placed, Placed)
+                assert isinstance(placed, Selection)
                 assert placed.pool is not None
                 found.append((placed.pool.address == first.pool.address, placed.pool.port))
 

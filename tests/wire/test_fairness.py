@@ -377,14 +377,14 @@ class Nowhere(asyncio.Transport):
 def seconds_per_byte(proxy: Proxy, size: int) -> float:
     """Let a head of `size` bytes come byte by byte; the time that each takes."""
     connection = ServerConnection(proxy.runtime, Client(peer="127.0.0.1"))
-    connection.made(Nowhere())
+    connection.connection_made(Nowhere())
     data = b"GET / HTTP/1.1\r\nHost: a.test\r\nX: " + b"x" * size
     start = time.process_time()
     for at in range(len(data)):
-        connection.received(data[at : at + 1])
+        connection.data_received(data[at : at + 1])
     spent = time.process_time() - start
     assert connection.waiting == len(data)
-    connection.gone(None)
+    connection.connection_lost(None)
     return spent / len(data)
 
 

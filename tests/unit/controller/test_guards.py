@@ -12,7 +12,7 @@ from controller.resources.limits import Limits, RequestLimits
 from controller.translate.policies.limits import translate_limits
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.model.policy import AllowedOrigins, ClientAddresses, Connections, Rate
-from proxy.shared_memory.counters import Counts
+from proxy.shared_memory.counters import Counters
 
 TEXT = st.text(alphabet="0123456789abcf.:/%x ", max_size=24)
 ORIGINS = st.text(alphabet="htpsw:/*.a-b0[]1", max_size=24).map(lambda text: f"https://{text}")
@@ -25,7 +25,7 @@ def test_network_that_is_taken_is_one_and_the_proxy_takes_it(text: str, bare: bo
     found = parse_network(text, bare=bare)
     if found is not None:
         assert ipaddress.ip_network(found) == ipaddress.ip_network(text, strict=False)
-        compile_filters([ClientAddresses(allow=(found,))], FilterSettings(443, Counts(1)))
+        compile_filters([ClientAddresses(allow=(found,))], FilterSettings(443, Counters(1)))
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -41,7 +41,7 @@ def test_every_prefix_of_an_address_is_a_network(version: int) -> None:
 def test_origin_that_is_taken_is_taken_by_the_proxy(text: str) -> None:
     found = parse_origin(text)
     if found is not None:
-        compile_filters([AllowedOrigins((found,))], FilterSettings(443, Counts(1)))
+        compile_filters([AllowedOrigins((found,))], FilterSettings(443, Counters(1)))
 
 
 @pytest.mark.parametrize(

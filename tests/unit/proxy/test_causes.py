@@ -15,7 +15,7 @@ from proxy.http.causes import REFUSALS, UPSTREAM
 from proxy.http.message import Answer, Client, Failure
 from proxy.http1.render import GATEWAY, NO_CONTENT
 from proxy.observability.worker_stats import ServiceStats
-from proxy.transport.timer_wheel import Wheel
+from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.errors import MAX_KINDS, UpstreamErrors
 
 
@@ -55,7 +55,7 @@ def test_every_answer_that_is_made_when_it_is_due_has_a_cause() -> None:
 async def test_more_kinds_than_are_told_apart_are_said_by_their_cause(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever has a thousand broken Services fills neither the memory nor the log; every error is counted all the same."""
     caplog.set_level(logging.WARNING, "sluice.upstream")
-    wheel = Wheel(asyncio.get_running_loop(), lambda _: None)
+    wheel = TimerWheel(asyncio.get_running_loop(), lambda _: None)
     errors = UpstreamErrors(wheel, quiet=0.3)
     services = [ServiceStats(f"test/{number}:80") for number in range(MAX_KINDS + 100)]
     for _ in range(3):
@@ -76,7 +76,7 @@ async def test_more_kinds_than_are_told_apart_are_said_by_their_cause(caplog: py
 
 async def test_id_that_a_peer_chose_cannot_write_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "sluice.upstream")
-    wheel = Wheel(asyncio.get_running_loop(), lambda _: None)
+    wheel = TimerWheel(asyncio.get_running_loop(), lambda _: None)
     UpstreamErrors(wheel).note(ServiceStats("a"), Failure(502, "truncated", "a"), 'x" \x1b[31m\x85\n' + "y" * 100_000)
     wheel.close()
     (message,) = caplog.messages
@@ -86,7 +86,7 @@ async def test_id_that_a_peer_chose_cannot_write_lines(caplog: pytest.LogCapture
 
 
 async def test_what_is_not_a_backends_doing_is_not_counted_as_such(caplog: pytest.LogCaptureFixture) -> None:
-    wheel = Wheel(asyncio.get_running_loop(), lambda _: None)
+    wheel = TimerWheel(asyncio.get_running_loop(), lambda _: None)
     stats = ServiceStats("a")
     UpstreamErrors(wheel).note(stats, Failure(499, "client_gone", "a"), "id")
     wheel.close()

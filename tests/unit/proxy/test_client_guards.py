@@ -12,7 +12,7 @@ from proxy.filters.origins import compile_origins
 from proxy.http.addresses import Networks
 from proxy.http.message import Client, Request
 from proxy.model.policy import AllowedOrigins, ClientAddresses, HttpsRedirect, Timeouts
-from proxy.shared_memory.counters import Counts
+from proxy.shared_memory.counters import Counters
 
 # Few distinct bits, so that networks and addresses meet.
 V4 = st.integers(0, 3).flatmap(lambda low: st.sampled_from([low, low << 30, (low << 30) | low, 10 << 24 | low]))
@@ -129,12 +129,12 @@ def test_origin_of_an_ordinary_request_is_not_looked_at() -> None:
 @pytest.mark.parametrize("policy", [ClientAddresses(allow=("10.0.0.0/33",)), ClientAddresses(deny=("",)), AllowedOrigins(("x",))])
 def test_guard_that_cannot_be_read_does_not_compile(policy: ClientAddresses | AllowedOrigins) -> None:
     with pytest.raises(ValueError, match=r"no origin|does not appear|not permitted"):
-        compile_filters([policy], FilterSettings(443, Counts(1)))
+        compile_filters([policy], FilterSettings(443, Counters(1)))
 
 
 def test_filters_stand_in_the_order_of_the_table() -> None:
     policies = [AllowedOrigins(("https://a.test",)), Timeouts(), ClientAddresses(deny=("192.0.2.1/32",)), HttpsRedirect()]
-    filters = compile_filters(policies, FilterSettings(443, Counts(1)))
+    filters = compile_filters(policies, FilterSettings(443, Counters(1)))
     said = request("192.0.2.1", "https://evil.test")
     answers = [getattr(one(said), "message", None) for one in filters]
 

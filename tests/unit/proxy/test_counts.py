@@ -1,4 +1,4 @@
-"""Counts over several processes: never one over, given back by the dead, right whoever asks."""
+"""Counters over several processes: never one over, given back by the dead, right whoever asks."""
 
 import contextlib
 import multiprocessing
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.shared_memory.counters import SECOND, Counts, Hold, seconds_of
+from proxy.shared_memory.counters import SECOND, Counters, Reservation, seconds_of
 
 WAIT = 20.0
 _FORK = multiprocessing.get_context("fork")
@@ -20,7 +20,7 @@ _FORK = multiprocessing.get_context("fork")
 class Other:
     """A worker in a process of its own, which does as it is told."""
 
-    def __init__(self, counts: Counts, slot: int) -> None:
+    def __init__(self, counts: Counters, slot: int) -> None:
         self.line, theirs = _FORK.Pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -30,15 +30,15 @@ class Other:
             os._exit(0)
         theirs.close()
 
-    def _obey(self, counts: Counts, line: Connection) -> None:
-        holds: list[Hold] = []
+    def _obey(self, counts: Counters, line: Connection) -> None:
+        holds: list[Reservation] = []
         tally = None
         while True:
             match line.recv():
                 case ("claim", key, limit, times):
                     taken = 0
                     for _ in range(times):
-                        hold = Hold(counts)
+                        hold = Reservation(counts)
                         if counts.claim(hold, [(key, limit)]) < 0:
                             holds.append(hold)
                             taken += 1
@@ -78,12 +78,12 @@ class Other:
 
 
 @pytest.fixture
-def counts() -> Counts:
-    return Counts(4)
+def counts() -> Counters:
+    return Counters(4)
 
 
 @pytest.fixture
-def others(counts: Counts) -> Iterator[list[Other]]:
+def others(counts: Counters) -> Iterator[list[Other]]:
     found = [Other(counts, slot) for slot in range(1, 4)]
     yield found
     for one in found:
@@ -94,7 +94,7 @@ def others(counts: Counts) -> Iterator[list[Other]]:
 @pytest.mark.parametrize("limit", [1, 7, 100])
 @pytest.mark.parametrize("order", ["claim", "sit"])
 def test_storm_from_several_workers_takes_exactly_what_there_is(
-    counts: Counts, others: list[Other], limit: int, order: str
+    counts: Counters, others: list[Other], limit: int, order: str
 ) -> None:
     key = counts.key(b"route")
     for one in others:
@@ -104,7 +104,7 @@ def test_storm_from_several_workers_takes_exactly_what_there_is(
     assert sum(taken) == limit
 
 
-def test_storm_of_claims_and_releases_is_never_over(counts: Counts, others: list[Other]) -> None:
+def test_storm_of_claims_and_releases_is_never_over(counts: Counters, others: list[Other]) -> None:
     key = counts.key(b"route")
     for _ in range(30):
         for one in others:
@@ -114,7 +114,7 @@ def test_storm_of_claims_and_releases_is_never_over(counts: Counts, others: list
         assert sum(one.asked("release") for one in others) == 10
 
 
-def test_share_of_a_dead_worker_is_returned_and_no_other(counts: Counts, others: list[Other]) -> None:
+def test_share_of_a_dead_worker_is_returned_and_no_other(counts: Counters, others: list[Other]) -> None:
     key = counts.key(b"route")
     taken = [others[0].asked("claim", key, 10, 6), others[1].asked("claim", key, 10, 6)]
     others[0].dies()
@@ -126,20 +126,20 @@ def test_share_of_a_dead_worker_is_returned_and_no_other(counts: Counts, others:
     assert (taken, before, after, again) == ([6, 4], 10, 4, 6)
 
 
-def test_share_is_returned_where_memory_cannot_be_given_back(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_share_is_returned_where_memory_cannot_be_given_back(counts: Counters, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmap.MADV_REMOVE", -1)
     key = counts.key(b"route")
     counts.become(1)
-    counts.claim(Hold(counts), [(key, 5)])
+    counts.claim(Reservation(counts), [(key, 5)])
     counts.become(2)
-    counts.claim(Hold(counts), [(key, 5)])
+    counts.claim(Reservation(counts), [(key, 5)])
     before = counts.count(key)
     counts.wipe(1)
 
     assert (before, counts.count(key)) == (2, 1)
 
 
-def test_lock_of_a_worker_that_dies_is_free(counts: Counts, others: list[Other]) -> None:
+def test_lock_of_a_worker_that_dies_is_free(counts: Counters, others: list[Other]) -> None:
     key = counts.key(b"route")
     others[0].asked("lock")
     others[1].told("claim", key, 1, 1)
@@ -151,7 +151,7 @@ def test_lock_of_a_worker_that_dies_is_free(counts: Counts, others: list[Other])
 
 def test_tokens_are_shared_by_all_workers() -> None:
     now = [5 * SECOND]
-    counts = Counts(3, lambda: now[0])
+    counts = Counters(3, lambda: now[0])
     others = [Other(counts, slot) for slot in (1, 2)]
     key = counts.key(b"client")
     for one in others:
@@ -186,7 +186,7 @@ class Bucket:
 @given(st.integers(1, 50), st.integers(1, 6), st.lists(st.integers(0, 120), max_size=40))
 def test_rate_is_a_bucket_of_tokens(interval: int, burst: int, steps: list[int]) -> None:
     now = [1000]
-    counts = Counts(1, lambda: now[0])
+    counts = Counters(1, lambda: now[0])
     key = counts.key(b"client")
     oracle = Bucket(interval, burst)
     oracle.at = 1000
@@ -198,8 +198,8 @@ def test_rate_is_a_bucket_of_tokens(interval: int, burst: int, steps: list[int])
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=60), st.integers(1, 4))
 def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit: int) -> None:
-    counts = Counts(1)
-    held: dict[int, list[Hold]] = {}
+    counts = Counters(1)
+    held: dict[int, list[Reservation]] = {}
     for name, other, give_back in steps:
         if give_back and held.get(name):
             held[name].pop().release()
@@ -207,7 +207,7 @@ def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit
             pair = (
                 [(counts.key(bytes([name])), limit)] if other != 5 else [(counts.key(bytes([name])), limit), (counts.key(b"no"), 0)]
             )
-            hold = Hold(counts)
+            hold = Reservation(counts)
             expected = 0 if len(held.get(name, [])) >= limit else 1 if other == 5 else -1
             assert counts.claim(hold, pair) == expected
             if expected < 0:
@@ -218,23 +218,23 @@ def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit
 
 def test_keys_without_room_are_refused_and_room_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.shared_memory.counters.COUNT_BUCKETS", 2)
-    counts = Counts(1)
+    counts = Counters(1)
     holds = []
     for number in range(100):
-        hold = Hold(counts)
+        hold = Reservation(counts)
         if counts.claim(hold, [(counts.key(b"%d" % number), 1)]) < 0:
             holds.append(hold)
     full = len(holds)
     for hold in holds:
         hold.release()
         hold.release()
-    again = counts.claim(Hold(counts), [(counts.key(b"new"), 1)])
+    again = counts.claim(Reservation(counts), [(counts.key(b"new"), 1)])
 
     assert 16 <= full <= 32
     assert again == -1
 
 
-def test_endpoint_is_counted_once_for_all_that_leads_to_it(counts: Counts) -> None:
+def test_endpoint_is_counted_once_for_all_that_leads_to_it(counts: Counters) -> None:
     key = counts.key(b"endpoint")
     old = counts.tally(key)
     old.pin()
@@ -248,7 +248,7 @@ def test_endpoint_is_counted_once_for_all_that_leads_to_it(counts: Counts) -> No
     assert (new.load, new.seats, counts.tally(key) is old) == (3, 2, True)
 
 
-def test_endpoint_that_is_gone_writes_into_nobodys_cell(counts: Counts) -> None:
+def test_endpoint_that_is_gone_writes_into_nobodys_cell(counts: Counters) -> None:
     key = counts.key(b"endpoint")
     old = counts.tally(key)
     old.pin()

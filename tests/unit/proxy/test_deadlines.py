@@ -8,7 +8,7 @@ import weakref
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.transport.timer_wheel import TICK, Deadline, Wheel
+from proxy.transport.timer_wheel import TICK, Deadline, TimerWheel
 
 
 class Clock:
@@ -35,15 +35,15 @@ class Clock:
             self.turns.pop()()  # type: ignore[operator]
 
 
-def make_wheel() -> tuple[Clock, Wheel]:
+def make_wheel() -> tuple[Clock, TimerWheel]:
     clock = Clock()
-    return clock, Wheel(clock, lambda _: None)  # type: ignore[arg-type]
+    return clock, TimerWheel(clock, lambda _: None)  # type: ignore[arg-type]
 
 
 def test_deadline_expires_once_after_its_time() -> None:
     clock, wheel = make_wheel()
     fired: list[float] = []
-    wheel.file(Deadline(lambda: fired.append(clock.time())), 1.0)
+    wheel.schedule(Deadline(lambda: fired.append(clock.time())), 1.0)
 
     clock.advance(5.0)
 
@@ -55,7 +55,7 @@ def test_deadline_pushed_back_by_attribute_expires_later() -> None:
     clock, wheel = make_wheel()
     fired: list[float] = []
     deadline = Deadline(lambda: fired.append(clock.time()))
-    wheel.file(deadline, 1.0)
+    wheel.schedule(deadline, 1.0)
     deadline.at = 1003.0
 
     clock.advance(5.0)
@@ -68,8 +68,8 @@ def test_deadline_filed_again_earlier_expires_earlier_and_once() -> None:
     clock, wheel = make_wheel()
     fired: list[float] = []
     deadline = Deadline(lambda: fired.append(clock.time()))
-    wheel.file(deadline, 10.0)
-    wheel.file(deadline, 1.0)
+    wheel.schedule(deadline, 10.0)
+    wheel.schedule(deadline, 1.0)
 
     clock.advance(12.0)
 
@@ -81,7 +81,7 @@ def test_cancelled_deadline_does_not_expire() -> None:
     clock, wheel = make_wheel()
     fired: list[float] = []
     deadline = Deadline(lambda: fired.append(clock.time()))
-    wheel.file(deadline, 1.0)
+    wheel.schedule(deadline, 1.0)
     deadline.at = 0.0
 
     clock.advance(5.0)
@@ -96,9 +96,9 @@ def test_failing_expiry_does_not_stop_the_wheel() -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    wheel.file(Deadline(fail), 1.0)
-    wheel.file(Deadline(lambda: fired.append(clock.time())), 1.0)
-    wheel.file(Deadline(lambda: fired.append(clock.time())), 3.0)
+    wheel.schedule(Deadline(fail), 1.0)
+    wheel.schedule(Deadline(lambda: fired.append(clock.time())), 1.0)
+    wheel.schedule(Deadline(lambda: fired.append(clock.time())), 3.0)
     clock.advance(6.0)
 
     assert len(fired) == 2
@@ -115,10 +115,10 @@ def test_dropped_deadline_is_forgotten_with_what_it_would_have_called() -> None:
             raise AssertionError
 
     owner = Owner()
-    wheel.file(owner.deadline, 75.0)
+    wheel.schedule(owner.deadline, 75.0)
     gc.disable()
     try:
-        wheel.drop(owner.deadline)
+        wheel.cancel(owner.deadline)
         gone = weakref.ref(owner)
         del owner
         freed = gone() is None
@@ -136,9 +136,9 @@ def test_deadlines_that_were_far_away_leave_no_memory_behind() -> None:
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(1000):
             deadline = Deadline(lambda: None)
-            wheel.file(deadline, 3600.0)
-            wheel.file(deadline, 1800.0)
-            wheel.drop(deadline)
+            wheel.schedule(deadline, 3600.0)
+            wheel.schedule(deadline, 1800.0)
+            wheel.cancel(deadline)
             clock.advance(TICK)
         after, _ = tracemalloc.get_traced_memory()
     finally:
@@ -154,13 +154,13 @@ def test_deadline_dropped_or_filed_again_by_another_in_the_same_turn_obeys() -> 
     again = Deadline(lambda: fired.append("again"))
 
     def act() -> None:
-        wheel.drop(dropped)
-        wheel.file(again, 0.0)
-        wheel.file(again, 2.0)
+        wheel.cancel(dropped)
+        wheel.schedule(again, 0.0)
+        wheel.schedule(again, 2.0)
 
-    wheel.file(Deadline(act), 1.0)
-    wheel.file(dropped, 1.0)
-    wheel.file(again, 1.0)
+    wheel.schedule(Deadline(act), 1.0)
+    wheel.schedule(dropped, 1.0)
+    wheel.schedule(again, 1.0)
     clock.advance(1.5)
     early = list(fired)
     clock.advance(3.0)
@@ -186,14 +186,14 @@ def test_any_sequence_expires_never_early_and_at_most_two_ticks_late(moves: list
             fired.clear()
             wanted = 0.0
         if kind == "file":
-            wheel.file(deadline, after)
+            wheel.schedule(deadline, after)
             wanted = clock.time() + after
         elif kind == "push" and wanted:
             wanted = deadline.at = max(wanted, clock.time() + after)
         elif kind == "cancel":
             wanted = deadline.at = 0.0
         elif kind == "drop":
-            wheel.drop(deadline)
+            wheel.cancel(deadline)
             deadline = Deadline(lambda: fired.append(clock.time()))
             wanted = 0.0
     clock.advance(10.0)
@@ -204,9 +204,9 @@ def test_any_sequence_expires_never_early_and_at_most_two_ticks_late(moves: list
 
 
 async def test_wheel_turns_on_a_real_loop() -> None:
-    wheel = Wheel(asyncio.get_running_loop(), lambda _: None)
+    wheel = TimerWheel(asyncio.get_running_loop(), lambda _: None)
     done = asyncio.Event()
-    wheel.file(Deadline(done.set), 0.05)
+    wheel.schedule(Deadline(done.set), 0.05)
     async with asyncio.timeout(5):
         await done.wait()
     wheel.close()
@@ -214,7 +214,7 @@ async def test_wheel_turns_on_a_real_loop() -> None:
 
 def test_each_turn_says_how_late_it_came() -> None:
     clock, lates = Clock(), []
-    Wheel(clock, lates.append)  # type: ignore[arg-type]
+    TimerWheel(clock, lates.append)  # type: ignore[arg-type]
     for step in (TICK, TICK + 0.3, TICK):
         clock.clock += step
         clock.turns.pop()()  # type: ignore[operator]

@@ -15,26 +15,26 @@ from proxy.upstream.outlier_detection import (
     NETWORKS,
     REMEMBERED,
     WITHIN,
-    Health,
+    OutlierDetection,
 )
 
 A, B, C, OTHER = b"a", b"b", b"c", b"other"
 START = 1000.0
 
 
-def fails(health: Health, count: int = ERRORS, networks: tuple[bytes, ...] = (A, B, C), now: float = START) -> list[bool]:
+def fails(health: OutlierDetection, count: int = ERRORS, networks: tuple[bytes, ...] = (A, B, C), now: float = START) -> list[bool]:
     """Let networks meet errors in turn."""
     return [health.failed(network, now) for network, _ in zip(cycle(networks), range(count), strict=False)]
 
 
 def test_endpoint_is_left_out_after_connects_that_failed_in_a_row() -> None:
-    health = Health()
+    health = OutlierDetection()
 
     assert [health.refused() for _ in range(CONNECT_FAILURES)] == [False, False, True]
 
 
 def test_answer_between_connects_that_failed_begins_a_new_row() -> None:
-    health = Health()
+    health = OutlierDetection()
     found = [health.refused() for _ in range(CONNECT_FAILURES - 1)]
     health.served(A, START)
 
@@ -42,18 +42,18 @@ def test_answer_between_connects_that_failed_begins_a_new_row() -> None:
 
 
 def test_endpoint_is_left_out_after_errors_in_a_row_that_three_networks_met() -> None:
-    assert fails(Health()) == [False] * (ERRORS - 1) + [True]
+    assert fails(OutlierDetection()) == [False] * (ERRORS - 1) + [True]
 
 
 def test_errors_of_fewer_networks_count_for_nothing_however_many_there_are() -> None:
-    health = Health()
+    health = OutlierDetection()
 
     assert not any(fails(health, 1000, (A, B)))
     assert health.failed(C, START)
 
 
 def test_errors_count_for_as_long_as_three_networks_met_them_lately() -> None:
-    health = Health()
+    health = OutlierDetection()
     for network, ago in ((A, WITHIN), (B, WITHIN - 1), (B, 2), (B, 1)):
         health.failed(network, START - ago)
     late = health.failed(C, START)
@@ -64,7 +64,7 @@ def test_errors_count_for_as_long_as_three_networks_met_them_lately() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.booleans(), st.floats(0, 20))))
 def test_two_networks_do_what_they_like_and_nothing_is_left_out(events: list[tuple[bytes, bool, float]]) -> None:
-    health, now, found = Health(), START, False
+    health, now, found = OutlierDetection(), START, False
     for network, good, later in events:
         now += later
         if good:
@@ -76,7 +76,7 @@ def test_two_networks_do_what_they_like_and_nothing_is_left_out(events: list[tup
 
 
 def test_one_good_answer_forgives_what_came_before() -> None:
-    health = Health()
+    health = OutlierDetection()
     fails(health, ERRORS - 1)
     health.served(A, START)
 
@@ -84,7 +84,7 @@ def test_one_good_answer_forgives_what_came_before() -> None:
 
 
 def test_endpoint_that_served_another_network_is_not_left_out_until_that_is_long_enough_ago() -> None:
-    health = Health()
+    health = OutlierDetection()
     health.served(OTHER, START)
 
     assert not any(fails(health, 100, now=START + WITHIN - 0.1))
@@ -92,7 +92,7 @@ def test_endpoint_that_served_another_network_is_not_left_out_until_that_is_long
 
 
 def test_networks_that_meet_errors_now_are_no_others_however_well_they_were_served() -> None:
-    health = Health()
+    health = OutlierDetection()
     for network in (A, B, C):
         health.served(network, START)
 
@@ -101,7 +101,7 @@ def test_networks_that_meet_errors_now_are_no_others_however_well_they_were_serv
 
 def test_network_that_is_served_after_its_error_is_another_one() -> None:
     """So that errors which everybody meets now and then add up to nothing."""
-    health = Health()
+    health = OutlierDetection()
     fails(health, 2, (A, B))
     health.served(A, START)
 
@@ -111,7 +111,7 @@ def test_network_that_is_served_after_its_error_is_another_one() -> None:
 @given(st.integers(1, 1000), st.integers(1, 2**48))
 def test_good_answers_to_any_number_of_networks_hide_no_other(count: int, first: int) -> None:
     """Memory is bounded, and who floods it with networks that then meet errors has won nothing."""
-    health = Health()
+    health = OutlierDetection()
     health.failed(A, START)  # from now on, every good answer is reported
     health.served(OTHER, START)
     names = [number.to_bytes(7) for number in range(first, first + count)]
@@ -124,7 +124,7 @@ def test_good_answers_to_any_number_of_networks_hide_no_other(count: int, first:
 
 
 def test_memory_is_bounded_whatever_networks_come() -> None:
-    health = Health()
+    health = OutlierDetection()
     for number in range(10_000):
         health.served(number.to_bytes(6), START)
         health.failed(number.to_bytes(6), START)
@@ -138,7 +138,7 @@ def test_memory_is_bounded_whatever_networks_come() -> None:
 
 
 def test_nothing_is_held_against_an_endpoint_that_answers_well_again() -> None:
-    health = Health()
+    health = OutlierDetection()
     health.failed(A, START)
     assert health.marked
     health.served(A, START)
@@ -147,7 +147,7 @@ def test_nothing_is_held_against_an_endpoint_that_answers_well_again() -> None:
 
 
 def test_good_answers_are_looked_at_a_few_times_a_second_while_nothing_is_held_against_an_endpoint() -> None:
-    health = Health()
+    health = OutlierDetection()
     looked = []
     for number in range(3000):
         now = START + number / 1000
@@ -159,7 +159,7 @@ def test_good_answers_are_looked_at_a_few_times_a_second_while_nothing_is_held_a
 
 
 def test_every_good_answer_is_looked_at_where_there_are_few_and_from_the_first_failure_on() -> None:
-    health = Health()
+    health = OutlierDetection()
     for number in range(LOOKS):
         assert health.looks_from <= START, number
         health.served(A, START)
@@ -168,7 +168,7 @@ def test_every_good_answer_is_looked_at_where_there_are_few_and_from_the_first_f
         mark()
         assert health.looks_from <= START
         health.served(A, START)
-    few = Health()
+    few = OutlierDetection()
     for number in range(100):
         now = START + number / (LOOKS - 1)
         assert now >= few.looks_from
@@ -176,7 +176,7 @@ def test_every_good_answer_is_looked_at_where_there_are_few_and_from_the_first_f
 
 
 def test_first_failure_on_probation_leaves_it_out_for_longer() -> None:
-    health = Health()
+    health = OutlierDetection()
     assert health.eject() == FIRST_SECONDS
     health.readmit(START)
 
@@ -188,7 +188,7 @@ def test_first_failure_on_probation_leaves_it_out_for_longer() -> None:
 
 
 def test_one_client_ends_no_probation() -> None:
-    health = Health()
+    health = OutlierDetection()
     fails(health)
     health.eject()
     health.readmit(START + FIRST_SECONDS)
@@ -197,7 +197,7 @@ def test_one_client_ends_no_probation() -> None:
 
 
 def test_time_of_good_answers_as_long_as_the_last_absence_makes_it_as_good_as_new() -> None:
-    health = Health()
+    health = OutlierDetection()
     health.eject()
     health.readmit(START)
     for number in range(2 * LOOKS):
@@ -212,7 +212,7 @@ def test_time_of_good_answers_as_long_as_the_last_absence_makes_it_as_good_as_ne
 
 @given(st.integers(1, 3000))
 def test_absence_is_bounded(times: int) -> None:
-    health = Health()
+    health = OutlierDetection()
     for _ in range(times):
         seconds = health.eject()
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.upstream.balance import Chooser
-from proxy.upstream.ewma import TAU, UNKNOWN, Latency
+from proxy.upstream.ewma import TAU, UNKNOWN, Ewma
 
 SECONDS = st.floats(0.0001, 60.0)
 
 
 @given(st.lists(st.tuples(SECONDS, st.floats(0.0, 30.0)), min_size=1, max_size=20))
 def test_cost_lies_between_the_fastest_and_the_slowest_answer(seen: list[tuple[float, float]]) -> None:
-    latency, now = Latency(), 100.0
+    latency, now = Ewma(), 100.0
     for seconds, later in seen:
         now += later
         latency.observe(seconds, now)
@@ -26,7 +26,7 @@ def test_cost_lies_between_the_fastest_and_the_slowest_answer(seen: list[tuple[f
 
 
 def test_slower_answer_counts_at_once_and_a_faster_one_by_and_by() -> None:
-    latency = Latency()
+    latency = Ewma()
     latency.observe(0.01, 100.0)
     latency.observe(1.0, 100.1)
     slow = latency.cost(0, 100.1)
@@ -41,14 +41,14 @@ def test_slower_answer_counts_at_once_and_a_faster_one_by_and_by() -> None:
 
 
 def test_what_was_seen_fades_while_nobody_asks() -> None:
-    latency = Latency()
+    latency = Ewma()
     latency.observe(1.0, 100.0)
 
     assert latency.cost(0, 100.0 + 5 * TAU) < 0.01
 
 
 def test_load_multiplies_and_an_unknown_endpoint_gets_one_request_first() -> None:
-    latency = Latency()
+    latency = Ewma()
     assert (latency.cost(0, 100.0), latency.cost(2, 100.0)) == (0.0, 2 * UNKNOWN)
     latency.observe(0.1, 100.0)
 
@@ -58,7 +58,7 @@ def test_load_multiplies_and_an_unknown_endpoint_gets_one_request_first() -> Non
 @dataclass
 class One:
     seconds: float
-    latency: Latency = field(default_factory=Latency)
+    latency: Ewma = field(default_factory=Ewma)
     load: int = 0
     now: float = 100.0
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire.harness import AUTHORITY
 
-from proxy.tls.stream import MOST_WAITING, PIECE, RECORDS_PER_TURN, SecureLeg
+from proxy.tls.stream import MOST_WAITING, PIECE, RECORDS_PER_TURN, TlsStream
 from proxy.transport.protocol_adapter import Stream
 from proxy.transport.run_queue import RunQueue
 from proxy.upstream.pool import make_upstream_context
@@ -86,26 +86,26 @@ class Said(Stream):
         self.lost: bool = False
         self.stays = stays
 
-    def made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         assert data
         self.got += data
         self.sizes.append(len(data))
 
-    def half_closed(self) -> bool:
+    def eof_received(self) -> bool:
         self.ends += 1
         return self.stays
 
-    def gone(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self.lost = True
 
-    def full(self) -> None:
+    def pause_writing(self) -> None:
         pass
 
-    def ready(self) -> None:
+    def resume_writing(self) -> None:
         pass
 
 
@@ -126,12 +126,12 @@ class Pair:
         self.turns = Turns()
         queue = RunQueue(cast("asyncio.AbstractEventLoop", self.turns))
         self.legs = tuple(
-            SecureLeg(self.streams[i], contexts[i], queue, self.results[i].append, server_side=i == 1, server_name=name)
+            TlsStream(self.streams[i], contexts[i], queue, self.results[i].append, server_side=i == 1, server_name=name)
             for i, name in enumerate(("a.test", None))
         )
         self.ended = [False, False]
         self.legs[1].begin(self.wires[1], b"")
-        self.legs[0].made(self.wires[0])
+        self.legs[0].connection_made(self.wires[0])
 
     def run(self, segment: int = 1 << 20) -> None:
         """Carry bytes and ends both ways until nothing moves."""
@@ -147,13 +147,13 @@ class Pair:
                 for at in range(0, len(data), segment):
                     moved = True
                     if not other.closed:
-                        leg.received(data[at : at + segment])
+                        leg.data_received(data[at : at + segment])
                     if other.paused and not other.closed:
                         wire.sent.appendleft(data[at + segment :])
                         break
                 if (wire.eof or wire.closed) and not self.ended[i] and not any(wire.sent) and not other.paused:
                     moved = self.ended[i] = True
-                    if not other.closed and not leg.half_closed():
+                    if not other.closed and not leg.eof_received():
                         other.close()
 
 
@@ -234,7 +234,7 @@ def test_bytes_that_are_no_tls_end_the_connection_with_an_alert() -> None:
     pair = Pair(stays=True)
     pair.run()
     pair.legs[0].write(b"before")
-    pair.legs[1].received(b"".join(pair.wires[0].sent) + b"\x17\x03\x03\x00\x20" + bytes(32))
+    pair.legs[1].data_received(b"".join(pair.wires[0].sent) + b"\x17\x03\x03\x00\x20" + bytes(32))
     pair.wires[0].sent.clear()
 
     assert pair.streams[1].got == b"before"
@@ -264,21 +264,21 @@ def test_handshake_that_fails_says_why_to_both() -> None:
     assert "NO_SHARED_CIPHER" in str(here)
     assert "HANDSHAKE_FAILURE" in str(there)
     assert not pair.wires[1].closed  # its owner reads on until the alert has arrived
-    pair.legs[1].gone(None)
+    pair.legs[1].connection_lost(None)
     assert not pair.streams[1].lost
 
 
 def test_what_comes_with_the_end_of_a_handshake_passes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSSL's buffers never shrink: whoever sent much with its last flight would keep as much of our memory."""
     pair = Pair()
-    pair.legs[1].received(b"".join(pair.wires[0].sent))
+    pair.legs[1].data_received(b"".join(pair.wires[0].sent))
     pair.wires[0].sent.clear()
-    pair.legs[0].received(b"".join(pair.wires[1].sent))
+    pair.legs[0].data_received(b"".join(pair.wires[1].sent))
     pair.legs[0].write(b"x" * 200_000)
     flight = b"".join(pair.wires[0].sent)
     incoming = Noted(pair.legs[1]._incoming)
     monkeypatch.setattr(pair.legs[1], "_incoming", incoming)
-    pair.legs[1].received(flight)
+    pair.legs[1].data_received(flight)
 
     assert pair.streams[1].got == b"x" * 200_000
     assert max(incoming.sizes) <= PIECE
@@ -314,7 +314,7 @@ def many_records(pair: Pair, count: int) -> bytes:
 def test_records_that_are_many_are_decrypted_a_bounded_number_at_a_time() -> None:
     pair = Pair()
     count = 10 * RECORDS_PER_TURN
-    pair.legs[1].received(many_records(pair, count))
+    pair.legs[1].data_received(many_records(pair, count))
     assert pair.wires[1].paused
     rounds = 0
     while pair.turns.turn():
@@ -331,7 +331,7 @@ def test_stream_that_pauses_is_told_nothing_until_it_goes_on() -> None:
     """Neither what was decrypted already, nor the end behind it."""
     pair = Pair()
     count = 3 * RECORDS_PER_TURN
-    pair.legs[1].received(many_records(pair, count))
+    pair.legs[1].data_received(many_records(pair, count))
     pair.legs[1].pause_reading()
     while pair.turns.turn():
         pass
@@ -354,8 +354,8 @@ def test_bytes_that_come_while_others_wait_are_decrypted_after_them() -> None:
     pair = Pair()
     flight = many_records(pair, 5 * RECORDS_PER_TURN)
     half = len(flight) // 2
-    pair.legs[1].received(flight[:half])
-    pair.legs[1].received(flight[half:])
+    pair.legs[1].data_received(flight[:half])
+    pair.legs[1].data_received(flight[half:])
     while pair.turns.turn():
         pass
 
@@ -377,7 +377,7 @@ def test_record_of_which_a_turn_takes_a_part_is_no_end(behind: int) -> None:
         pair.legs[0].write(data)
     flight = b"".join(pair.wires[0].sent)
     pair.wires[0].sent.clear()
-    pair.legs[1].received(flight)
+    pair.legs[1].data_received(flight)
     while pair.turns.turn():
         pass
 
@@ -387,7 +387,7 @@ def test_record_of_which_a_turn_takes_a_part_is_no_end(behind: int) -> None:
 
 def test_connection_that_is_lost_in_its_handshake_is_said() -> None:
     pair = Pair()
-    pair.legs[1].gone(None)
+    pair.legs[1].connection_lost(None)
 
     [error] = pair.results[1]
     assert isinstance(error, ConnectionResetError)
@@ -423,7 +423,7 @@ def test_peer_that_asks_for_key_updates_and_reads_none_is_cut(tmp_path: Path) ->
     pair.wires[1].sent.append(bytes(MOST_WAITING - 1000))  # an answer that the peer does not read
     taken = 0
     while not pair.wires[1].closed and taken < 1000:
-        pair.legs[1].received(next(updates))
+        pair.legs[1].data_received(next(updates))
         taken += 1
 
     assert 10 < taken < 100

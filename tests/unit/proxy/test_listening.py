@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from proxy.http.message import Client
-from proxy.listeners.accept import HANDSHAKES_PER_TURN, Greeting, Listener, Termination, Turns
+from proxy.listeners.accept import HANDSHAKES_PER_TURN, HandshakeQueue, Listener, Termination, TlsHandshake
 from proxy.observability.access_log import AccessLog
 from proxy.processes.listening_sockets import BindError, bind_all, spoken
 from proxy.runtime.state import Runtime
@@ -18,7 +18,7 @@ from proxy.tls.certificates import CertificateStore
 
 async def test_handshakes_start_in_order_and_at_most_four_per_turn() -> None:
     loop = asyncio.get_running_loop()
-    turns = Turns(loop)
+    turns = HandshakeQueue(loop)
     started: list[int] = []
     for number in range(10):
         turns.add(lambda number=number: started.append(number))  # type: ignore[misc]
@@ -32,7 +32,7 @@ async def test_handshakes_start_in_order_and_at_most_four_per_turn() -> None:
 
 
 async def test_handshakes_that_come_later_start_too() -> None:
-    turns = Turns(asyncio.get_running_loop())
+    turns = HandshakeQueue(asyncio.get_running_loop())
     started: list[str] = []
     turns.add(lambda: started.append("first"))
     await asyncio.sleep(0)
@@ -46,7 +46,7 @@ async def test_handshake_that_cannot_start_holds_up_no_other(monkeypatch: pytest
     loop = asyncio.get_running_loop()
     told = Mock()
     monkeypatch.setattr(loop, "call_exception_handler", told)
-    turns = Turns(loop)
+    turns = HandshakeQueue(loop)
     started: list[int] = []
     turns.add(lambda: started.append(1 // 0))
     for number in range(2):
@@ -63,20 +63,20 @@ async def test_client_that_says_more_while_its_handshake_waits_is_not_read() -> 
     outgoing = ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="a.test").do_handshake()
-    loop, store, turns = asyncio.get_running_loop(), CertificateStore(), Turns(asyncio.get_running_loop())
+    loop, store, turns = asyncio.get_running_loop(), CertificateStore(), HandshakeQueue(asyncio.get_running_loop())
     runtime = Runtime(loop, Settings(), accesslog=AccessLog("off", loop), certificates=store, public_https_port=443)
     termination = Termination(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), store, 10.0)
     with socket.socket() as sock:
         listener = Listener(runtime, sock, "https", 443, turns, termination)
-    greeting = Greeting(listener, termination, Client(peer="127.0.0.1", secure=True, port=443, trusted=False, listener="https"))
+    greeting = TlsHandshake(listener, termination, Client(peer="127.0.0.1", secure=True, port=443, trusted=False, listener="https"))
     transport = Mock(spec=asyncio.Transport)
-    greeting.made(transport)
-    greeting.received(outgoing.read())
+    greeting.connection_made(transport)
+    greeting.data_received(outgoing.read())
     assert not transport.pause_reading.called
-    greeting.received(b"more")
+    greeting.data_received(b"more")
 
     assert transport.pause_reading.called
-    greeting.gone(None)  # before its turn comes
+    greeting.connection_lost(None)  # before its turn comes
 
 
 def test_bind_port_0_gives_all_workers_the_same_port() -> None:

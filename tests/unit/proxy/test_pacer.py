@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.websocket.drain_schedule import GRAIN, SHIFT, Farewell, Handle, Pacer, Slot
+from proxy.websocket.drain_schedule import GRAIN, SHIFT, DrainSchedule, Farewell, Handle, ScheduledClose
 
 DRAIN, OTHER = Farewell("route_deleted", 1012, b"service restart"), Farewell("endpoint_gone", 1012, b"service restart")
 
@@ -51,7 +51,7 @@ class Clock:
 class Socket:
     clock: Clock
     opened: float
-    slot: Slot | None = None
+    slot: ScheduledClose | None = None
     closes: list[tuple[float, Farewell]] = field(default_factory=list)
 
     def close(self, farewell: Farewell) -> None:
@@ -71,7 +71,7 @@ ages = st.lists(st.floats(0, 999), min_size=1, max_size=300)
 def test_closes_are_even_oldest_first_and_one_for_each_socket(ages: list[float], over: float, phase: float) -> None:
     clock = Clock()
     sockets = [Socket(clock, opened) for opened in ages]
-    Pacer(clock, phase).spread(sockets, clock.now + over, DRAIN)
+    DrainSchedule(clock, phase).spread(sockets, clock.now + over, DRAIN)
     clock.run(clock.now + over)
 
     assert [len(one.closes) for one in sockets] == [1] * len(sockets)
@@ -89,7 +89,7 @@ def test_each_tenth_of_the_time_closes_a_tenth_over_any_number_of_workers(worker
     clock = Clock()
     sockets = [Socket(clock, float(number)) for number in range(count)]
     for worker in range(workers):
-        Pacer(clock, worker / workers).spread(sockets[worker::workers], clock.now + over, DRAIN)
+        DrainSchedule(clock, worker / workers).spread(sockets[worker::workers], clock.now + over, DRAIN)
     clock.run(clock.now + over)
 
     tenths = [0] * 10
@@ -103,9 +103,9 @@ def test_each_tenth_of_the_time_closes_a_tenth_over_any_number_of_workers(worker
 def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], over: float, when: float, again: float) -> None:
     clock, alone = Clock(), Clock()
     sockets, control = [Socket(clock, opened) for opened in ages], [Socket(alone, opened) for opened in ages]
-    Pacer(alone).spread(control, 1000.0 + over, DRAIN)
+    DrainSchedule(alone).spread(control, 1000.0 + over, DRAIN)
     alone.run(2000.0)
-    pacer = Pacer(clock)
+    pacer = DrainSchedule(clock)
     pacer.spread(sockets, 1000.0 + over, DRAIN)
     clock.run(1000.0 + when * over)
     moved = pacer.spread([one for one in sockets if not one.closes], clock.now + again, OTHER)
@@ -127,7 +127,7 @@ def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], o
 def test_sockets_that_went_by_themselves_leave_the_others_their_times(ages: list[float], going: list[bool]) -> None:
     clock = Clock()
     sockets = [Socket(clock, opened) for opened in ages]
-    Pacer(clock).spread(sockets, clock.now + 30, DRAIN)
+    DrainSchedule(clock).spread(sockets, clock.now + 30, DRAIN)
     slots = [one.slot.at if one.slot is not None else 0.0 for one in sockets]
     gone = [goes for _, goes in zip(sockets, going, strict=False)]
     for one, goes in zip(sockets, gone, strict=True):
@@ -145,7 +145,7 @@ def test_sockets_that_went_by_themselves_leave_the_others_their_times(ages: list
 def test_one_socket_does_not_wait_for_a_share_of_a_long_time(phase: float) -> None:
     clock = Clock()
     socket = Socket(clock, 1.0)
-    Pacer(clock, phase).spread([socket], clock.now + 3600, DRAIN)
+    DrainSchedule(clock, phase).spread([socket], clock.now + 3600, DRAIN)
     clock.run(clock.now + 3600)
 
     ((at, _),) = socket.closes
@@ -155,7 +155,7 @@ def test_one_socket_does_not_wait_for_a_share_of_a_long_time(phase: float) -> No
 def test_time_that_is_over_closes_at_once() -> None:
     clock = Clock()
     sockets = [Socket(clock, float(number)) for number in range(5)]
-    Pacer(clock).spread(sockets, clock.now - 3, DRAIN)
+    DrainSchedule(clock).spread(sockets, clock.now - 3, DRAIN)
     clock.run(clock.now)
 
     assert [one.closes for one in sockets] == [[(1000.0, DRAIN)]] * 5
@@ -168,7 +168,7 @@ def test_socket_that_cannot_be_closed_leaves_the_others_no_worse() -> None:
 
     clock = Clock()
     good = Socket(clock, 2.0)
-    Pacer(clock).spread([Broken(clock, 1.0), good], clock.now, DRAIN)
+    DrainSchedule(clock).spread([Broken(clock, 1.0), good], clock.now, DRAIN)
     clock.run(clock.now)
 
     assert good.closes == [(1000.0, DRAIN)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.model.config import Path, Route, Share, Target
 from proxy.model.policy import Close, Drain, Rebalance
 from proxy.transport.timer_wheel import Deadline
-from proxy.websocket.closer import Lease
+from proxy.websocket.closer import SocketEntry
 from proxy.websocket.rebalance import Rebalancer
 
 TICK = 0.1
@@ -44,7 +44,7 @@ class Socket:
         self.opened = world.now
         self.account: Any = SimpleNamespace(facts=SimpleNamespace(endpoint=worker.pools[number], service="shop/chat:80"))
         active: Any = SimpleNamespace(route=where)
-        self.lease: Lease | None = Lease(self, active)
+        self.lease: SocketEntry | None = SocketEntry(self, active)
         worker.pools[number].sockets += 1
         worker.sockets[self] = None
 
@@ -71,7 +71,7 @@ class Worker:
         wheel: Any = self
         self.rebalancer = Rebalancer(wheel, lambda: world.now, self.sockets, upstreams)
 
-    def file(self, deadline: Deadline, after: float) -> None:
+    def schedule(self, deadline: Deadline, after: float) -> None:
         deadline.at = self.world.now + after
         self.due[deadline] = None
 
@@ -79,7 +79,7 @@ class Worker:
         for deadline in list(self.due):
             if deadline.at and deadline.at <= self.world.now:
                 deadline.at = 0.0
-                deadline.expire()
+                deadline.callback()
 
 
 @dataclass

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from proxy.observability.pod_totals import OpenMetrics, Totals
 from proxy.observability.worker_stats import WorkerStats
-from proxy.shared_memory.counters import Counts, Tally
+from proxy.shared_memory.counters import Counters, EndpointCounter
 
 ROUTE = "wsroute/shop/chat/0"
 SERVICE = "shop/chat:80"
@@ -23,9 +23,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 Samples = dict[str, float]
 
 
-def seated(count: int) -> Tally:
+def seated(count: int) -> EndpointCounter:
     """An endpoint with open sockets."""
-    tally = Tally(Counts(1), b"", -1)
+    tally = EndpointCounter(Counters(1), b"", -1)
     for _ in range(count):
         tally.sit(0)
     return tally

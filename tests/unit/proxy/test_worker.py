@@ -13,7 +13,7 @@ from proxy.processes.channel import Applied, Ask, Configure, Counted, Refused
 from proxy.processes.listening_sockets import bind_all, spoken
 from proxy.processes.worker import Inheritance, Slot, Worker
 from proxy.settings import Address, Settings
-from proxy.shared_memory.counters import Counts
+from proxy.shared_memory.counters import Counters
 from proxy.tls.contexts import make_context, self_signed
 from proxy.upstream.engine_io import SidTable
 
@@ -61,7 +61,7 @@ async def worker() -> AsyncIterator[Told]:
     ports = spoken(http).port, spoken(https).port
     made = Told(
         asyncio.get_running_loop(),
-        Inheritance(Settings(), make_context(self_signed(time.time())), (Slot(http, https),), *ports, Counts(1), SidTable(1)),
+        Inheritance(Settings(), make_context(self_signed(time.time())), (Slot(http, https),), *ports, Counters(1), SidTable(1)),
         0,
     )
     yield made
