@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The proxy's own answers in the metrics and in the access log, those to what is no request among them."""
 
 from collections.abc import Callable

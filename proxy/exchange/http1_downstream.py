@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The client's side: one accepted connection, its requests in order, its deadlines.
 
 `ServerConnection` is plain and synchronous: bytes in, calls out. One request is under way at a time; what the client pipelines

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The request's half of one exchange: its head and body on the way to a backend. Synchronous but for dialling.
 
 The answer's half, and what becomes of the whole, is http1_response.py.

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """One request on its way to a backend, and the answer on its way back. The request's half is http1_request.py.
 
 The common case is one write to a pooled connection and one write to the client. A connection returns to the pool only when

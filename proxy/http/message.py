@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """One request and its answer, free of any wire version, and the connection it came by.
 
 What filters, routing and logs need to know of a request lives here; how it was framed does not.

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Bodies as they are framed on the wire: a strict decoder of the chunked coding (RFC 9112, 7.1), and the encoding of a chunk."""
 
 import re

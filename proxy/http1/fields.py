@@ -1,6 +1,8 @@
+# Compiled by mypyc: see setup.py.
 """Header fields that a proxy must touch, and what it adds: hop-by-hop fields, forwarding fields, hosts.
 
-All other fields pass as the client wrote them. head_scanner.py has found the lines that matter here, and checked them to be well-formed.
+All other fields pass as the client wrote them. head_scanner.py has found the lines that matter here, and checked that they are
+well-formed.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,8 +46,8 @@ def without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
 class RequestFraming:
     """What a request's header fields say beside the ordinary ones, and what goes to the backend in their place.
 
-    Depends on nothing but the lines that head_scanner.py calls READ or TAKEN, the connection and the version: where these are the same
-    again, the facts are.
+    Depends on nothing but the lines that head_scanner.py calls INSPECT or CONSUME, the connection and the version: where these are
+    the same again, this is.
     """
 
     __slots__ = (

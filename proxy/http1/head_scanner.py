@@ -1,7 +1,8 @@
+# Compiled by mypyc: see setup.py.
 """The fast scanner of heads: takes a strictly regular request or response head apart in one pass over its lines.
 
-What it does not recognise in full goes to the reference parser (reference_parser.py), never the other way round; a property test holds
-the two to the same result. Limits are checked here for both. Clients and backends repeat most field lines byte for byte, so a
+What it does not recognise in full goes to reference_parser.py, never the other way round; a property test holds the two to the
+same result. Limits are checked here for both. Clients and backends repeat most field lines byte for byte, so a
 worker remembers what it found in those that can be expected to come again: then a line costs one look-up.
 """
 

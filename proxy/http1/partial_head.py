@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """A head of which only the beginning is here: what can be said of it, and where its end is. Each byte is looked at once."""
 
 import re

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The proxy's own answers on the wire: small, one sentence, no address and no version (spec/wire.md)."""
 
 import http

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The request line (RFC 9112, 3), judged in full: what is wrong with it is said in a sentence of its own."""
 
 import re

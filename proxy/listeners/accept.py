@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Accepting connections: the worker's own accept loop, and for TLS the look at the ClientHello before the handshake.
 
 What a connection says over HTTP is the server's; which certificate it gets is the store's.

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """What a worker counts: plain integers in slots, sent to the supervisor as what was added since the last time.
 
 No labels are looked up on the hot path. The supervisor's totals and their exposition are in pod_totals.py.

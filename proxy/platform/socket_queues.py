@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """What of a connection waits in buffers, ours and the kernel's. Needed before one is cut: the end of an answer must not be lost."""
 
 import asyncio

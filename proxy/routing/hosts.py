@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Hosts as requests name them: normalised for look-up, or refused."""
 
 import ipaddress

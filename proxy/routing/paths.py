@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Paths as backends may read them: the same bytes can mean different paths to the router and to the application.
 
 A path with dot segments, empty segments, encoded separators or parameters has several readings; a request is only served if all

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The routing table: host, then path, then conditions (spec/wsroute.md, 'Matching and precedence').
 
 Pure and immutable. Every look-up is by dictionary, so that ten thousand hosts cost what ten do; a table that is compiled with

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """One worker's state: the current table, its upstreams, what is open. `apply` compiles, swaps and retires; `handle` decides.
 
 Open requests and sockets keep the objects that they started with; a swap touches none of them.
@@ -221,7 +222,10 @@ class Runtime:
         sids: SidTable | None = None,
         phase: float = 0.0,
     ) -> None:
-        """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone. `phase`: see `DrainSchedule`."""
+        """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone.
+
+        `phase`: see `DrainSchedule`.
+        """
         self.loop = loop
         self.settings = settings
         self.stats = WorkerStats()

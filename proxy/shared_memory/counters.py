@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Counters that decide, over all workers of the pod: open sockets by route, client and endpoint, and the rates of clients.
 
 They lie in anonymous memory that is mapped before the fork. Under a key (a digest of what is counted) there is an entry; in it

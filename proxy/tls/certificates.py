@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Which certificate a host gets: exact name, wildcard of one label, default. Contexts are made at first use.
 
 All hosts share the base context that the supervisor made before forking, because ticket keys belong to it: `choose` swaps only

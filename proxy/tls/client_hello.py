@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Read a ClientHello from peeked bytes, before OpenSSL sees them (RFC 8446 4.1.2 and 5.1, RFC 6066 3, RFC 7301). No I/O.
 
 It reads only what decides how the handshake goes; everything else is OpenSSL's to judge.

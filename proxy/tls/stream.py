@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """TLS over a plain connection: OpenSSL between two buffers in memory, on either side of the handshake.
 
 One turn of the event loop takes a bounded number of records; while there are more, the transport below is not read.

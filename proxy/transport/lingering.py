@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.platform.socket_queues import unsent
-from proxy.tls.stream import TlsStream
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, ProtocolAdapter
 from proxy.transport.timer_wheel import Deadline, TimerWheel
 
@@ -65,8 +64,8 @@ class Lingering:
         """Bytes that had not arrived then; and how often they did not get less."""
         self._stalls = 0
         self._deadline = Deadline(self._look)
-        leg: object = transport
-        self._transport = transport = leg.leave() if isinstance(leg, TlsStream) else transport
+        leave = getattr(transport, "leave", None)  # TLS ends first, and leaves us the connection beneath
+        self._transport = transport = transport if leave is None else leave()
         self._until = wheel.now + LINGER_SECONDS
         transport.set_protocol(ProtocolAdapter(self))
         if not transport.is_closing():

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Work that connections left for later, in the order in which they left it: a round robin over the turns of the event loop.
 
 What one connection may do in one turn is counted where the work is done: requests, chunks, frames, TLS records. What is over that

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """One coarse wheel of deadlines per worker, instead of a timer per request.
 
 A deadline is pushed back by one attribute write; the wheel notices when its slot comes round and files it again. Expiry is

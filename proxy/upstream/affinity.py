@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Where one request of a route with affinity, hashing or pod addressing goes, and what its answer has to say about it.
 
 Routes without any of these have no `Affinity`. The order of precedence: a pod that the upgrade names, the session id that an

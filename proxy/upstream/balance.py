@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The choice among endpoints and among the shares of a target. Pure but for its own counters."""
 
 import random

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Cookies of requests, as far as the choice of an endpoint looks at them: find one, take one away (RFC 6265, 4.2.1). Pure."""
 
 from collections.abc import Sequence

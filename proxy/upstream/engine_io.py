@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Engine.IO's session ids: read from the answer to a polling handshake, remembered for all workers of the pod. Pure but for memory.
 
 The table lies in an anonymous shared mapping made before the fork. Each worker writes into a region of its own and reads all of

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """How long an endpoint takes to begin its answers: a moving average that weighs the last ten seconds (peak-sensitive EWMA). Pure.
 
 A slower answer counts at once and in full, a faster one little by little: who stalls is avoided before many wait. The average also

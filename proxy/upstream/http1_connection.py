@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The backend's side: one connection to an endpoint, and whose turn it is on it.
 
 A connection serves one exchange at a time. It goes back to the pool only when its exchange says that both messages ended whole;

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Passive health of one endpoint: what its connections and answers say about it. Pure; who acts on it is pool.py.
 
 Nothing is asked of an endpoint. One that fails again and again is left out for a while that grows, then tried again: the first

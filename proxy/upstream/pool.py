@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Endpoints and the connections that are kept to them. Pools outlive changes of configuration; a retired one empties."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Rendezvous hashing: each key ranks all endpoints, and the first one serves it. Pure.
 
 An endpoint that goes moves the keys that it was first for, and no others; one that comes takes its share from everybody. All

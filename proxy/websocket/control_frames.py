@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The frames that the proxy itself puts into a tunnel: close frames and pings. Nothing else of a tunnel is ours."""
 
 import os

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """A scanner of frame headers (RFC 6455, 5.2): counts messages, knows boundaries and close codes, refuses malformed headers.
 
 Sans-I/O, one per direction. It changes no byte and keeps none but an unfinished header (at most 13 bytes), so that what it

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The checks of RFC 6455's opening handshake: which request is an attempt, whether it is well-formed, whether a 101 is its answer.
 
 Pure. A tunnel begins only after `check_switch` found nothing wrong.

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """How often one side of a socket may send: a token bucket, as the generic cell rate algorithm keeps it (ITU-T I.371, annex A)."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """The proxy's own pings to one side of a tunnel, and what follows from an answer or from none.
 
 A pinger is at rest while its side speaks: any frame within the interval replaces the ping. Silent for an interval, the side is

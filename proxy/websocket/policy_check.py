@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """Which policies a tunnel carries out, checked once when a route is compiled: a guard that makes no sense must not evaporate."""
 
 from proxy.model.policy import Keepalive, MessageLimits, Policy

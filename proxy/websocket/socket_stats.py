@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """What is kept of one socket for others to see: its counts in the metrics, its two lines in the access log."""
 
 import asyncio

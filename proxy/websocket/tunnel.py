@@ -1,3 +1,4 @@
+# Compiled by mypyc: see setup.py.
 """A WebSocket after its 101: two legs, each scanning the frames that it receives and writing them, unchanged, to the other.
 
 A tunnel is open; or broken, when one side sent a malformed header: the other has our close frame and may still finish what it was

@@ -45,7 +45,7 @@ def test_every_answer_that_is_made_when_it_is_due_has_a_cause() -> None:
         for call in re.findall(r"\bAnswer\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)", path.read_text())
     ]
     bare = [(name, call) for name, call in calls if "cause=" not in call and not call.startswith("Answer(204")]
-    gateway = [("answers.py", str(one.status)) for one in GATEWAY.values()]
+    gateway = [("render.py", str(one.status)) for one in GATEWAY.values()]
 
     assert len(calls) > 40
     assert [(name, call.partition("(")[2][:3]) for name, call in bare] == gateway
