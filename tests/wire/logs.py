@@ -35,7 +35,7 @@ class Lines:
 @contextlib.asynccontextmanager
 async def logging_of(proxy: Proxy, mode: Mode = "json") -> AsyncIterator[Lines]:
     """Have the proxy write its access log from now on, each line nearly at once."""
-    with _pipe() as (read, write), mock.patch("proxy.accesslog.FLUSH_AFTER", 0.001):
+    with _pipe() as (read, write), mock.patch("proxy.observability.access_log.FLUSH_AFTER", 0.001):
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(read), "rb"))

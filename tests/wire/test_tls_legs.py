@@ -271,15 +271,15 @@ async def test_backend_connection_that_nobody_waits_for_any_more_is_not_counted(
         [upstream] = proxy.runtime.upstreams.values()
         [pool] = upstream._pools.values()
         connecting = asyncio.ensure_future(pool.connect(WAIT))
-        really = UpstreamConnection.made
+        really = UpstreamConnection.connection_made
         given_up: list[UpstreamConnection] = []
 
-        def made(self: UpstreamConnection, transport: asyncio.Transport) -> None:
+        def connection_made(self: UpstreamConnection, transport: asyncio.Transport) -> None:
             really(self, transport)
             connecting.cancel()
             given_up.append(self)
 
-        monkeypatch.setattr(UpstreamConnection, "made", made)
+        monkeypatch.setattr(UpstreamConnection, "connection_made", connection_made)
         with pytest.raises(asyncio.CancelledError):
             await connecting
         async with asyncio.timeout(WAIT):
