@@ -2,7 +2,8 @@
 
 Looked at are README, CONTRIBUTING, CHANGELOG and the pages of docs/, tests/ and benchmarks/. A path is what begins with a folder of
 the tree, in backticks or in a block of code, as in CONTRIBUTING's map, where a module may stand without its `.py`. CHANGELOG and
-the journal tell of files as they were: there only links count.
+the journal tell of files as they were: there only links count. Comments of the code refer to pages as (docs/page.md, name): of a
+promise, of a paragraph that begins in bold, or in quotes of a heading.
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("*.md", "docs/**/*.md", "tests/**/*.md", "benchmarks/*.md", "findings/**/*.md")
+CODE = ("controller", "proxy", "sluice")
 HISTORIES = frozenset({"CHANGELOG.md", "JOURNAL.md"})
 NOT_OURS = frozenset({"build", "dist", "node_modules"})
 """Folders that are made, not written."""
@@ -22,6 +24,8 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _ANCHOR = re.compile(r"<a id=\"([^\"]+)\"")
 _PATH = re.compile(r"[A-Za-z][\w.-]*(?:/[\w.*-]+)+/?")
+_REFERENCE = re.compile(r"\((docs/[\w-]+\.md)(?:, '([^']+)'|, ([^();]+))?[;)]")
+_BOLD = re.compile(r"\*\*([^*]+?)\.?\*\*")
 _FILE = re.compile(r"\w[\w-]*\.(?:py|md)")
 
 
@@ -46,7 +50,22 @@ def faults(root: Path) -> list[str]:
         if page.name not in HISTORIES:
             sentences += _absent_paths(root, page, text, folders, files)
         wrong += [f"{page.relative_to(root)}: {sentence}" for sentence in sentences]
+    for path in sorted(path for folder in CODE for path in (root / folder).rglob("*.py")):
+        wrong += [f"{path.relative_to(root)}: {sentence}" for sentence in _lost_references(root, path.read_text())]
     return wrong
+
+
+def _lost_references(root: Path, source: str) -> Iterable[str]:
+    for page, heading, name in _REFERENCE.findall(re.sub(r"\s*\n\s*(?:# )?", " ", source)):
+        text = (root / page).read_text() if (root / page).exists() else ""
+        if not text:
+            yield f"{page} is not in the tree"
+        elif heading and heading not in _HEADING.findall(text):
+            yield f"{page} has no heading '{heading}'"
+        elif name and name.lower() not in {
+            found.lower() for found in re.findall(r"<a id=[^>]*>([^<]+)", text) + _BOLD.findall(text)
+        }:
+            yield f"{page} has nothing named {name}"
 
 
 def _broken_links(page: Path, text: str) -> Iterable[str]:

@@ -31,7 +31,7 @@ ANNOTATIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What a rule wants done with its open sockets; the defaults are the API's (spec/wsroute.md)."""
+    """What a rule wants done with its open sockets; the defaults are the API's (docs/wsroute.md)."""
 
     on_route_removed: Mode = "Drain"
     on_endpoint_terminating: Mode = "Drain"

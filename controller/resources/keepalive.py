@@ -18,7 +18,7 @@ MOST_MISSES = 100
 
 @dataclass(frozen=True, slots=True)
 class KeepaliveSpec:
-    """`keepalive` of a rule, with its defaults (spec/wsroute.md)."""
+    """`keepalive` of a rule, with its defaults (docs/wsroute.md)."""
 
     interval: float = 30.0
     """Seconds."""

@@ -7,7 +7,7 @@ from controller.resources.refs import ObjectRef
 
 
 class Reason(enum.StrEnum):
-    """Why an object is not served as written (spec/wsroute.md, 'Conditions and reasons')."""
+    """Why an object is not served as written (docs/troubleshooting.md, 'Every reason')."""
 
     HOST_CONFLICT = "HostConflict"
     ROUTE_CONFLICT = "RouteConflict"

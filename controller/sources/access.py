@@ -1,7 +1,7 @@
 """How the API server is reached: one session for every watch, its token read anew as the kubelet rotates it.
 
 Stands where kopf's client looks for its vault, so that kopf's streams and requests run without kopf's operator: that one takes the
-signals, cancels every task of its loop when it ends, and ends when a single kind stays away (library facts A3, A7).
+signals, cancels every task of its loop when it ends, and ends when a single kind stays away (docs/architecture.md, kopf).
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 kopf gives the requests, their retries and the watch stream; what it gives is not public API, so kopf is pinned and a contract test
 holds what is used here. Its own loop around the stream is not used: it keeps objects that vanish over a relist, ends with one kind,
-and turns hot at a server that closes at once (library facts A3, A4).
+and turns hot at a server that closes at once (docs/architecture.md, kopf).
 """
 
 import asyncio
@@ -95,7 +95,7 @@ class StreamError(Exception):
 
 
 def watch_settings(kind: Kind) -> kopf.OperatorSettings:
-    """Return kopf's settings for one kind (library facts H)."""
+    """Return kopf's settings for one kind (docs/architecture.md, kopf)."""
     settings = kopf.OperatorSettings()
     settings.watching.chunk_size = CHUNK
     settings.networking.connect_timeout = CONNECT_SECONDS

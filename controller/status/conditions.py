@@ -1,6 +1,6 @@
 """The conditions of a WsRoute: what is to stand in its status, and whether that differs from what does. Pure.
 
-All three are always there, each with the generation that it is said of (spec/wsroute.md, 'Conditions and reasons').
+All three are always there, each with the generation that it is said of (docs/troubleshooting.md, 'Every reason').
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
 """Which replica writes: a Lease, held while it is renewed in time.
 
-The kubernetes client's own election crashes where no Lease exists and leads on after its lease has run out (library facts B). Only
-writing depends on this one: every replica serves.
+The kubernetes client's own election crashes where no Lease exists and leads on after its lease has run out
+(docs/architecture.md, the Lease). Only writing depends on this one: every replica serves.
 """
 
 import asyncio

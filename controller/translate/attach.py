@@ -18,7 +18,7 @@ class Classes:
     default: bool
 
     def serves(self, item: Ingress | WsRoute | Malformed) -> bool:
-        """Tell whether an object is ours (spec/ingress.md): its class, else the old annotation, else the default class."""
+        """Tell whether an object is ours (docs/ingress.md): its class, else the old annotation, else the default class."""
         name = item.class_name
         if name is None and not isinstance(item, WsRoute):
             name = item.legacy_class or None

@@ -100,7 +100,7 @@ class Contests:
 def conflict_problems(route: Route, lost: Iterable[tuple[Place, Route]], fields: Mapping[str, str]) -> list[Problem]:
     """Tell the owner of a route who serves the places that it lost. `fields` says where its own routes were written.
 
-    A WsRoute that takes the upgrades of an Ingress path is no conflict (spec/wsroute.md, rule 2).
+    A WsRoute that takes the upgrades of an Ingress path is no conflict (docs/wsroute.md, 'What is matched, and who wins').
     """
     kinds: dict[tuple[str, str], list[bool]] = {}
     winners: dict[str, Route] = {}
@@ -147,7 +147,7 @@ class HostClaim:
 
 
 class Owners:
-    """Stage of the memo, where hosts are not shared: which namespace has each host (spec/wsroute.md, rule 5).
+    """Stage of the memo, where hosts are not shared: which namespace has each host (docs/wsroute.md).
 
     Any host is nobody's.
     """

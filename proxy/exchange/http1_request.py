@@ -19,7 +19,7 @@ from proxy.upstream.pool import EndpointPool, LiveUpstream, UpstreamUnavailableE
 from proxy.upstream.rendezvous import NO_KEY
 
 BODY_GRACE = 30.0
-"""Seconds before the rate of a request's body is looked at (spec/wire.md)."""
+"""Seconds before the rate of a request's body is looked at (docs/wire.md, slow body)."""
 EARLY_LIMIT = 64 * 1024
 """Bytes of a body that wait for the backend's connection."""
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a head (spec/wire.md): 431 above."""
+"""Bytes of a head (docs/wire.md, size of a head): 431 above."""
 MAX_LINE = 16 * 1024
 """Bytes of a request line: 414 above."""
 MAX_FIELDS = 128

@@ -1,5 +1,5 @@
 # Compiled by mypyc: see setup.py.
-"""The proxy's own answers on the wire: small, one sentence, no address and no version (spec/wire.md)."""
+"""The proxy's own answers on the wire: small, one sentence, no address and no version (docs/wire.md, answers of ours)."""
 
 import http
 import json

@@ -141,7 +141,7 @@ def route_order(route: Route, *, upgrade: bool) -> tuple[int, bool, str, str, st
     """Sort key among routes of equal host and path, for one kind of request: the first one wins.
 
     More conditions first; for upgrades a WsRoute before an Ingress; then the oldest object, then by namespace and name, a WsRoute
-    before an Ingress of the same name, then the first listed (spec/wsroute.md, rules 2 and 3).
+    before an Ingress of the same name, then the first listed (docs/wsroute.md, 'What is matched, and who wins').
     """
     beaten = upgrade and route.origin != "wsroute"
     return (

@@ -11,7 +11,7 @@ CloseMode = Literal["keep", "drain", "now"]
 
 
 class Timeouts(msgspec.Struct, frozen=True, tag="timeouts", omit_defaults=True):
-    """Time limits of one route, in seconds. The defaults are the API's (spec/wsroute.md)."""
+    """Time limits of one route, in seconds. The defaults are the API's (docs/wsroute.md)."""
 
     connect: float = 5.0
     """All attempts to connect to an endpoint, together."""
@@ -26,7 +26,7 @@ class Timeouts(msgspec.Struct, frozen=True, tag="timeouts", omit_defaults=True):
 
 
 class Keepalive(msgspec.Struct, frozen=True, tag="keepalive", omit_defaults=True):
-    """The proxy's own pings on the sockets of a route (spec/wsroute.md). A side of which nothing is heard is closed."""
+    """The proxy's own pings on the sockets of a route (docs/wsroute.md). A side of which nothing is heard is closed."""
 
     interval: float = 30.0
     """Seconds of silence after which a side is asked."""
@@ -156,7 +156,7 @@ class Drain(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Close(msgspec.Struct, frozen=True, tag="close", omit_defaults=True):
-    """What becomes of open sockets when what they were opened with goes away. The defaults are the API's (spec/wsroute.md)."""
+    """What becomes of open sockets when what they were opened with goes away. The defaults are the API's (docs/wsroute.md)."""
 
     on_route_removed: CloseMode = "drain"
     """The object, the rule, or the socket's backend in the rule is gone."""

@@ -1,4 +1,4 @@
-"""The supervisor's totals of what the workers counted, and their exposition for Prometheus (spec/metrics.md).
+"""The supervisor's totals of what the workers counted, and their exposition for Prometheus (docs/metrics.md).
 
 A worker that dies takes its gauges with it and nothing else. Series of a route or a Service go away with it.
 """

@@ -16,7 +16,7 @@ LIFETIME = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 43200.0, 86400.
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 MAX_OTHER_CODES = 32
-"""Close codes beyond 1000 to 1015 that a route counts by themselves (spec/metrics.md)."""
+"""Close codes beyond 1000 to 1015 that a route counts by themselves (docs/metrics.md)."""
 
 
 def code_label(code: int, others: set[int]) -> str:

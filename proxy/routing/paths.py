@@ -2,7 +2,7 @@
 """Paths as backends may read them: the same bytes can mean different paths to the router and to the application.
 
 A path with dot segments, empty segments, encoded separators or parameters has several readings; a request is only served if all
-of them lead to the same route (spec/wire.md, RFC 3986 section 6.2.2).
+of them lead to the same route (docs/wire.md, one reading; RFC 3986, 6.2.2).
 """
 
 import re

@@ -1,5 +1,5 @@
 # Compiled by mypyc: see setup.py.
-"""The routing table: host, then path, then conditions (spec/wsroute.md, 'Matching and precedence').
+"""The routing table: host, then path, then conditions (docs/wsroute.md, 'What is matched, and who wins').
 
 Pure and immutable. Every look-up is by dictionary, so that ten thousand hosts cost what ten do; a table that is compiled with
 its predecessor shares the parts of hosts that did not change.

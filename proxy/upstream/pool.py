@@ -28,7 +28,7 @@ IDLE_SECONDS = 60.0
 MAX_IDLE = 256
 """Idle connections kept per endpoint."""
 ATTEMPT_SECONDS = 1.0
-"""One attempt to connect, while other endpoints remain (spec/wsroute.md, `timeouts.connect`)."""
+"""One attempt to connect, while other endpoints remain (docs/wire.md, unreachable endpoint)."""
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
@@ -69,7 +69,7 @@ def _cause_of(error: OSError) -> str:
 
 
 def make_upstream_context() -> ssl.SSLContext:
-    """Make the one context for TLS to backends; their certificates are not verified (spec/ingress.md)."""
+    """Make the one context for TLS to backends; their certificates are not verified (docs/security.md)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -19,7 +19,7 @@ from proxy.websocket.drain_schedule import DrainSchedule, Farewell, Paced, Sched
 from proxy.websocket.socket_stats import SocketInfo, SocketStats, TunnelEndpoint
 
 MARGIN = 2.0
-"""Seconds before an endpoint is killed by which its sockets are closed (spec/wsroute.md, `close.drain`)."""
+"""Seconds before an endpoint is killed by which its sockets are closed (docs/closing.md)."""
 JITTER = 0.1
 """Share of the maximum age by which sockets that were opened together are closed apart."""
 SIGTERM = Farewell("sigterm", 1001)

@@ -1,4 +1,4 @@
-"""Rows I8 and I13 of the table of faults: churn ends in exactly the API server's state, and costs what its number costs."""
+"""Churn ends in exactly the API server's state, and costs what its number costs."""
 
 import asyncio
 import itertools
@@ -143,7 +143,7 @@ async def churned(pod: Pod, api: Client, namespace: str, rolling: list[Rolling],
     return (cpu(pod) - before) / (sum(one.events for one in rolling) - events)
 
 
-async def test_i8_churn_of_a_thousand_pods_ends_in_the_state_of_the_api_server(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_churn_of_a_thousand_pods_ends_in_the_state_of_the_api_server(plane: ControlPlane, tmp_path: Path) -> None:
     ns, free = "churn", Addresses()
     with installed(plane, ns, tmp_path) as sluice:
         async with sluice.pod() as pod, plane.client() as api:
@@ -203,7 +203,7 @@ async def converged(pod: Pod, api: Client) -> int:
         await asyncio.sleep(0.2)
 
 
-async def test_i13_a_thousand_wsroutes_in_fifty_namespaces_come_and_go_in_bursts(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_a_thousand_wsroutes_in_fifty_namespaces_come_and_go_in_bursts(plane: ControlPlane, tmp_path: Path) -> None:
     chance = random.Random(13)  # noqa: S311  the same changes in every run
     with installed(plane, "burst", tmp_path) as sluice:
         async with sluice.pod() as pod, plane.client() as api:

@@ -1,4 +1,4 @@
-"""Row I15 of the table of faults: a controller whose clock is wrong, or steps, leads, writes and orders like any other."""
+"""A controller whose clock is wrong, or steps, leads, writes and orders like any other."""
 
 import asyncio
 import datetime as dt
@@ -72,7 +72,7 @@ async def lives(plane: ControlPlane, folder: Path, name: str, seconds: int) -> N
                 await until(lambda: api.get("WsRoute", name, "a-younger"), lambda raw: conditions(raw) == GOOD)
 
 
-async def test_i15_clock_an_hour_off_leads_renews_and_orders_by_the_clock_of_the_api_server(
+async def test_clock_an_hour_off_leads_renews_and_orders_by_the_clock_of_the_api_server(
     plane: ControlPlane, tmp_path: Path
 ) -> None:
     async with asyncio.TaskGroup() as both:
@@ -80,9 +80,7 @@ async def test_i15_clock_an_hour_off_leads_renews_and_orders_by_the_clock_of_the
         both.create_task(lives(plane, tmp_path / "behind", "behind", -HOUR))
 
 
-async def test_i15_clock_that_steps_back_and_forth_costs_neither_the_lease_nor_a_change(
-    plane: ControlPlane, tmp_path: Path
-) -> None:
+async def test_clock_that_steps_back_and_forth_costs_neither_the_lease_nor_a_change(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "steps", tmp_path) as sluice:
         clock = shifted(sluice, 0)
         async with sluice.pod() as pod, plane.client() as api:

@@ -1,4 +1,4 @@
-"""Row I10: the WsRoute definition is not there, comes, goes and comes back; the API server itself goes and comes back with it."""
+"""The WsRoute definition is not there, comes, goes and comes back; the API server itself goes and comes back with it."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from cluster.installation import CRD, define, ingress, installed, service, until
 pytestmark = pytest.mark.timeout(180)
 
 
-async def test_i10_definition_that_is_missing_is_said_and_found_when_it_comes(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_definition_that_is_missing_is_said_and_found_when_it_comes(plane: ControlPlane, tmp_path: Path) -> None:
     del plane  # says whether this machine can run one; this test needs one without the definition
     folder = tmp_path / "plane"
     folder.mkdir()
@@ -34,7 +34,7 @@ async def test_i10_definition_that_is_missing_is_said_and_found_when_it_comes(pl
             await pod.answers("chat.example.com", seconds=40)
 
 
-async def test_i3_api_server_that_restarts_with_its_store_compacted_is_followed(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_api_server_that_restarts_with_its_store_compacted_is_followed(plane: ControlPlane, tmp_path: Path) -> None:
     del plane
     folder = tmp_path / "plane"
     folder.mkdir()

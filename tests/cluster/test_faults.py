@@ -1,4 +1,4 @@
-"""Rows I of the table of faults: what goes wrong between the controller and a real API server, and what that must not cost."""
+"""What goes wrong between the controller and a real API server, and what that must not cost."""
 
 import asyncio
 import json
@@ -13,9 +13,7 @@ from cluster.relay import event, is_list, is_watch, relaying, status
 pytestmark = pytest.mark.timeout(180)
 
 
-async def test_i1_api_server_that_is_away_takes_nothing_and_what_was_missed_is_caught_up(
-    plane: ControlPlane, tmp_path: Path
-) -> None:
+async def test_api_server_that_is_away_takes_nothing_and_what_was_missed_is_caught_up(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "i1", tmp_path) as sluice:
         async with relaying(plane) as relay, sluice.pod(relay=relay) as pod, plane.client() as api:
             await api.create(service("i1"), ws_route("i1", "a", "a.example.com"), ws_route("i1", "b", "b.example.com"))
@@ -36,7 +34,7 @@ async def test_i1_api_server_that_is_away_takes_nothing_and_what_was_missed_is_c
             await until(pod.problems, lambda problems: problems == [], 90)
 
 
-async def test_i1_errors_of_the_api_server_are_waited_out(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_errors_of_the_api_server_are_waited_out(plane: ControlPlane, tmp_path: Path) -> None:
     refusals = iter((500, 503, 429, 504, 500, 429))
 
     async def refuse(request: web.Request) -> web.StreamResponse | None:
@@ -51,7 +49,7 @@ async def test_i1_errors_of_the_api_server_are_waited_out(plane: ControlPlane, t
                 await pod.answers("a.example.com")
 
 
-async def test_i2_watches_that_are_cut_all_the_time_lose_nothing_and_list_nothing_anew(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_watches_that_are_cut_all_the_time_lose_nothing_and_list_nothing_anew(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "i2", tmp_path) as sluice:
         async with relaying(plane) as relay, sluice.pod(relay=relay) as pod, plane.client() as api:
             await api.create(service("i2"))
@@ -64,7 +62,7 @@ async def test_i2_watches_that_are_cut_all_the_time_lose_nothing_and_list_nothin
             assert relay.asked("wsroutes", watch=False) == lists
 
 
-async def test_i2_server_that_ends_every_watch_at_once_is_not_asked_in_a_hot_loop(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_server_that_ends_every_watch_at_once_is_not_asked_in_a_hot_loop(plane: ControlPlane, tmp_path: Path) -> None:
     async def empty(request: web.Request) -> web.StreamResponse | None:
         return web.Response(body=b"", content_type="application/json") if is_watch(request) else None
 
@@ -78,7 +76,7 @@ async def test_i2_server_that_ends_every_watch_at_once_is_not_asked_in_a_hot_loo
                 assert relay.asked("wsroutes", watch=True) - before <= 8
 
 
-async def test_i3_version_that_is_forgotten_leads_to_a_new_list_and_what_vanished_goes(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_version_that_is_forgotten_leads_to_a_new_list_and_what_vanished_goes(plane: ControlPlane, tmp_path: Path) -> None:
     gone = event("ERROR", kind="Status", code=410, message="too old resource version", metadata={})
     for number, told in enumerate(("event", "status")):
         name = f"i3-{told}"
@@ -122,7 +120,7 @@ async def test_i3_version_that_is_forgotten_leads_to_a_new_list_and_what_vanishe
     ],
     ids=["error-500", "error-504", "unknown-type", "torn", "no-object", "a-list", "no-utf8", "no-mapping"],
 )
-async def test_i4_nonsense_in_a_watch_costs_nothing(
+async def test_nonsense_in_a_watch_costs_nothing(
     plane: ControlPlane, tmp_path: Path, line: bytes, request: pytest.FixtureRequest
 ) -> None:
     name = f"i4-{request.node.callspec.id}"
@@ -148,7 +146,7 @@ async def test_i4_nonsense_in_a_watch_costs_nothing(
             assert (await pod.ask("/", port="http", host="a.example.com"))[0] == 503
 
 
-async def test_i5_empty_list_after_a_full_one_is_believed_only_if_it_is_said_twice(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_empty_list_after_a_full_one_is_believed_only_if_it_is_said_twice(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "i5", tmp_path) as sluice:
         async with relaying(plane) as relay, sluice.pod(relay=relay) as pod, plane.client() as api:
             await api.create(service("i5"), ws_route("i5", "a", "a.example.com"))
@@ -176,7 +174,7 @@ async def test_i5_empty_list_after_a_full_one_is_believed_only_if_it_is_said_twi
             assert (await pod.ask("/", port="http", host="a.example.com"))[0] == 503
 
 
-async def test_i6_pod_is_ready_after_its_first_configuration_and_not_before(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_pod_is_ready_after_its_first_configuration_and_not_before(plane: ControlPlane, tmp_path: Path) -> None:
     held = asyncio.Event()
 
     async def hold(request: web.Request) -> web.StreamResponse | None:
@@ -197,7 +195,7 @@ async def test_i6_pod_is_ready_after_its_first_configuration_and_not_before(plan
                 assert (await pod.ask("/readyz"))[0] == 200
 
 
-async def test_i8_endpoints_in_many_slices_are_one_set_and_leave_at_once(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_endpoints_in_many_slices_are_one_set_and_leave_at_once(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "i8", tmp_path) as sluice:
         async with sluice.pod() as pod, plane.client() as api:
             await api.create(service("i8"), ws_route("i8", "a", "a.example.com"))
@@ -220,7 +218,7 @@ async def test_i8_endpoints_in_many_slices_are_one_set_and_leave_at_once(plane: 
             await until(endpoints, lambda found: found == set(addresses[:60]))
 
 
-async def test_i9_kind_that_may_not_be_read_harms_no_other_and_is_said(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_kind_that_may_not_be_read_harms_no_other_and_is_said(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "i9", tmp_path) as sluice:
         role = sluice.role()
         less = json.loads(json.dumps(role))
@@ -239,7 +237,7 @@ async def test_i9_kind_that_may_not_be_read_harms_no_other_and_is_said(plane: Co
             await until(pod.problems, lambda problems: problems == [], 40)
 
 
-async def test_i9_restarted_controller_that_may_not_read_a_kind_leaves_the_proxy_what_it_has(
+async def test_restarted_controller_that_may_not_read_a_kind_leaves_the_proxy_what_it_has(
     plane: ControlPlane, tmp_path: Path
 ) -> None:
     with installed(plane, "i9b", tmp_path) as sluice:
@@ -261,7 +259,7 @@ async def test_i9_restarted_controller_that_may_not_read_a_kind_leaves_the_proxy
             await pod.answers("a.example.com")
 
 
-async def test_i9_statuses_and_events_that_may_not_be_written_do_not_keep_routes_from_being_served(
+async def test_statuses_and_events_that_may_not_be_written_do_not_keep_routes_from_being_served(
     plane: ControlPlane, tmp_path: Path
 ) -> None:
     with installed(plane, "i9c", tmp_path) as sluice:
@@ -278,7 +276,7 @@ async def test_i9_statuses_and_events_that_may_not_be_written_do_not_keep_routes
             await until(lambda: api.get("WsRoute", "i9c", "a"), lambda raw: conditions(raw) == GOOD, 40)
 
 
-async def test_i12_loser_of_a_conflict_takes_over_when_the_winner_goes(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_loser_of_a_conflict_takes_over_when_the_winner_goes(plane: ControlPlane, tmp_path: Path) -> None:
     with installed(plane, "i12", tmp_path) as sluice:
         async with sluice.pod() as pod, plane.client() as api:
             await api.create(service("i12"), ws_route("i12", "a", "a.example.com"))
@@ -294,7 +292,7 @@ async def test_i12_loser_of_a_conflict_takes_over_when_the_winner_goes(plane: Co
             await pod.answers("a.example.com")
 
 
-async def test_i14_statuses_that_somebody_else_wrote_are_set_right_and_foreign_conditions_stay(
+async def test_statuses_that_somebody_else_wrote_are_set_right_and_foreign_conditions_stay(
     plane: ControlPlane, tmp_path: Path
 ) -> None:
     with installed(plane, "i14", tmp_path) as sluice:

@@ -1,4 +1,4 @@
-"""Row I15 of the table of faults, the proxy's side: its time of day steps, and neither sockets nor workers nor drains notice."""
+"""The proxy's time of day steps, and neither sockets nor workers nor drains notice."""
 
 import asyncio
 import signal
@@ -34,7 +34,7 @@ async def value(one: Proxy, series: str) -> float:
     return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series)), 0.0)
 
 
-async def test_i15_clock_that_steps_an_hour_closes_nothing_and_replaces_nobody(
+async def test_clock_that_steps_an_hour_closes_nothing_and_replaces_nobody(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(tmp_path / "clock", 0)

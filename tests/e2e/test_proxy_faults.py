@@ -31,7 +31,7 @@ def lags_over(metrics: str, bound: str) -> float:
 
 
 @pytest.mark.parametrize("stall", [0.2, 0.5])
-async def test_j6_stall_of_the_loop_is_seen_and_nobody_loses_an_answer(hub: Hub, stall: float) -> None:
+async def test_stall_of_the_loop_is_seen_and_nobody_loses_an_answer(hub: Hub, stall: float) -> None:
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port))
         await one.ready()
@@ -52,7 +52,7 @@ async def test_j6_stall_of_the_loop_is_seen_and_nobody_loses_an_answer(hub: Hub,
     assert workers == [worker]
 
 
-async def test_g5_endpoint_that_is_left_out_is_shown_as_such_on_the_admin_port(hub: Hub) -> None:
+async def test_endpoint_that_is_left_out_is_shown_as_such_on_the_admin_port(hub: Hub) -> None:
     async with backend() as good, proxy(hub, "--workers", "2") as one:
         async with backend() as gone:
             pass
@@ -160,7 +160,7 @@ ASK_WS = (
 
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("asked", [ASK, ASK_WS], ids=["http", "ws"])
-async def test_e4_slow_reader_of_a_gibibyte_costs_a_worker_under_a_mebibyte(hub: Hub, asked: bytes, secure: bool) -> None:
+async def test_slow_reader_of_a_gibibyte_costs_a_worker_under_a_mebibyte(hub: Hub, asked: bytes, secure: bool) -> None:
     """Eight of them at their common peak, against what the worker has when a quick one has read of such a stream and is gone."""
     authority = trustme.CA()
     context = trusting(authority)
@@ -239,7 +239,7 @@ async def visits(one: Proxy, context: ssl.SSLContext, host: str) -> None:
             writer.transport.abort()
 
 
-async def test_j5_churn_leaves_descriptors_and_memory_as_they_were(hub: Hub) -> None:
+async def test_churn_leaves_descriptors_and_memory_as_they_were(hub: Hub) -> None:
     """The soak in small: routes, endpoints and certificates come and go, clients vanish, a worker is killed again and again."""
     authority = trustme.CA()
     context = trusting(authority)

@@ -36,7 +36,7 @@ async def test_start_without_configuration_refuses_connections_and_is_not_ready(
     assert ok(answer)
 
 
-async def test_j3_worker_killed_loses_no_waiting_connection_and_is_replaced_within_a_second(hub: Hub) -> None:
+async def test_worker_killed_loses_no_waiting_connection_and_is_replaced_within_a_second(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port))
         await one.ready()
@@ -56,7 +56,7 @@ async def test_j3_worker_killed_loses_no_waiting_connection_and_is_replaced_with
     assert "sluice_workers 1.0" in metrics
 
 
-async def test_j3_worker_killed_while_the_controller_is_away_comes_back_with_its_configuration(hub: Hub) -> None:
+async def test_worker_killed_while_the_controller_is_away_comes_back_with_its_configuration(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "2") as one:
         hub.publish(config(port))
         await one.ready()
@@ -160,7 +160,7 @@ async def test_descriptors_run_out_pauses_accepting_and_ends_no_worker(hub: Hub)
     assert after == [worker]
 
 
-async def test_f5_connections_wait_from_nine_tenths_of_the_descriptors_on_and_what_is_open_goes_on(hub: Hub) -> None:
+async def test_connections_wait_from_nine_tenths_of_the_descriptors_on_and_what_is_open_goes_on(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "1", descriptors=200) as one:
         hub.publish(config(port))
         await one.ready()
@@ -316,7 +316,7 @@ async def _raw(port: int, data: bytes, seconds: float = 5) -> bytes:
             writer.close()
 
 
-async def test_h7_h9_tls_port_refuses_plain_http_h2_only_and_silence_each_in_its_way(hub: Hub) -> None:
+async def test_tls_port_refuses_plain_http_h2_only_and_silence_each_in_its_way(hub: Hub) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -339,7 +339,7 @@ async def test_h7_h9_tls_port_refuses_plain_http_h2_only_and_silence_each_in_its
     assert 'sluice_tls_handshakes_total{result="timeout"} 2.0' in metrics
 
 
-async def test_h10_tls_hello_in_pieces_is_served(hub: Hub) -> None:
+async def test_tls_hello_in_pieces_is_served(hub: Hub) -> None:
     """Post-quantum key shares spread a ClientHello over segments."""
     authority = trustme.CA()
     context = trusting(authority)
@@ -365,7 +365,7 @@ async def test_h10_tls_hello_in_pieces_is_served(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("strict", [True, False])
-async def test_h3_tls_unknown_name_gets_the_default_or_is_refused_under_strict_sni(hub: Hub, *, strict: bool) -> None:
+async def test_tls_unknown_name_gets_the_default_or_is_refused_under_strict_sni(hub: Hub, *, strict: bool) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     async with backend() as port, proxy(hub, "--workers", "1", "--strict-sni" if strict else "--no-strict-sni") as one:
@@ -382,7 +382,7 @@ async def test_h3_tls_unknown_name_gets_the_default_or_is_refused_under_strict_s
     assert ("UNRECOGNIZED_NAME" in refusal) == strict
 
 
-async def test_j1_sigterm_finishes_requests_closes_sockets_and_ends_before_the_grace(hub: Hub) -> None:
+async def test_sigterm_finishes_requests_closes_sockets_and_ends_before_the_grace(hub: Hub) -> None:
     hold = asyncio.Event()
     async with (
         backend(hold=hold) as port,
@@ -412,7 +412,7 @@ async def test_j1_sigterm_finishes_requests_closes_sockets_and_ends_before_the_g
     assert status == 0
 
 
-async def test_j1_sigterm_lets_an_upload_end_that_was_begun_before(hub: Hub) -> None:
+async def test_sigterm_lets_an_upload_end_that_was_begun_before(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "1", "--drain-time", "1s", "--grace", "20s") as one:
         hub.publish(config(port))
         await one.ready()
@@ -435,7 +435,7 @@ async def test_j1_sigterm_lets_an_upload_end_that_was_begun_before(hub: Hub) -> 
 
 
 @pytest.mark.parametrize("drips", [False, True])
-async def test_j1_clients_that_linger_after_an_early_answer_do_not_hold_up_the_end(hub: Hub, drips: bool) -> None:
+async def test_clients_that_linger_after_an_early_answer_do_not_hold_up_the_end(hub: Hub, drips: bool) -> None:
     """Silent ones are closed after --close-wait, those that go on sending at the end of --grace."""
     async with (
         backend() as port,
@@ -465,7 +465,7 @@ async def test_j1_clients_that_linger_after_an_early_answer_do_not_hold_up_the_e
     assert status == 0
 
 
-async def test_j1_sigterm_closes_sockets_oldest_first_and_spread_over_the_drain_time(hub: Hub) -> None:
+async def test_sigterm_closes_sockets_oldest_first_and_spread_over_the_drain_time(hub: Hub) -> None:
     async with (
         backend() as port,
         proxy(hub, "--workers", "1", "--drain-time", "1s") as one,
@@ -491,7 +491,7 @@ async def test_j1_sigterm_closes_sockets_oldest_first_and_spread_over_the_drain_
     assert ended[-1][1] - ended[0][1] > 0.6
 
 
-async def test_j1_sigterm_tells_kept_connections_to_come_back_while_it_still_accepts(hub: Hub) -> None:
+async def test_sigterm_tells_kept_connections_to_come_back_while_it_still_accepts(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "2", "--drain-delay", "2s") as one:
         hub.publish(config(port))
         await one.ready()
@@ -608,7 +608,7 @@ async def test_log_that_takes_nothing_stops_neither_workers_nor_supervisor(hub: 
     assert health[0] == 200
 
 
-async def test_j3_worker_killed_again_and_again_is_back_within_a_second_each_time(hub: Hub) -> None:
+async def test_worker_killed_again_and_again_is_back_within_a_second_each_time(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port))
         await one.ready()

@@ -118,7 +118,7 @@ async def ask(client: ClientConnection, text: str) -> str:
         return str(await client.recv())
 
 
-async def test_h2_hundred_changes_under_open_sockets_lose_none(tmp_path: Path) -> None:
+async def test_hundred_changes_under_open_sockets_lose_none(tmp_path: Path) -> None:
     write_whole(tmp_path / "objects.yaml", OBJECTS)
     write_whole(tmp_path / "route.json", route_text(0))
     (tmp_path / "generated").mkdir()

@@ -127,7 +127,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-async def test_h4_request_for_a_host_of_another_secret_is_421_and_none_without_server_name(folder: Path) -> None:
+async def test_request_for_a_host_of_another_secret_is_421_and_none_without_server_name(folder: Path) -> None:
     async with running(folder) as proxy:
         assert await proxy.ask("a.localhost") == 200
         assert await proxy.ask("b.localhost") == 200
@@ -136,7 +136,7 @@ async def test_h4_request_for_a_host_of_another_secret_is_421_and_none_without_s
         assert await proxy.ask("b.localhost", name=None) == 200
 
 
-async def test_h1_secret_that_no_longer_parses_keeps_the_last_good_certificate_and_says_so(folder: Path) -> None:
+async def test_secret_that_no_longer_parses_keeps_the_last_good_certificate_and_says_so(folder: Path) -> None:
     async with running(folder) as proxy:
         write_whole(folder / "a.localhost-secret.json", secret("a.localhost", key="AAAA"))
         problems = await proxy.until_shows("/problems", bool)

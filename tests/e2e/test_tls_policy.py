@@ -1,4 +1,4 @@
-"""Rows H5 and H8: what a session ticket is good for, and which versions and ciphers a real `sluice-proxy` speaks."""
+"""TLS policy: what a session ticket is good for, and which versions and ciphers a real `sluice-proxy` speaks."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ def visit(
 
 
 @VERSIONS
-async def test_h5_ticket_of_one_host_opens_no_other_hosts_door(hub: Hub, version: ssl.TLSVersion) -> None:
+async def test_ticket_of_one_host_opens_no_other_hosts_door(hub: Hub, version: ssl.TLSVersion) -> None:
     """All hosts without a policy of their own are one scope of tickets; what is served is what the server name asks for."""
     authority = trustme.CA()
     context = trusting(authority)
@@ -70,7 +70,7 @@ async def test_h5_ticket_of_one_host_opens_no_other_hosts_door(hub: Hub, version
 
 
 @VERSIONS
-async def test_h5_ticket_does_not_stand_in_for_a_name_under_strict_sni(hub: Hub, version: ssl.TLSVersion) -> None:
+async def test_ticket_does_not_stand_in_for_a_name_under_strict_sni(hub: Hub, version: ssl.TLSVersion) -> None:
     authority = trustme.CA()
     context = trusting(authority)
     context.maximum_version = version
@@ -83,7 +83,7 @@ async def test_h5_ticket_does_not_stand_in_for_a_name_under_strict_sni(hub: Hub,
 
 
 @VERSIONS
-async def test_h5_ticket_of_another_proxy_costs_a_full_handshake_and_nothing_else(hub: Hub, version: ssl.TLSVersion) -> None:
+async def test_ticket_of_another_proxy_costs_a_full_handshake_and_nothing_else(hub: Hub, version: ssl.TLSVersion) -> None:
     authority = trustme.CA()
     context = trusting(authority)
     context.maximum_version = version
@@ -181,7 +181,7 @@ STRONG = {
 }
 
 
-async def test_h8_old_versions_and_weak_ciphers_are_refused_and_everything_sound_is_served(hub: Hub) -> None:
+async def test_old_versions_and_weak_ciphers_are_refused_and_everything_sound_is_served(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port, issue(trustme.CA(key_type=trustme.KeyType.ECDSA), HOST)))
         await one.ready()
@@ -197,7 +197,7 @@ async def test_h8_old_versions_and_weak_ciphers_are_refused_and_everything_sound
     assert f'sluice_tls_handshakes_total{{result="ok"}} {len(STRONG)}.0' in metrics
 
 
-async def test_h8_each_connection_gets_one_ticket_without_early_data_and_nothing_is_compressed(hub: Hub, tmp_path: Path) -> None:
+async def test_each_connection_gets_one_ticket_without_early_data_and_nothing_is_compressed(hub: Hub, tmp_path: Path) -> None:
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port, issue(trustme.CA(), HOST)))
         await one.ready()
@@ -216,7 +216,7 @@ async def test_h8_each_connection_gets_one_ticket_without_early_data_and_nothing
     assert all("\r\n\r\nhello" in said for said in (first, second, third))
 
 
-async def test_h6_renegotiation_that_a_client_asks_for_is_refused_and_nobody_else_notices(hub: Hub) -> None:
+async def test_renegotiation_that_a_client_asks_for_is_refused_and_nobody_else_notices(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "1") as one:
         hub.publish(config(port, issue(trustme.CA(), HOST)))
         await one.ready()
@@ -243,7 +243,7 @@ def records(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["huge hello", "huge record", "not a record", "end in a request", "end in a record"])
-async def test_h10_client_that_breaks_tls_ends_alone_and_leaves_nothing(hub: Hub, how: str) -> None:
+async def test_client_that_breaks_tls_ends_alone_and_leaves_nothing(hub: Hub, how: str) -> None:
     authority = trustme.CA()
     context = trusting(authority)
     async with backend() as port, proxy(hub, "--workers", "1") as one:

@@ -150,7 +150,7 @@ async def converse(client: Client, offer: bytes, opcode: int, messages: list[byt
 @pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("offer", OFFERS)
-async def test_e1_compressed_messages_are_the_same_through_the_proxy(
+async def test_compressed_messages_are_the_same_through_the_proxy(
     server: int, offer: str, kind: str, pieces: int, secure: bool
 ) -> None:
     opcode, messages = KINDS[kind]
@@ -176,7 +176,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_e1_misuse_of_compression_has_the_same_verdict_through_the_proxy(server: int, name: str) -> None:
+async def test_misuse_of_compression_has_the_same_verdict_through_the_proxy(server: int, name: str) -> None:
     offer, misuse = REFUSED[name]
 
     async def play(port: int) -> tuple[bytes, list[bytes]]:

@@ -48,7 +48,7 @@ async def attacking(name: str, port: int, folder: Path) -> AsyncIterator[asyncio
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_f1_f2_attack_holds_up_nobody_and_leaves_nothing(hub: Hub, tmp_path: Path, name: str) -> None:
+async def test_attack_holds_up_nobody_and_leaves_nothing(hub: Hub, tmp_path: Path, name: str) -> None:
     limits = ("--header-timeout", "2s", "--keepalive-timeout", "2s", "--close-wait", "1s")
     async with backend(ANSWER) as port, proxy(hub, "--workers", "1", *limits) as one:
         hub.publish(config(port, host="127.0.0.1"))

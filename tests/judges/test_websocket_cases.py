@@ -103,7 +103,7 @@ async def play(port: int, data: bytes, piece: int = 0) -> Verdict:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_e1_case_has_the_same_verdict_through_the_proxy_and_the_backend_sees_its_very_bytes(server: int, name: str) -> None:
+async def test_case_has_the_same_verdict_through_the_proxy_and_the_backend_sees_its_very_bytes(server: int, name: str) -> None:
     data = CASES[name]
     direct = await play(server, data)
     async with Recorder(server).running() as recorder, proxying() as proxy:
@@ -121,7 +121,7 @@ async def test_e1_case_has_the_same_verdict_through_the_proxy_and_the_backend_se
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_e1_closing_waits_for_no_answer_of_a_client_that_broke_the_protocol(server: int, name: str) -> None:
+async def test_closing_waits_for_no_answer_of_a_client_that_broke_the_protocol(server: int, name: str) -> None:
     """Autobahn ends a connection that lasts for a second after the last frame, and has another verdict then."""
     async with proxying(Settings(close_wait=10 * WAIT)) as proxy:
         proxy.serves(config_for(server))
@@ -131,7 +131,7 @@ async def test_e1_closing_waits_for_no_answer_of_a_client_that_broke_the_protoco
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_e1_case_has_the_same_verdict_when_it_comes_byte_by_byte(server: int, name: str) -> None:
+async def test_case_has_the_same_verdict_when_it_comes_byte_by_byte(server: int, name: str) -> None:
     data = CASES[name]
     direct = await play(server, data)
     async with proxying() as proxy:

@@ -58,6 +58,24 @@ def test_what_is_not_there_is_said_with_its_page(tree: Path, text: str, sentence
     assert check_links.faults(tree) == [f"CONTRIBUTING.md: {sentence}"]
 
 
+@pytest.mark.parametrize(
+    ("comment", "sentence"),
+    [
+        ("(docs/none.md)", "docs/none.md is not in the tree"),
+        ("(docs/page.md, none)", "docs/page.md has nothing named none"),
+        ("(docs/page.md, none; RFC 9112)", "docs/page.md has nothing named none"),
+        ("(docs/page.md, 'None')", "docs/page.md has no heading 'None'"),
+    ],
+)
+def test_comment_that_refers_to_nothing_is_said(tree: Path, comment: str, sentence: str) -> None:
+    (tree / "proxy" / "there.py").write_text(
+        "# (docs/page.md), (docs/page.md, named), (docs/page.md, 'Page'), (docs/page.md,\n# 'What is it')"
+    )
+    (tree / "proxy" / "wrong.py").write_text(f'"""It {comment}."""')
+
+    assert check_links.faults(tree) == [f"proxy/wrong.py: {sentence}"]
+
+
 def test_history_may_name_files_that_are_gone_but_not_link_to_them(tree: Path) -> None:
     (tree / "CHANGELOG.md").write_text("`proxy/none.py`, [x](none.md)")
 

@@ -1,4 +1,4 @@
-"""The table of tests/README.md names tests that are there."""
+"""The tables of tests/README.md and tests/wire/README.md name tests that are there, the latter for every promise."""
 
 import re
 from pathlib import Path
@@ -40,3 +40,17 @@ def test_each_promise_has_tests_a_peer_and_a_public_source() -> None:
 
     assert wrong == []
     assert len(found) >= PROMISES
+
+
+def test_every_promise_of_the_wire_has_its_tests() -> None:
+    promised = re.findall(r'<a id="([^"]+)">', (TESTS.parent / "docs" / "wire.md").read_text())
+    found = {
+        promise: re.findall(r"`(test_\w+\.py|tests/[\w/.]+)`", row)
+        for row in (TESTS / "wire" / "README.md").read_text().splitlines()
+        for promise in re.findall(r"wire\.md#([\w-]+)", row)
+    }
+    files = [name if "/" in name else f"tests/wire/{name}" for names in found.values() for name in names]
+
+    assert [promise for promise in promised if not found.get(promise)] == []
+    assert [file for file in files if not (TESTS.parent / file).exists()] == []
+    assert len(promised) == len(set(promised))

@@ -81,7 +81,7 @@ async def uploads(proxy: Proxy, head: bytes, *, secure: bool, size: int = SIZE) 
 
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a16_own_answer_arrives_at_a_client_that_sends_on(name: str, secure: bool) -> None:
+async def test_own_answer_arrives_at_a_client_that_sends_on(name: str, secure: bool) -> None:
     status, head = REFUSED[name]
     async with proxying() as proxy:
         assert await uploads(proxy, head, secure=secure) == (421 if secure and status == 404 else status)
@@ -97,20 +97,20 @@ async def test_a16_own_answer_arrives_at_a_client_that_sends_on(name: str, secur
         (HttpsRedirect(), 308, False),
     ],
 )
-async def test_a16_answer_of_a_filter_arrives_at_a_client_that_sends_on(policy: Policy, status: int, secure: bool) -> None:
+async def test_answer_of_a_filter_arrives_at_a_client_that_sends_on(policy: Policy, status: int, secure: bool) -> None:
     async with proxying(policies=(policy,)) as proxy:
         assert await uploads(proxy, b"POST / HTTP/1.1\r\n" + HOST + LENGTH + b"\r\n", secure=secure) == status
         assert proxy.backend.count == 0
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a16_unreachable_backends_502_arrives_at_a_client_that_sends_on(secure: bool) -> None:
+async def test_unreachable_backends_502_arrives_at_a_client_that_sends_on(secure: bool) -> None:
     async with proxying() as proxy:
         proxy.backend.stop()
         assert await uploads(proxy, b"POST / HTTP/1.1\r\n" + HOST + LENGTH + b"\r\n", secure=secure) == 502
 
 
-async def test_a16_plain_http_on_the_tls_port_is_told_so_while_it_sends() -> None:
+async def test_plain_http_on_the_tls_port_is_told_so_while_it_sends() -> None:
     async with proxying() as proxy:
         proxy.port = proxy.tls_port
         assert await uploads(proxy, b"POST / HTTP/1.1\r\n" + HOST + LENGTH + b"\r\n", secure=False) == 400
@@ -119,9 +119,7 @@ async def test_a16_plain_http_on_the_tls_port_is_told_so_while_it_sends() -> Non
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
 @pytest.mark.parametrize("backend_tls", [False, True])
-async def test_a16_early_answer_of_a_backend_arrives_and_its_connection_ends(
-    secure: bool, framing: bytes, backend_tls: bool
-) -> None:
+async def test_early_answer_of_a_backend_arrives_and_its_connection_ends(secure: bool, framing: bytes, backend_tls: bool) -> None:
     """The backend reads nothing of the body."""
     async with proxying(backend_tls=backend_tls) as proxy:
         head = b"POST / HTTP/1.1\r\n" + HOST + framing + b"\r\n"
@@ -156,7 +154,7 @@ def fast_client(port: int, secure: bool) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a16_http_client_of_python_reads_a_backends_413(secure: bool) -> None:
+async def test_http_client_of_python_reads_a_backends_413(secure: bool) -> None:
     async with proxying() as proxy:
         asking = asyncio.create_task(asyncio.to_thread(fast_client, proxy.tls_port if secure else proxy.port, secure))
         backend = await proxy.backend.accepts()
@@ -183,7 +181,7 @@ def resetting(sock: socket.socket, context: ssl.SSLContext | None) -> None:
 
 
 @pytest.mark.parametrize("backend_tls", [False, True])
-async def test_a16_early_answer_of_a_backend_that_resets_its_connection_arrives(backend_tls: bool) -> None:
+async def test_early_answer_of_a_backend_that_resets_its_connection_arrives(backend_tls: bool) -> None:
     """A write to such a backend fails, mostly before its answer was read; so there are many tries."""
     async with proxying() as proxy:
         sock = socket.create_server(("127.0.0.1", 0), backlog=100)
@@ -204,7 +202,7 @@ async def test_a16_early_answer_of_a_backend_that_resets_its_connection_arrives(
 @pytest.mark.programs
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_a16_curl_reads_an_early_404(tmp_path: Path, secure: bool, method: str) -> None:
+async def test_curl_reads_an_early_404(tmp_path: Path, secure: bool, method: str) -> None:
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("no curl")
@@ -225,7 +223,7 @@ async def test_a16_curl_reads_an_early_404(tmp_path: Path, secure: bool, method:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a16_answer_arrives_though_the_worker_drains(secure: bool) -> None:
+async def test_answer_arrives_though_the_worker_drains(secure: bool) -> None:
     async with proxying() as proxy:
         uploading = asyncio.create_task(uploads(proxy, b"POST / HTTP/1.1\r\n" + HOST + LENGTH + b"\r\n", secure=secure))
         backend = await proxy.backend.accepts()
@@ -241,7 +239,7 @@ async def test_a16_answer_arrives_though_the_worker_drains(secure: bool) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a16_answer_arrives_at_a_client_that_sends_for_much_longer_than_close_wait(secure: bool) -> None:
+async def test_answer_arrives_at_a_client_that_sends_for_much_longer_than_close_wait(secure: bool) -> None:
     async with proxying(Settings(close_wait=0.2)) as proxy:
 
         def run() -> bytes:

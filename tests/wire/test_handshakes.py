@@ -1,4 +1,4 @@
-"""Rows D6, D7, D11, D13 and E14: upgrades that are refused in any framing, and bytes that come before the handshake is done."""
+"""Handshakes: upgrades that are refused in any framing, and bytes that come before the handshake is done."""
 
 import pytest
 from websockets.asyncio.client import connect
@@ -22,7 +22,7 @@ JUNK = b"\xff\x00junk"
         (b"\r\nbody", b"4\r\nbody\r\n0\r\n\r\n"),
     ],
 )
-async def test_d6_refusal_arrives_whole_however_it_is_framed_and_the_client_may_ask_on(
+async def test_refusal_arrives_whole_however_it_is_framed_and_the_client_may_ask_on(
     status: bytes, framed: bytes, seen: bytes
 ) -> None:
     async with proxying() as proxy:
@@ -49,7 +49,7 @@ async def test_d6_refusal_arrives_whole_however_it_is_framed_and_the_client_may_
 
 
 @pytest.mark.parametrize("protocol", [b"foo", b"h2c", b"websocketx"])
-async def test_d7_request_behind_an_upgrade_to_something_else_is_not_the_backends(protocol: bytes) -> None:
+async def test_request_behind_an_upgrade_to_something_else_is_not_the_backends(protocol: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         upgrade = b"GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
@@ -71,7 +71,7 @@ async def test_d7_request_behind_an_upgrade_to_something_else_is_not_the_backend
 
 
 @pytest.mark.parametrize("field", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 0\r\n"])
-async def test_d11_switch_with_a_bodys_fields_is_a_switch_without_them(field: bytes) -> None:
+async def test_switch_with_a_bodys_fields_is_a_switch_without_them(field: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(UPGRADE + b"\r\n")
@@ -87,7 +87,7 @@ async def test_d11_switch_with_a_bodys_fields_is_a_switch_without_them(field: by
 
 
 @pytest.mark.parametrize("upgrade", [True, False])
-async def test_d13_backend_that_speaks_no_tls_is_502(upgrade: bool) -> None:
+async def test_backend_that_speaks_no_tls_is_502(upgrade: bool) -> None:
     async with proxying() as proxy:
         proxy.serves(config_for(proxy.backend.port, tls=True))
         client = await proxy.client()
@@ -99,7 +99,7 @@ async def test_d13_backend_that_speaks_no_tls_is_502(upgrade: bool) -> None:
         assert (await client.answer())[0] == 502
 
 
-async def test_e14_junk_before_the_switch_is_a_malformed_frame_behind_it() -> None:
+async def test_junk_before_the_switch_is_a_malformed_frame_behind_it() -> None:
     async with proxying(Settings(close_wait=0.3)) as proxy:
         client = await proxy.client()
         await client.sends(UPGRADE + b"\r\n" + JUNK)
@@ -117,7 +117,7 @@ async def test_e14_junk_before_the_switch_is_a_malformed_frame_behind_it() -> No
         await proxy.is_innocent()
 
 
-async def test_e14_junk_before_a_refusal_reaches_no_backend() -> None:
+async def test_junk_before_a_refusal_reaches_no_backend() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(UPGRADE + b"\r\n" + JUNK)

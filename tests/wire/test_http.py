@@ -49,7 +49,7 @@ async def test_kept_alive_connections_are_used_again_on_both_sides() -> None:
         assert proxy.backend.count == 1
 
 
-async def test_a15_pipelined_requests_are_answered_in_order() -> None:
+async def test_pipelined_requests_are_answered_in_order() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(b"".join(b"GET /%d HTTP/1.1\r\nHost: a.test\r\n\r\n" % number for number in range(50)))
@@ -77,7 +77,7 @@ async def test_body_with_a_length_is_streamed_and_the_next_request_is_its_own() 
         assert (await client.answer())[2] == b"hello"
 
 
-async def test_a10_chunked_body_is_framed_anew_and_its_trailers_are_dropped() -> None:
+async def test_chunked_body_is_framed_anew_and_its_trailers_are_dropped() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(
@@ -151,7 +151,7 @@ async def test_head_request_gets_the_length_and_no_body() -> None:
         assert (await client.answer())[2] == b"hello"
 
 
-async def test_a14_expect_is_passed_on_and_interim_answers_come_back() -> None:
+async def test_expect_is_passed_on_and_interim_answers_come_back() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
@@ -165,7 +165,7 @@ async def test_a14_expect_is_passed_on_and_interim_answers_come_back() -> None:
         assert (await client.answer())[2] == b"hello"
 
 
-async def test_a14_interim_answers_do_not_reach_a_client_of_http_1_0() -> None:
+async def test_interim_answers_do_not_reach_a_client_of_http_1_0() -> None:
     """It could not tell them from the answer (RFC 9110, 15.2); its expectation is not passed on either."""
     async with proxying() as proxy:
         client = await proxy.client()
@@ -179,7 +179,7 @@ async def test_a14_interim_answers_do_not_reach_a_client_of_http_1_0() -> None:
         assert await client.rest() == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 
 
-async def test_c1_fields_named_in_connection_go_and_ours_stay() -> None:
+async def test_fields_named_in_connection_go_and_ours_stay() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(
@@ -265,7 +265,7 @@ async def test_unknown_host_is_404_and_unknown_share_is_500() -> None:
         assert fields["x-request-id"].encode() in body
 
 
-async def test_g5_refusing_backend_is_502_and_the_connection_goes_on() -> None:
+async def test_refusing_backend_is_502_and_the_connection_goes_on() -> None:
     async with proxying() as proxy:
         proxy.backend.stop()
         client = await proxy.client()
@@ -282,7 +282,7 @@ async def test_silent_backend_is_504() -> None:
         assert (await client.answer())[0] == 504
 
 
-async def test_g4_pooled_connection_found_closed_is_tried_again_once() -> None:
+async def test_pooled_connection_found_closed_is_tried_again_once() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(GET)
@@ -299,7 +299,7 @@ async def test_g4_pooled_connection_found_closed_is_tried_again_once() -> None:
         assert (await client.answer())[2] == b"hello"
 
 
-async def test_g2_truncated_answer_aborts_the_client() -> None:
+async def test_truncated_answer_aborts_the_client() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(GET)
@@ -312,7 +312,7 @@ async def test_g2_truncated_answer_aborts_the_client() -> None:
         await client.ends()
 
 
-async def test_g3_extra_bytes_after_an_answer_are_dropped_and_the_connection_is_not_used_again() -> None:
+async def test_extra_bytes_after_an_answer_are_dropped_and_the_connection_is_not_used_again() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(GET)
@@ -324,7 +324,7 @@ async def test_g3_extra_bytes_after_an_answer_are_dropped_and_the_connection_is_
         await proxy.is_innocent()
 
 
-async def test_a16_early_answer_is_delivered_and_both_connections_end() -> None:
+async def test_early_answer_is_delivered_and_both_connections_end() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\npart")
@@ -338,7 +338,7 @@ async def test_a16_early_answer_is_delivered_and_both_connections_end() -> None:
         await backend.ends()
 
 
-async def test_a17_client_that_goes_away_takes_the_backend_connection_with_it() -> None:
+async def test_client_that_goes_away_takes_the_backend_connection_with_it() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\npart")
@@ -351,7 +351,7 @@ async def test_a17_client_that_goes_away_takes_the_backend_connection_with_it() 
 
 
 @pytest.mark.slow
-async def test_e4_slow_reader_stops_the_backend() -> None:
+async def test_slow_reader_stops_the_backend() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         client.writer.transport.pause_reading()
@@ -374,7 +374,7 @@ async def test_e4_slow_reader_stops_the_backend() -> None:
 
 
 @pytest.mark.slow
-async def test_f1_head_that_does_not_arrive_is_408() -> None:
+async def test_head_that_does_not_arrive_is_408() -> None:
     async with proxying(Settings(header_timeout=0.3)) as proxy:
         client = await proxy.client()
         await client.sends(b"GET / HTTP/1.1\r\nHo")
@@ -424,7 +424,7 @@ async def test_odd_but_legal_request_is_served(sent: bytes, forwarded: bytes | N
         assert (await client.answer())[2] == b"hello"
 
 
-async def test_f2_body_that_is_too_slow_ends_both_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_that_is_too_slow_ends_both_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.exchange.http1_request.BODY_GRACE", 0.2)
     monkeypatch.setattr("proxy.exchange.http1_response.BODY_GRACE", 0.2)
     async with proxying(Settings(min_body_rate=1_000_000)) as proxy:

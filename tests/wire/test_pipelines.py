@@ -1,4 +1,4 @@
-"""Rows A15, G1 to G4 and G6: requests that wait for others, and backends that say too much, too little or nothing at all."""
+"""Pipelines: requests that wait for others, and backends that say too much, too little or nothing at all."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from wire.test_http import GET, OK
 MIB = 1024 * 1024
 
 
-async def test_a15_thousand_pipelined_requests_behind_a_slow_one_are_held_back_and_answered_in_order() -> None:
+async def test_thousand_pipelined_requests_behind_a_slow_one_are_held_back_and_answered_in_order() -> None:
     padding = b"X-Padding: %b\r\n" % (b"x" * 20_000)
     async with proxying() as proxy:
         client = await proxy.client()
@@ -54,7 +54,7 @@ LEGAL = {
 
 @pytest.mark.parametrize("name", LEGAL)
 @pytest.mark.parametrize("whole", [True, False])
-async def test_g1_odd_but_legal_answer_arrives_whole_however_it_is_cut(name: str, whole: bool) -> None:
+async def test_odd_but_legal_answer_arrives_whole_however_it_is_cut(name: str, whole: bool) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(GET.replace(b"1.1", b"1.0"))
@@ -79,7 +79,7 @@ async def test_g1_odd_but_legal_answer_arrives_whole_however_it_is_cut(name: str
         *(b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n0\r\n"),
     ],
 )
-async def test_g2_answer_that_breaks_off_never_looks_whole(begun: bytes, how: str) -> None:
+async def test_answer_that_breaks_off_never_looks_whole(begun: bytes, how: str) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(GET)
@@ -107,7 +107,7 @@ async def test_g2_answer_that_breaks_off_never_looks_whole(begun: bytes, how: st
         (b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n"),
     ],
 )
-async def test_g3_body_where_none_may_be_is_dropped_and_its_connection_is_not_used_again(asked: bytes, head: bytes) -> None:
+async def test_body_where_none_may_be_is_dropped_and_its_connection_is_not_used_again(asked: bytes, head: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(asked + b" / HTTP/1.1\r\nHost: a.test\r\n\r\n")
@@ -125,7 +125,7 @@ async def test_g3_body_where_none_may_be_is_dropped_and_its_connection_is_not_us
 
 
 @pytest.mark.parametrize("request_", [b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nok", GET])
-async def test_g4_request_on_a_stale_connection_is_sent_twice_at_most_and_a_post_never(request_: bytes) -> None:
+async def test_request_on_a_stale_connection_is_sent_twice_at_most_and_a_post_never(request_: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(GET)
@@ -147,7 +147,7 @@ async def test_g4_request_on_a_stale_connection_is_sent_twice_at_most_and_a_post
         await proxy.is_innocent()
 
 
-async def test_g6_interim_answer_without_an_answer_is_502() -> None:
+async def test_interim_answer_without_an_answer_is_502() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(GET)
@@ -162,8 +162,8 @@ async def test_g6_interim_answer_without_an_answer_is_502() -> None:
 
 
 @pytest.mark.parametrize("status", [b"103 Early Hints", b"204 No Content"])
-async def test_g3_length_of_an_answer_that_has_none_is_not_passed_on(status: bytes) -> None:
-    """RFC 9110, 8.6; of a switch under D11."""
+async def test_length_of_an_answer_that_has_none_is_not_passed_on(status: bytes) -> None:
+    """RFC 9110, 8.6; of a switch see test_handshakes.py."""
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(GET)

@@ -1,4 +1,4 @@
-"""Row H3: server names as no library sends them, in a ClientHello of TLS 1.2, whose answer shows the certificate."""
+"""Server names as no library sends them, in a ClientHello of TLS 1.2, whose answer shows the certificate."""
 
 import asyncio
 import ssl
@@ -57,7 +57,7 @@ async def answered(name: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", [b"a.test", b"A.Test", b"a.test.", b"A.TEST."])
-async def test_h3_name_in_any_case_and_with_a_dot_gets_its_certificate(name: bytes) -> None:
+async def test_name_in_any_case_and_with_a_dot_gets_its_certificate(name: bytes) -> None:
     assert LEAF in await answered(name)
 
 
@@ -68,7 +68,7 @@ async def test_h3_name_in_any_case_and_with_a_dot_gets_its_certificate(name: byt
         *(b"a" * 255, b"a" * 256, b"a." * 500 + b"test", b"127.0.0.1", b"[::1]"),
     ],
 )
-async def test_h3_name_that_is_nobodys_gets_nobodys_certificate(name: bytes) -> None:
+async def test_name_that_is_nobodys_gets_nobodys_certificate(name: bytes) -> None:
     said = await answered(name)
 
     assert said[:1] in (b"\x15", b"\x16")  # an alert, or the default certificate
@@ -76,5 +76,5 @@ async def test_h3_name_that_is_nobodys_gets_nobodys_certificate(name: bytes) -> 
 
 
 @pytest.mark.parametrize("name", [b"\xff" * 64, b"\xc3\xa4.test"])
-async def test_h3_name_that_is_not_ascii_is_refused_with_an_alert(name: bytes) -> None:
+async def test_name_that_is_not_ascii_is_refused_with_an_alert(name: bytes) -> None:
     assert await answered(name) == alert(ALERT_DECODE_ERROR)

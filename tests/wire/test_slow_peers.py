@@ -1,4 +1,4 @@
-"""Rows F2 and G5: clients that do not read, and endpoints that answer no SYN, no request, or take nothing."""
+"""Slow peers: clients that do not read, and endpoints that answer no SYN, no request, or take nothing."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ async def floods(peer: Peer) -> None:
 
 
 @SECURE
-async def test_f2_client_that_does_not_read_loses_its_connection_and_frees_the_backends(
+async def test_client_that_does_not_read_loses_its_connection_and_frees_the_backends(
     monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
     monkeypatch.setattr("proxy.exchange.http1_response.WRITE_STALL", 0.3)
@@ -68,7 +68,7 @@ def sip(proxy: Proxy, *, secure: bool) -> int:
 
 
 @SECURE
-async def test_f2_client_that_reads_a_few_bytes_at_a_time_is_as_bad(monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
+async def test_client_that_reads_a_few_bytes_at_a_time_is_as_bad(monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
     monkeypatch.setattr("proxy.exchange.http1_response.WRITE_STALL", 0.5)
     async with proxying() as proxy:
         sipping = asyncio.create_task(asyncio.to_thread(sip, proxy, secure=secure))
@@ -83,7 +83,7 @@ async def test_f2_client_that_reads_a_few_bytes_at_a_time_is_as_bad(monkeypatch:
 
 
 @SECURE
-async def test_f2_body_that_is_too_slow_ends_both_connections_over_tls_too(monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
+async def test_body_that_is_too_slow_ends_both_connections_over_tls_too(monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
     monkeypatch.setattr("proxy.exchange.http1_request.BODY_GRACE", 0.2)
     monkeypatch.setattr("proxy.exchange.http1_response.BODY_GRACE", 0.2)
     async with proxying(Settings(min_body_rate=1_000_000)) as proxy:
@@ -126,7 +126,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_g5_endpoint_that_answers_no_syn_is_504_when_the_connect_timeout_is_over(name: str) -> None:
+async def test_endpoint_that_answers_no_syn_is_504_when_the_connect_timeout_is_over(name: str) -> None:
     policies = (Timeouts(connect=0.5),)
     async with proxying(policies=policies) as proxy:
         with blackhole() as port:
@@ -143,7 +143,7 @@ async def test_g5_endpoint_that_answers_no_syn_is_504_when_the_connect_timeout_i
 
 
 @pytest.mark.parametrize("name", ["get", "post"])
-async def test_g5_endpoint_that_answers_no_syn_costs_a_third_of_the_timeout_and_is_left_out(name: str) -> None:
+async def test_endpoint_that_answers_no_syn_costs_a_third_of_the_timeout_and_is_left_out(name: str) -> None:
     async with proxying() as proxy, answering(b"200 OK") as good:
         with blackhole() as port:
             proxy.serves(with_endpoints(port, good.port))
@@ -158,7 +158,7 @@ async def test_g5_endpoint_that_answers_no_syn_costs_a_third_of_the_timeout_and_
         assert (stats.ready, stats.ejected, stats.connect_failures) == (1, (("127.0.0.1", port),), CONNECT_FAILURES)
 
 
-async def test_g5_endpoint_that_answers_no_tls_handshake_is_504_when_the_connect_timeout_is_over() -> None:
+async def test_endpoint_that_answers_no_tls_handshake_is_504_when_the_connect_timeout_is_over() -> None:
     policies = (Timeouts(connect=0.5),)
     async with proxying(policies=policies) as proxy:
         plain = config_for(proxy.backend.port, *policies)
@@ -179,7 +179,7 @@ async def test_g5_endpoint_that_answers_no_tls_handshake_is_504_when_the_connect
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_g5_endpoint_that_dribbles_a_head_without_an_end_is_504(name: str) -> None:
+async def test_endpoint_that_dribbles_a_head_without_an_end_is_504(name: str) -> None:
     policies = (Timeouts(response=0.5, handshake=0.5),)
     async with proxying(policies=policies) as proxy:
         client = await proxy.client()
@@ -201,7 +201,7 @@ async def test_g5_endpoint_that_dribbles_a_head_without_an_end_is_504(name: str)
         assert status == 504
 
 
-async def test_g5_endpoint_that_takes_no_body_is_504_and_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endpoint_that_takes_no_body_is_504_and_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.exchange.http1_request.BODY_GRACE", 0.2)
     monkeypatch.setattr("proxy.exchange.http1_response.WRITE_STALL", 0.3)
     async with proxying() as proxy:
@@ -219,7 +219,7 @@ async def test_g5_endpoint_that_takes_no_body_is_504_and_held_against_it(monkeyp
         backend.writer.transport.resume_reading()
 
 
-async def test_g5_time_that_a_body_waits_for_the_endpoint_is_not_held_against_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_that_a_body_waits_for_the_endpoint_is_not_held_against_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.exchange.http1_request.BODY_GRACE", 0.1)
     monkeypatch.setattr("proxy.exchange.http1_response.BODY_GRACE", 0.1)
     size = 64 * MIB

@@ -1,14 +1,14 @@
-"""Rows A3, B8 and B9: lengths at their bound, TRACE, and paths that a backend may read as another route's."""
+"""Targets and lengths: lengths at their bound, TRACE, and paths that a backend may read as another route's."""
 
 import msgspec
 import pytest
 from wire.harness import config_for, proxying
-from wire.test_rows_http import HOST, post
+from wire.test_odd_requests import HOST, post
 
 from proxy.model.config import Path, ProxyConfig
 
 
-async def test_a3_largest_length_passes_as_it_is() -> None:
+async def test_largest_length_passes_as_it_is() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(post(b"Content-Length: 999999999999999999", body=b"hello"))
@@ -23,7 +23,7 @@ SECRETS = b"Cookie: session=secret\r\nAuthorization: Bearer secret\r\nX-Mine: se
 
 @pytest.mark.parametrize("more", [b"", b"Max-Forwards: 0\r\n", b"Content-Length: 6\r\n"])
 @pytest.mark.parametrize("target", [b"/secret", b"*", b"http://a.test/secret"])
-async def test_b8_trace_reflects_nothing(target: bytes, more: bytes) -> None:
+async def test_trace_reflects_nothing(target: bytes, more: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(b"TRACE " + target + b" HTTP/1.1\r\n" + HOST + SECRETS + more + b"\r\nsecret")
@@ -55,7 +55,7 @@ def two_routes(port: int) -> ProxyConfig:
         *(b"/public/a%00", b"/public/a%c0%80", b"/public/%u002e%u002e/admin", b"/public/%", b"/public/%2"),
     ],
 )
-async def test_b9_path_that_a_backend_may_read_as_another_routes_is_400(path: bytes) -> None:
+async def test_path_that_a_backend_may_read_as_another_routes_is_400(path: bytes) -> None:
     async with proxying() as proxy:
         proxy.serves(two_routes(proxy.backend.port))
         client = await proxy.client()
@@ -80,7 +80,7 @@ async def test_b9_path_that_a_backend_may_read_as_another_routes_is_400(path: by
         ),
     ],
 )
-async def test_b9_path_that_leads_to_one_route_in_every_reading_passes_byte_for_byte(path: bytes) -> None:
+async def test_path_that_leads_to_one_route_in_every_reading_passes_byte_for_byte(path: bytes) -> None:
     async with proxying() as proxy:
         proxy.serves(two_routes(proxy.backend.port))
         head, status, _ = await proxy.passes(b"GET " + path + b" HTTP/1.1\r\nHost: a.test\r\n\r\n")
@@ -108,7 +108,7 @@ async def test_b9_path_that_leads_to_one_route_in_every_reading_passes_byte_for_
         (b"http://u@a.test/", 'target has "@" before its path; a user name may not be in it.'),
     ],
 )
-async def test_b6_refusal_says_what_of_a_target_is_wrong_and_what_would_be_accepted(target: bytes, says: str) -> None:
+async def test_refusal_says_what_of_a_target_is_wrong_and_what_would_be_accepted(target: bytes, says: str) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(b"GET " + target + b" HTTP/1.1\r\nHost: a.test\r\n\r\n")
@@ -118,7 +118,7 @@ async def test_b6_refusal_says_what_of_a_target_is_wrong_and_what_would_be_accep
         assert proxy.backend.count == 0
 
 
-async def test_b9_refusal_of_an_ambiguous_path_says_so() -> None:
+async def test_refusal_of_an_ambiguous_path_says_so() -> None:
     async with proxying() as proxy:
         proxy.serves(two_routes(proxy.backend.port))
         client = await proxy.client()
@@ -131,7 +131,7 @@ async def test_b9_refusal_of_an_ambiguous_path_says_so() -> None:
 
 @pytest.mark.parametrize("host", [b"a.test", b"a.test:", b"a.test:80", b"A.TEST:80"])
 @pytest.mark.parametrize("authority", [b"a.test", b"a.test:", b"a.test:80", b"A.test:"])
-async def test_b5_empty_port_is_that_of_the_scheme(authority: bytes, host: bytes) -> None:
+async def test_empty_port_is_that_of_the_scheme(authority: bytes, host: bytes) -> None:
     """RFC 3986, 6.2.3: http://a.test:/ is http://a.test/; so it is in Host."""
     async with proxying() as proxy:
         head, status, _ = await proxy.passes(b"GET http://" + authority + b"/x HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")

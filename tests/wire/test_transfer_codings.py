@@ -167,9 +167,7 @@ async def resets(backend: Peer) -> None:
 
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("cut", [cuts_by_fin, cuts_between_chunks, breaks_a_chunk, resets])
-async def test_g2_cut_answer_does_not_look_whole_to_a_client_of_http_1_0(
-    cut: Callable[[Peer], Awaitable[None]], secure: bool
-) -> None:
+async def test_cut_answer_does_not_look_whole_to_a_client_of_http_1_0(cut: Callable[[Peer], Awaitable[None]], secure: bool) -> None:
     """Only the connection's end ends its body: that must be no FIN."""
     async with proxying() as proxy:
         client, backend = await asked(proxy, GET_10, secure=secure)
@@ -179,7 +177,7 @@ async def test_g2_cut_answer_does_not_look_whole_to_a_client_of_http_1_0(
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_g2_answer_to_http_1_0_that_the_workers_end_cuts_does_not_look_whole(secure: bool) -> None:
+async def test_answer_to_http_1_0_that_the_workers_end_cuts_does_not_look_whole(secure: bool) -> None:
     async with proxying() as proxy:
         client, backend = await asked(proxy, GET_10, secure=secure)
         await backend.sends(HEAD + b"\r\nabc")

@@ -48,7 +48,7 @@ def closes_of(proxy: Proxy) -> dict[tuple[str, str], int]:
     return proxy.runtime.stats.route("ingress/test/a/0").closes
 
 
-async def test_d1_handshake_passes_end_to_end() -> None:
+async def test_handshake_passes_end_to_end() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(
@@ -63,7 +63,7 @@ async def test_d1_handshake_passes_end_to_end() -> None:
         assert extra in await client.head()
 
 
-async def test_e2_bytes_pass_unchanged_both_ways_and_are_counted() -> None:
+async def test_bytes_pass_unchanged_both_ways_and_are_counted() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         sizes = [0, 1, 125, 126, 127, 65535, 65536, 300_000]
@@ -81,7 +81,7 @@ async def test_e2_bytes_pass_unchanged_both_ways_and_are_counted() -> None:
         assert (stats.ws_messages_out, stats.ws_bytes_out) == (len(sizes), sum(sizes))
 
 
-async def test_e2_single_bytes_and_fragments_pass_unchanged() -> None:
+async def test_single_bytes_and_fragments_pass_unchanged() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         data = frame(1, b"a" * 130, masked=True, first=0) + frame(9, b"ping", masked=True) + frame(0, b"b", masked=True)
@@ -92,7 +92,7 @@ async def test_e2_single_bytes_and_fragments_pass_unchanged() -> None:
         assert proxy.runtime.stats.route("ingress/test/a/0").ws_messages_in == 1
 
 
-async def test_d8_d9_bytes_beside_the_handshake_arrive_in_order() -> None:
+async def test_bytes_beside_the_handshake_arrive_in_order() -> None:
     async with proxying() as proxy:
         early, late = frame(1, b"early", masked=True), frame(1, b"first")
         client = await proxy.client()
@@ -105,7 +105,7 @@ async def test_d8_d9_bytes_beside_the_handshake_arrive_in_order() -> None:
         await backend.sees(early)
 
 
-async def test_d7_request_behind_a_refused_upgrade_is_not_the_backends() -> None:
+async def test_request_behind_a_refused_upgrade_is_not_the_backends() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(UPGRADE + b"\r\nGET /admin HTTP/1.1\r\nHost: b.test\r\n\r\n")
@@ -118,7 +118,7 @@ async def test_d7_request_behind_a_refused_upgrade_is_not_the_backends() -> None
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"302 Found", b"403 Forbidden", b"426 Upgrade Required", b"500 Oops"])
-async def test_d6_refused_upgrade_is_an_ordinary_answer(status: bytes) -> None:
+async def test_refused_upgrade_is_an_ordinary_answer(status: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(UPGRADE + b"\r\n")
@@ -143,7 +143,7 @@ async def test_d6_refused_upgrade_is_an_ordinary_answer(status: bytes) -> None:
         SWITCH + b"Sec-WebSocket-Extensions: unasked\r\n",
     ],
 )
-async def test_d5_switch_that_does_not_answer_is_502(switch: bytes) -> None:
+async def test_switch_that_does_not_answer_is_502(switch: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(UPGRADE + b"\r\n")
@@ -163,7 +163,7 @@ async def test_handshake_that_is_not_answered_is_504() -> None:
 
 
 @pytest.mark.slow
-async def test_e6_close_handshake_of_the_client_is_counted_as_the_clients() -> None:
+async def test_close_handshake_of_the_client_is_counted_as_the_clients() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         close = frame(8, (4001).to_bytes(2, "big") + b"bye", masked=True)
@@ -179,7 +179,7 @@ async def test_e6_close_handshake_of_the_client_is_counted_as_the_clients() -> N
 
 
 @pytest.mark.parametrize("who", ["client", "backend"])
-async def test_e6_reset_of_one_side_ends_the_other(who: str) -> None:
+async def test_reset_of_one_side_ends_the_other(who: str) -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         (client if who == "client" else backend).resets()
@@ -189,7 +189,7 @@ async def test_e6_reset_of_one_side_ends_the_other(who: str) -> None:
 
 
 @pytest.mark.parametrize("who", ["client", "backend"])
-async def test_e5_half_close_is_passed_on_and_the_other_direction_goes_on(who: str) -> None:
+async def test_half_close_is_passed_on_and_the_other_direction_goes_on(who: str) -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         one, other = (client, backend) if who == "client" else (backend, client)
@@ -203,7 +203,7 @@ async def test_e5_half_close_is_passed_on_and_the_other_direction_goes_on(who: s
 
 
 @pytest.mark.slow
-async def test_e7_idle_socket_is_closed_with_1001_to_both_sides() -> None:
+async def test_idle_socket_is_closed_with_1001_to_both_sides() -> None:
     async with proxying(Settings(close_wait=0.3), policies=(Timeouts(idle=0.3),)) as proxy:
         client, backend = await opened(proxy)
         await client.sees(b"\x88\x02\x03\xe9")
@@ -241,7 +241,7 @@ async def test_reserved_bits_pass_when_an_extension_was_negotiated() -> None:
 
 
 @pytest.mark.slow
-async def test_e4_slow_client_stops_the_backend() -> None:
+async def test_slow_client_stops_the_backend() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         client.writer.transport.pause_reading()

@@ -76,7 +76,7 @@ async def test_messages_go_both_ways_and_the_end_is_noticed_once() -> None:
 @pytest.mark.parametrize(
     "data", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x01\xc1", frame({"type": "nobody"}), frame({"type": "serve"})]
 )
-async def test_j4_what_is_no_message_ends_the_line(data: bytes) -> None:
+async def test_what_is_no_message_ends_the_line(data: bytes) -> None:
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)

@@ -44,7 +44,7 @@ def test_hello_without_extensions_in_question_gives_nothing() -> None:
 
 
 @pytest.mark.parametrize("address", [b"2001:db8::100:10", b"2001:db8::a:b:cd", b"192.168.100.100"])
-def test_h3_hello_that_names_an_address_names_nothing(address: bytes) -> None:
+def test_hello_that_names_an_address_names_nothing(address: bytes) -> None:
     name = "shop.example.com"[-len(address) :]
     assert parse_client_hello(hello(name).replace(name.encode(), address)) == ClientHello(None, (), TLS_1_2)
 
@@ -130,7 +130,7 @@ def test_alert_is_fatal_and_understood_by_openssl() -> None:
         client.do_handshake()
 
 
-def test_h8_hello_of_a_client_that_knows_nothing_newer_than_tls_1_1_says_so() -> None:
+def test_hello_of_a_client_that_knows_nothing_newer_than_tls_1_1_says_so() -> None:
     old = HELLO[:9] + b"\x03\x02" + HELLO[11:]
 
     assert parse_client_hello(old) == ClientHello("shop.example.com", (b"h2", b"http/1.1"), 0x0302)

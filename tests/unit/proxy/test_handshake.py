@@ -54,7 +54,7 @@ def test_tokens_in_any_case_and_place_are_an_attempt(upgrade: str, connection: s
         (11, changed(ATTEMPT, "Upgrade")),
     ],
 )
-def test_d2_substrings_and_halves_are_no_attempt(version: int, fields: Fields) -> None:
+def test_substrings_and_halves_are_no_attempt(version: int, fields: Fields) -> None:
     assert not is_attempt(version, fields)
 
 
@@ -79,7 +79,7 @@ def test_well_formed_attempt_has_nothing_wrong() -> None:
         ("GET", changed(ATTEMPT, "Sec-WebSocket-Key", base64.b64encode(bytes(17)).decode()), False),
     ],
 )
-def test_d3_malformed_attempt_is_400_and_ends_the_connection(method: str, fields: Fields, has_body: bool) -> None:
+def test_malformed_attempt_is_400_and_ends_the_connection(method: str, fields: Fields, has_body: bool) -> None:
     answer = check_attempt(method, fields, has_body=has_body)
 
     assert answer is not None
@@ -87,7 +87,7 @@ def test_d3_malformed_attempt_is_400_and_ends_the_connection(method: str, fields
 
 
 @pytest.mark.parametrize("versions", [(), ("99",), ("13, 8",), ("13", "13"), ("013",)])
-def test_d4_other_version_is_426_that_names_ours_and_leaves_http_as_it_is(versions: tuple[str, ...]) -> None:
+def test_other_version_is_426_that_names_ours_and_leaves_http_as_it_is(versions: tuple[str, ...]) -> None:
     answer = check_attempt("GET", changed(ATTEMPT, "Sec-WebSocket-Version", *versions), has_body=False)
 
     assert answer is not None
@@ -99,7 +99,7 @@ def test_key_of_sixteen_bytes_is_the_only_key(size: int) -> None:
     assert is_key(base64.b64encode(bytes(size)).decode()) == (size == 16)
 
 
-def test_d1_switch_that_answers_the_attempt_is_valid() -> None:
+def test_switch_that_answers_the_attempt_is_valid() -> None:
     request = [
         *ATTEMPT,
         ("Sec-WebSocket-Protocol", "chat, superchat"),
@@ -131,7 +131,7 @@ def test_d1_switch_that_answers_the_attempt_is_valid() -> None:
         ([*SWITCH, ("Sec-WebSocket-Extensions", "x-bzip")], "switch_unoffered_extension"),
     ],
 )
-def test_d5_switch_that_does_not_answer_is_refused(answer: Fields, cause: str) -> None:
+def test_switch_that_does_not_answer_is_refused(answer: Fields, cause: str) -> None:
     request = [*ATTEMPT, ("Sec-WebSocket-Protocol", "chat,, superchat"), ("Sec-WebSocket-Extensions", "permessage-deflate")]
 
     assert check_switch(request, answer) == cause

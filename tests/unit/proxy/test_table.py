@@ -156,7 +156,7 @@ def test_match_agrees_with_the_oracle(rows: list, host: str, path: str, upgrade:
 
 
 @pytest.mark.slow
-def test_b3_same_verdicts_with_ten_and_ten_thousand_hosts() -> None:
+def test_same_verdicts_with_ten_and_ten_thousand_hosts() -> None:
     few = [make_route(f"h{n}.test", "/a", n) for n in range(10)]
     many = few + [make_route(f"h{n}.test", "/a", n) for n in range(10, 10_000)]
     for host in ("h3.test", "h9.test", "none.example"):
@@ -179,7 +179,7 @@ def test_changed_host_leaves_the_others_shared() -> None:
     "path",
     ["/public/../admin", "/public/%2e%2e/admin", "//admin", "/./admin", "/admin;x=1", "/%61dmin/../admin", "/public/..;/admin"],
 )
-def test_b9_path_that_another_reading_sends_to_another_route_is_refused_or_agrees(path: str) -> None:
+def test_path_that_another_reading_sends_to_another_route_is_refused_or_agrees(path: str) -> None:
     table = table_of(make_route("a.test", "/", 1), make_route("a.test", "/admin", 2), make_route("a.test", "/public", 3))
     found = table.match("a.test", path, False, PLAIN)
 
@@ -248,7 +248,7 @@ def first_segment(path: bytes, *, merged: bool, windows: bool, servlet: bool) ->
 @pytest.mark.slow
 @given(st.lists(st.sampled_from(TOKENS), max_size=9).map(lambda tokens: "/" + "".join(tokens)))
 @settings(max_examples=1000, deadline=None)
-def test_b9_route_that_is_chosen_is_that_of_every_backend_that_reads_the_path_in_its_own_way(path: str) -> None:
+def test_route_that_is_chosen_is_that_of_every_backend_that_reads_the_path_in_its_own_way(path: str) -> None:
     table = table_of(make_route("a.test", "/", 1), make_route("a.test", "/admin", 2), make_route("a.test", "/public", 3))
     chosen = table.match("a.test", path, False, PLAIN)
     if chosen is NoMatch.BAD_PATH:
@@ -299,5 +299,5 @@ def test_look_up_of_a_path_takes_time_that_grows_with_its_length(path: str) -> N
         (".a", None),
     ],
 )
-def test_b2_hosts_are_normalised_or_refused(authority: str, host: str | None) -> None:
+def test_hosts_are_normalised_or_refused(authority: str, host: str | None) -> None:
     assert normalise_host(authority) == host

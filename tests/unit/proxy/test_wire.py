@@ -107,7 +107,7 @@ def test_removed_route_is_removed() -> None:
     assert wire.apply_reply(first, reply).root == second.root
 
 
-def test_j4_torn_change_is_refused_whole() -> None:
+def test_torn_change_is_refused_whole() -> None:
     first, second = wire.encode_config(make_config(2)), wire.encode_config(make_config(3))
     reply = wire.reply_between(first, second, wire.Report())
     torn = msgspec.structs.replace(reply, upsert={})
@@ -123,7 +123,7 @@ def test_change_against_another_root_is_refused() -> None:
         wire.apply_reply(second, wire.reply_between(first, second, wire.Report()))
 
 
-def test_j4_other_version_is_refused() -> None:
+def test_other_version_is_refused() -> None:
     reply = wire.reply_between(None, wire.encode_config(EMPTY), wire.Report())
 
     with pytest.raises(wire.WireError, match=f"version {wire.VERSION + 1}"):
@@ -150,7 +150,7 @@ def test_hostile_bytes_give_a_wire_error_or_a_value(data: bytes) -> None:
 
 
 @given(st.data())
-def test_j4_flipped_byte_never_applies_as_if_whole(data: st.DataObject) -> None:
+def test_flipped_byte_never_applies_as_if_whole(data: st.DataObject) -> None:
     config = make_config(1)
     message = bytearray(wire.encode_message(wire.reply_between(None, wire.encode_config(config), wire.Report())))
     place = data.draw(st.integers(0, len(message) - 1))
@@ -162,7 +162,7 @@ def test_j4_flipped_byte_never_applies_as_if_whole(data: st.DataObject) -> None:
     assert decoded(held) == config
 
 
-def test_j4_nested_bomb_is_refused() -> None:
+def test_nested_bomb_is_refused() -> None:
     with pytest.raises(wire.WireError):
         wire.decode_reply(b"\x91" * 100_000)
 

@@ -289,7 +289,7 @@ def test_context_of_an_encrypted_key_is_refused_without_asking_the_terminal() ->
         make_context(Certificate(A.chain, Sensitive(encrypted), 2e9))
 
 
-def test_h11_five_thousand_certificates_are_taken_without_loading_one_that_nobody_asks_for() -> None:
+def test_five_thousand_certificates_are_taken_without_loading_one_that_nobody_asks_for() -> None:
     certificates = CertificateStore()
     many = {f"ns/{number}": Certificate(A.chain + b"\n" * number, A.key, 2e9) for number in range(5000)}
     certificates.apply(many, {f"h{number}.test": f"ns/{number}" for number in range(5000)}, None)

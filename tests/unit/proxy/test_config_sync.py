@@ -266,7 +266,7 @@ async def test_sync_warns_of_a_controller_that_does_not_come(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-async def test_j4_sync_socket_of_another_user_is_not_asked(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sync_socket_of_another_user_is_not_asked(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may own it; so the check is seen with both our own and root's id away."""
     asked = asyncio.Event()
 

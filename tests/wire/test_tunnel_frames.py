@@ -1,4 +1,4 @@
-"""Rows E of the acceptance list: frames, ends and pressure inside a tunnel."""
+"""Inside a tunnel: frames, ends and pressure."""
 
 import asyncio
 import zlib
@@ -10,7 +10,7 @@ from wire.test_tunnel import UPGRADE, frame, opened
 from proxy.settings import Settings
 
 
-async def test_e3_ping_payload_passes_end_to_end_and_a_flood_holds_up_nobody() -> None:
+async def test_ping_payload_passes_end_to_end_and_a_flood_holds_up_nobody() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         for size in (0, 1, 125):
@@ -25,7 +25,7 @@ async def test_e3_ping_payload_passes_end_to_end_and_a_flood_holds_up_nobody() -
         await backend.sees(flood)
 
 
-async def test_e6_data_that_comes_with_the_end_is_delivered_before_it() -> None:
+async def test_data_that_comes_with_the_end_is_delivered_before_it() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         last = frame(1, b"last words")
@@ -36,7 +36,7 @@ async def test_e6_data_that_comes_with_the_end_is_delivered_before_it() -> None:
         await proxy.is_innocent()
 
 
-async def test_e6_slow_client_gets_every_byte_after_the_backends_end() -> None:
+async def test_slow_client_gets_every_byte_after_the_backends_end() -> None:
     async with proxying(Settings(close_wait=1.0)) as proxy:
         client, backend = await opened(proxy)
         client.writer.transport.pause_reading()
@@ -49,7 +49,7 @@ async def test_e6_slow_client_gets_every_byte_after_the_backends_end() -> None:
         await client.ends()
 
 
-async def test_e8_message_that_never_ends_is_not_kept() -> None:
+async def test_message_that_never_ends_is_not_kept() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         fragments = frame(2, b"", masked=True, first=0) + frame(0, b"f" * 100, masked=True, first=0) * 10_000
@@ -60,7 +60,7 @@ async def test_e8_message_that_never_ends_is_not_kept() -> None:
         await proxy.is_innocent()
 
 
-async def test_e8_compressed_bomb_passes_as_the_few_bytes_it_is() -> None:
+async def test_compressed_bomb_passes_as_the_few_bytes_it_is() -> None:
     async with proxying() as proxy:
         packer = zlib.compressobj(wbits=-15)
         packed = packer.compress(bytes(64 * 1024 * 1024)) + packer.flush(zlib.Z_SYNC_FLUSH)
@@ -73,7 +73,7 @@ async def test_e8_compressed_bomb_passes_as_the_few_bytes_it_is() -> None:
         assert next(iter(proxy.runtime.tunnels)).client.scanner.payload_bytes < 100_000
 
 
-async def test_e8_frame_of_which_the_header_promises_much_is_not_waited_for() -> None:
+async def test_frame_of_which_the_header_promises_much_is_not_waited_for() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         begun = b"\x82\xff" + (1 << 62).to_bytes(8, "big") + b"mask" + b"some"
@@ -83,7 +83,7 @@ async def test_e8_frame_of_which_the_header_promises_much_is_not_waited_for() ->
 
 
 @pytest.mark.parametrize("more", [b"GET /admin HTTP/1.1\r\nHost: a.test\r\n\r\n", frame(1, b"late", masked=True), b"\xff\x00junk"])
-async def test_e14_what_follows_a_close_frame_is_never_read_as_a_request(more: bytes) -> None:
+async def test_what_follows_a_close_frame_is_never_read_as_a_request(more: bytes) -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         close = frame(8, b"\x03\xe8", masked=True)
@@ -97,7 +97,7 @@ async def test_e14_what_follows_a_close_frame_is_never_read_as_a_request(more: b
         await proxy.is_innocent()
 
 
-async def test_e14_second_request_in_a_tunnel_is_a_malformed_frame() -> None:
+async def test_second_request_in_a_tunnel_is_a_malformed_frame() -> None:
     async with proxying(Settings(close_wait=0.3)) as proxy:
         client, backend = await opened(proxy)
         await client.sends(UPGRADE + b"\r\n")

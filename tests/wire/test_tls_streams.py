@@ -66,7 +66,7 @@ async def test_messages_pass_unchanged_over_tls_and_are_counted(secure: bool, ba
 
 
 @LEGS
-async def test_e6_end_of_one_side_delivers_what_it_said_and_ends_the_other(secure: bool, backend_tls: bool) -> None:
+async def test_end_of_one_side_delivers_what_it_said_and_ends_the_other(secure: bool, backend_tls: bool) -> None:
     """Over TLS there is no half-close (design): what was said is flushed, then both connections end."""
     async with proxying(backend_tls=backend_tls) as proxy:
         client, backend = await opened(proxy, secure=secure)
@@ -80,7 +80,7 @@ async def test_e6_end_of_one_side_delivers_what_it_said_and_ends_the_other(secur
 
 
 @LEGS
-async def test_e6_close_handshake_passes_over_tls(secure: bool, backend_tls: bool) -> None:
+async def test_close_handshake_passes_over_tls(secure: bool, backend_tls: bool) -> None:
     async with proxying(backend_tls=backend_tls) as proxy:
         client, backend = await opened(proxy, secure=secure)
         said = frame(8, b"\x03\xe8bye", masked=True)
@@ -97,7 +97,7 @@ async def test_e6_close_handshake_passes_over_tls(secure: bool, backend_tls: boo
 
 
 @pytest.mark.slow
-async def test_h2_thousand_certificates_in_turn_fail_no_handshake_and_touch_no_socket() -> None:
+async def test_thousand_certificates_in_turn_fail_no_handshake_and_touch_no_socket() -> None:
     issued = AUTHORITY.issue_cert("a.test")
     chain = b"".join(one.bytes() for one in issued.cert_chain_pems)
     other = msgspec.structs.replace(CERTIFICATE, chain=chain, key=Sensitive(issued.private_key_pem.bytes()))

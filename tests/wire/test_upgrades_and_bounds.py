@@ -1,4 +1,4 @@
-"""Rows C2 to G that other files do not have: handshakes, tunnels, exhaustion, backends that lie."""
+"""Upgrades in every form, and what stays bounded whatever a peer sends: bodies, series, descriptors, backends that lie."""
 
 import asyncio
 import gzip
@@ -22,7 +22,7 @@ def resident() -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
 
 
-async def test_d2_upgrade_over_http_1_0_is_plain_http() -> None:
+async def test_upgrade_over_http_1_0_is_plain_http() -> None:
     async with proxying() as proxy:
         head, status, _ = await proxy.passes(UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n")
 
@@ -30,7 +30,7 @@ async def test_d2_upgrade_over_http_1_0_is_plain_http() -> None:
         assert b"Upgrade" not in head
 
 
-async def test_c2_fields_nominated_by_an_upgrade_go_and_connection_is_exactly_upgrade() -> None:
+async def test_fields_nominated_by_an_upgrade_go_and_connection_is_exactly_upgrade() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         fields = b"X-Internal-Auth: admin\r\nCookie: a=b\r\n\r\n"
@@ -44,7 +44,7 @@ async def test_c2_fields_nominated_by_an_upgrade_go_and_connection_is_exactly_up
         assert [line for line in head.split(b"\r\n") if line.lower().startswith(b"connection:")] == [b"Connection: Upgrade"]
 
 
-async def test_d1_names_of_any_case_and_order_make_a_handshake() -> None:
+async def test_names_of_any_case_and_order_make_a_handshake() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(
@@ -60,7 +60,7 @@ async def test_d1_names_of_any_case_and_order_make_a_handshake() -> None:
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
 
 
-async def test_d11_interim_answers_before_the_101_pass_and_a_second_101_is_the_sockets_own() -> None:
+async def test_interim_answers_before_the_101_pass_and_a_second_101_is_the_sockets_own() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(UPGRADE + b"\r\n")
@@ -76,7 +76,7 @@ async def test_d11_interim_answers_before_the_101_pass_and_a_second_101_is_the_s
 
 
 @pytest.mark.parametrize("how", ["refuses", "closes", "resets", "half a head", "silent"])
-async def test_d13_backend_that_does_not_answer_an_upgrade_gives_an_error_in_bounded_time(how: str) -> None:
+async def test_backend_that_does_not_answer_an_upgrade_gives_an_error_in_bounded_time(how: str) -> None:
     policies = (Timeouts(connect=1.0, handshake=0.3),)
     async with proxying(policies=policies) as proxy:
         if how == "refuses":
@@ -101,7 +101,7 @@ async def test_d13_backend_that_does_not_answer_an_upgrade_gives_an_error_in_bou
         assert proxy.runtime.stats.route("ingress/test/a/0").handshakes == {status: 1}
 
 
-async def test_e2_lengths_at_every_boundary_pass_unchanged() -> None:
+async def test_lengths_at_every_boundary_pass_unchanged() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         for size in (0, 1, 125, 126, 127, 65535, 65536, 3 * MIB):
@@ -113,7 +113,7 @@ async def test_e2_lengths_at_every_boundary_pass_unchanged() -> None:
         assert next(iter(proxy.runtime.tunnels)).client.scanner.messages == 8
 
 
-async def test_e2_invalid_text_passes_unmodified() -> None:
+async def test_invalid_text_passes_unmodified() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         sent = frame(1, b"\xff\xfe\xed\xa0\x80", masked=True)
@@ -124,7 +124,7 @@ async def test_e2_invalid_text_passes_unmodified() -> None:
 
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("who", ["client", "backend"])
-async def test_e4_reader_that_stops_costs_under_a_megabyte(secure: bool, who: str) -> None:
+async def test_reader_that_stops_costs_under_a_megabyte(secure: bool, who: str) -> None:
     """The writer is held back: what waits is in the kernels, not in the proxy."""
     async with proxying(backend_tls=secure) as proxy:
         client = await proxy.client(secure=secure)
@@ -159,7 +159,7 @@ async def test_e4_reader_that_stops_costs_under_a_megabyte(secure: bool, who: st
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"])
-async def test_f3_body_without_an_end_streams_and_is_not_held(framing: bytes) -> None:
+async def test_body_without_an_end_streams_and_is_not_held(framing: bytes) -> None:
     piece = bytes(8 * MIB) if framing.startswith(b"Content") else b"10000\r\n%b\r\n" % bytes(65536) * 128
     async with proxying() as proxy:
         client = await proxy.client()
@@ -180,7 +180,7 @@ async def test_f3_body_without_an_end_streams_and_is_not_held(framing: bytes) ->
         assert resident() - before < 16 * 1024
 
 
-async def test_f4_compressed_body_passes_untouched_both_ways() -> None:
+async def test_compressed_body_passes_untouched_both_ways() -> None:
     packed = gzip.compress(bytes(100_000))
     async with proxying() as proxy:
         client = await proxy.client()
@@ -196,7 +196,7 @@ async def test_f4_compressed_body_passes_untouched_both_ways() -> None:
         assert (fields["content-encoding"], body) == ("gzip", packed)
 
 
-async def test_f7_random_hosts_paths_and_methods_make_no_series() -> None:
+async def test_random_hosts_paths_and_methods_make_no_series() -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         for number in range(200):
@@ -210,7 +210,7 @@ async def test_f7_random_hosts_paths_and_methods_make_no_series() -> None:
         assert len(stats.routes) == 1
 
 
-async def test_g6_interim_answers_pass_up_to_a_bound() -> None:
+async def test_interim_answers_pass_up_to_a_bound() -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     async with proxying() as proxy:
         client = await proxy.client()
@@ -241,7 +241,7 @@ async def test_g6_interim_answers_pass_up_to_a_bound() -> None:
         *(b"3;" + b"x" * 5000 + b"\r\nabc\r\n", b"0\r\n" + b"X: %s\r\n" % (b"x" * 1000) * 20),
     ],
 )
-async def test_g7_malformed_chunks_of_a_backend_abort_the_client(body: bytes) -> None:
+async def test_malformed_chunks_of_a_backend_abort_the_client(body: bytes) -> None:
     async with proxying() as proxy:
         client = await proxy.client()
         await client.sends(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -258,7 +258,7 @@ async def test_g7_malformed_chunks_of_a_backend_abort_the_client(body: bytes) ->
 
 
 @pytest.mark.slow
-async def test_g8_backend_that_sends_garbage_for_ever_is_bounded_and_ended() -> None:
+async def test_backend_that_sends_garbage_for_ever_is_bounded_and_ended() -> None:
     async with proxying() as proxy:
         client, backend = await opened(proxy)
         await backend.sends(b"\xff\xff" + os.urandom(1000))
@@ -280,7 +280,7 @@ async def test_g8_backend_that_sends_garbage_for_ever_is_bounded_and_ended() -> 
         assert list(closes_of(proxy)) == [("1002", "proxy:protocol_error")]
 
 
-async def test_f5_descriptors_are_as_many_as_before() -> None:
+async def test_descriptors_are_as_many_as_before() -> None:
     def count() -> int:
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  no file is touched
 

@@ -44,7 +44,7 @@ async def test_json_line_holds_what_happened() -> None:
     }
 
 
-async def test_f9_control_characters_and_quotes_of_a_client_are_escaped() -> None:
+async def test_control_characters_and_quotes_of_a_client_are_escaped() -> None:
     reader, writer = os.pipe()
     log = AccessLog("text", asyncio.get_running_loop(), writer)
     log.request(make_request('/"x', 'evil\x1b[31m"\xe9'), 200, "n/s:80", 5, 0.25, "r")
