@@ -183,6 +183,11 @@ class TlsStream:
         phase = self._phase
         if exc is not None and phase == OPEN and not self._object.server_side:
             self.data_received(take_unread(self._transport))  # what a backend answered before it reset the connection
+            self._deferred = True  # nothing is put off any more
+            while self._more and self._phase == OPEN and not self._ended:
+                self._more = False
+                self._records = RECORDS_PER_TURN
+                self._take_late()
             phase = self._phase
         self._transport = CLOSED_TRANSPORT
         if phase >= OPEN:

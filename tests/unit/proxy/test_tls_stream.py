@@ -363,6 +363,25 @@ def test_bytes_that_come_while_others_wait_are_decrypted_after_them() -> None:
     assert pair.streams[1].ends == 1
 
 
+def test_all_that_a_backend_sent_before_it_reset_the_connection_is_told() -> None:
+    """However many records it is in: some may wait for their turn, which never comes."""
+    pair = Pair()
+    pair.run()
+    count = 5 * RECORDS_PER_TURN
+    for _ in range(count):
+        pair.legs[1].write(b"x")
+    flight = b"".join(pair.wires[1].sent)
+    pair.legs[0].data_received(flight)
+    told = len(pair.streams[0].got)
+    pair.legs[0].connection_lost(ConnectionResetError())
+    while pair.turns.turn():
+        pass
+
+    assert told <= RECORDS_PER_TURN
+    assert pair.streams[0].got == b"x" * count
+    assert pair.streams[0].lost
+
+
 @pytest.mark.parametrize("behind", range(1, 200, 7))
 def test_record_of_which_a_turn_takes_a_part_is_no_end(behind: int) -> None:
     """The turn's last record is longer than the piece that brought its end: its rest waits within OpenSSL."""
