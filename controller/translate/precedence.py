@@ -10,7 +10,8 @@ import msgspec
 
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
-from proxy.model.config import Conditions, Path, Route, route_order
+from proxy.model.config import Conditions, Path, Route
+from proxy.model.precedence import route_order
 
 Place = tuple[str, bool, Path, Conditions, bool]
 """Host, upgrades or requests, path, conditions, a default backend or not: what only one route can serve."""

@@ -4,10 +4,12 @@
 from collections.abc import Callable
 
 from proxy.http.addresses import client_behind
+from proxy.http.local_replies import ENDPOINTS_FULL, NO_ENDPOINTS
 from proxy.http.message import Answer, Client, Failure, Request
 from proxy.http1.render import render
 from proxy.http1.request_line import MAX_METHOD, judge_method
-from proxy.runtime.state import ENDPOINTS_FULL, NO_ENDPOINTS, ActiveRoute, Runtime
+from proxy.runtime.routes import ActiveRoute
+from proxy.runtime.state import Runtime
 from proxy.upstream.pool import LiveUpstream
 
 SHOWN = 1024

@@ -15,14 +15,16 @@ from collections.abc import Awaitable
 
 from proxy.exchange.accounting import count_answer, no_endpoint, refusal
 from proxy.exchange.http1_response import WRITE_STALL, HttpForwarding
+from proxy.http.local_replies import BAD_REQUEST, GATEWAY, NO_CONTENT, TIMED_OUT, UNRESOLVED
 from proxy.http.message import Answer, Client, Failure, Request
-from proxy.http1.fields import BAD_REQUEST, NO_BODY, RequestFraming, read_request, without
+from proxy.http1.fields import NO_BODY, RequestFraming, read_request, without
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.partial_head import PartialHead, find_end
 from proxy.http1.reference_parser import parse_request
-from proxy.http1.render import GATEWAY, NO_CONTENT, TIMED_OUT, render
+from proxy.http1.render import render
 from proxy.platform.socket_queues import reset, unsent
-from proxy.runtime.state import UNRESOLVED, ActiveRoute, Runtime
+from proxy.runtime.routes import ActiveRoute
+from proxy.runtime.state import Runtime
 from proxy.shared_memory.counters import Reservation
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, not_connected

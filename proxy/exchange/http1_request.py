@@ -11,7 +11,8 @@ from proxy.http.message import Client, Failure, Request
 from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
 from proxy.http1.fields import CHUNKED, NO_BODY, RequestFraming
 from proxy.model.config import LoadBalancing
-from proxy.runtime.state import ActiveRoute, Runtime
+from proxy.runtime.routes import ActiveRoute
+from proxy.runtime.state import Runtime
 from proxy.transport.timer_wheel import Deadline
 from proxy.upstream.affinity import Selection
 from proxy.upstream.http1_connection import UpstreamConnection

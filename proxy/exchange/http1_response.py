@@ -13,7 +13,7 @@ from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, scan_status_line
 from proxy.http1.partial_head import find_end
 from proxy.http1.reference_parser import parse_response
 from proxy.model.config import LoadBalancing
-from proxy.runtime.state import ActiveRoute
+from proxy.runtime.routes import ActiveRoute
 from proxy.upstream.affinity import Selection
 from proxy.upstream.pool import LiveUpstream
 from proxy.websocket.handshake import check_switch, extension_names

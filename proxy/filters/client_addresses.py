@@ -2,10 +2,9 @@
 
 from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, packed
+from proxy.http.local_replies import ADDRESS_REFUSED
 from proxy.http.message import Answer, Request
 from proxy.model.policy import ClientAddresses
-
-FORBIDDEN = Answer(403, "This address may not use this route.", cause="address_refused")
 
 
 def compile_client_addresses(policy: ClientAddresses) -> Filter:
@@ -16,7 +15,7 @@ def compile_client_addresses(policy: ClientAddresses) -> Filter:
     def judge(request: Request) -> Answer | None:
         address = packed(request.address)
         if address is None or denied.covers(address) or (allowed is not None and not allowed.covers(address)):
-            return FORBIDDEN
+            return ADDRESS_REFUSED
         return None
 
     return judge

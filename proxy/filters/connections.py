@@ -8,15 +8,10 @@ from collections.abc import Iterable
 
 from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, limit_key, packed
+from proxy.http.local_replies import CLIENT_FULL, POD_CLIENT_FULL, POD_FULL, RETRY, ROUTE_FULL
 from proxy.http.message import Answer, Request
 from proxy.model.policy import Connections
 from proxy.shared_memory.counters import Counters, Reservation
-
-RETRY = (("Retry-After", "5"),)
-ROUTE_FULL = Answer(503, "This route has as many open WebSockets as it may have.", RETRY, cause="route_full")
-CLIENT_FULL = Answer(429, "This address has as many open WebSockets on this route as it may have.", RETRY, cause="client_full")
-POD_FULL = Answer(503, "This proxy has as many open WebSockets as it may have.", RETRY, cause="pod_full")
-POD_CLIENT_FULL = Answer(429, "This address has as many open WebSockets as it may have.", RETRY, cause="pod_client_full")
 
 
 def compile_connections(policy: Connections, route_id: str, counts: Counters) -> Filter | None:

@@ -3,10 +3,9 @@
 import re
 
 from proxy.filters.contract import Filter
+from proxy.http.local_replies import ORIGIN_REFUSED
 from proxy.http.message import Answer, Request
 from proxy.model.policy import AllowedOrigins
-
-FORBIDDEN = Answer(403, "Pages of this origin may not open WebSockets here.", cause="origin_refused")
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
@@ -42,11 +41,11 @@ def compile_origins(policy: AllowedOrigins) -> Filter:
         said = request.values("origin")
         place = read_origin(said[0]) if len(said) == 1 else None
         if place is None:
-            return FORBIDDEN
+            return ORIGIN_REFUSED
         if place in exact:
             return None
         scheme, host, port = place
         label, _, parent = host.partition(".")
-        return None if label and (scheme, parent, port) in under else FORBIDDEN
+        return None if label and (scheme, parent, port) in under else ORIGIN_REFUSED
 
     return judge

@@ -3,11 +3,9 @@
 import re
 
 from proxy.filters.contract import Filter
+from proxy.http.local_replies import AMBIGUOUS_PATH, UNNAMED
 from proxy.http.message import Answer, Request
 from proxy.routing.paths import is_plain, readings
-
-UNNAMED = Answer(404, "This path must name a pod behind the one that the route serves.", cause="no_pod")
-AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.", cause="path_ambiguous")
 
 _NAME = re.compile(r"[0-9A-Za-z][-.:0-9A-Za-z]{0,252}|::[:0-9A-Fa-f]{0,37}")
 """Names of pods and IP addresses; nothing that needs decoding."""
@@ -35,7 +33,7 @@ def compile_pod_target(after: str | None) -> Filter:
             whole = start + name
             for reading in readings(path) or ():
                 if reading != whole and not reading.startswith(whole + "/"):
-                    return AMBIGUOUS
+                    return AMBIGUOUS_PATH
         request.pod = name.lower()
         return None
 

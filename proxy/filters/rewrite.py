@@ -6,10 +6,9 @@ under the new one too: dots must not climb out of it.
 """
 
 from proxy.filters.contract import Filter
+from proxy.http.local_replies import AMBIGUOUS_PATH
 from proxy.http.message import Answer, Request
 from proxy.routing.paths import is_plain, readings
-
-AMBIGUOUS = Answer(400, "The request's path can be read in more than one way.", cause="path_ambiguous")
 
 
 def compile_rewrite(prefix: str, matched: str | None, *, pod: bool) -> Filter:
@@ -29,7 +28,7 @@ def compile_rewrite(prefix: str, matched: str | None, *, pod: bool) -> Filter:
                 rest = slash + behind
         sent = prefix + rest or "/"
         if matched is not None and not is_plain(path) and not all(_under(one, prefix) for one in readings(sent) or ()):
-            return AMBIGUOUS
+            return AMBIGUOUS_PATH
         request.sent_target = sent + request.target[len(path) :]
         return None
 

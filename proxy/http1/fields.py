@@ -8,6 +8,7 @@ well-formed.
 from collections.abc import Callable, Iterable
 
 from proxy.http.addresses import client_behind
+from proxy.http.local_replies import BAD_EXPECT, BAD_HOST, BAD_LENGTH
 from proxy.http.message import Answer, Client
 from proxy.http1.head_scanner import is_forwarding
 from proxy.routing.hosts import normalise_host
@@ -26,11 +27,6 @@ _OURS = frozenset(
     ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "x-request-id", "forwarded")
 )
 """Forwarding fields that the proxy writes itself; the others of a trusted peer pass."""
-
-BAD_HOST = Answer(400, "The request must have exactly one valid Host field.", close=True, cause="host_malformed")
-BAD_LENGTH = Answer(400, "The request's length is not given in exactly one valid way.", close=True, cause="length_malformed")
-BAD_EXPECT = Answer(417, "The only expectation that is supported is 100-continue.", close=True, cause="expectation_unsupported")
-BAD_REQUEST = Answer(400, "The request is malformed.", close=True, cause="request_malformed")
 
 
 def split_fields(lines: Iterable[bytes]) -> list[tuple[str, str]]:

@@ -12,16 +12,12 @@ from typing import cast
 from aiohttp import http_exceptions, http_parser
 from aiohttp.base_protocol import BaseProtocol
 
+from proxy.http.local_replies import BAD_HOST, BAD_REQUEST, OTHER_HOST, TOO_LARGE, USERINFO
 from proxy.http.message import Answer
-from proxy.http1.fields import BAD_HOST, BAD_REQUEST
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE
-from proxy.http1.partial_head import TOO_LARGE, PartialHead
+from proxy.http1.partial_head import PartialHead
 from proxy.http1.request_line import judge_line
 
-OTHER_HOST = Answer(400, "The request's target names another host or port than its Host field.", close=True, cause="host_mismatch")
-USERINFO = Answer(
-    400, 'The request\'s target has "@" before its path; a user name may not be in it.', close=True, cause="target_malformed"
-)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

@@ -6,15 +6,6 @@ import json
 
 from proxy.http.message import Answer, Request
 
-GATEWAY = {
-    400: Answer(400, "The request's body is malformed.", close=True),
-    502: Answer(502, "The backend of this route refused the connection or did not answer properly."),
-    503: Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),)),
-    504: Answer(504, "The backend of this route did not answer in time."),
-}
-TIMED_OUT = Answer(408, "The request did not arrive in time.", close=True, cause="request_timeout")
-NO_CONTENT = Answer(204, "")
-
 
 def render(answer: Answer, request: Request | None, *, request_id: str, close: bool) -> tuple[bytes, int]:
     """Write an answer out: its bytes and the size of its body. JSON where the client prefers it; no body for HEAD."""

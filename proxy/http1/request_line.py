@@ -4,23 +4,11 @@
 import re
 from typing import Final
 
+from proxy.http.local_replies import BAD_FORM, BAD_LINE, BAD_VERSION, UNKNOWN_METHOD
 from proxy.http.message import Answer
 
 MAX_METHOD: Final = 32
 """Bytes of a method; the longest that is registered has 17."""
-UNKNOWN_METHOD: Final = Answer(501, "The request's method is longer than any that is known.", close=True, cause="method_unknown")
-BAD_LINE: Final = Answer(
-    400,
-    "The request line is not a method, a target and an HTTP version with one space between them.",
-    close=True,
-    cause="request_line_malformed",
-)
-BAD_VERSION: Final = Answer(
-    505, "The HTTP version is not supported; HTTP/1.0 and HTTP/1.1 are.", close=True, cause="version_unsupported"
-)
-BAD_FORM: Final = Answer(
-    400, 'The request\'s target must begin with "/", or with http:// or https:// and a host.', close=True, cause="target_malformed"
-)
 
 _NOT_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _NOT_TARGET = re.compile(r"[^!-\"$-~]")

@@ -20,7 +20,8 @@ from typing import Final
 from proxy.exchange.accounting import refusal
 from proxy.exchange.http1_downstream import ServerConnection
 from proxy.http.addresses import packed, written
-from proxy.http.message import Answer, Client
+from proxy.http.local_replies import PLAIN_ON_TLS
+from proxy.http.message import Client
 from proxy.platform.socket_queues import unread
 from proxy.runtime.state import Runtime
 from proxy.tls.certificates import CertificateStore
@@ -60,7 +61,6 @@ REFUSED: Final = 3
 """What a connection to a TLS port waits for: its hello, its turn, the end of the handshake, or nothing more."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-PLAIN_ON_TLS = Answer(400, "This port speaks HTTPS; the request came as plain HTTP.", close=True, cause="plain_http_on_tls")
 
 _log = logging.getLogger("sluice.listener")
 

@@ -135,17 +135,3 @@ class ProxyConfig(msgspec.Struct, frozen=True):
 
 
 EMPTY = ProxyConfig(routes={}, upstreams={}, certificates={}, tls_hosts={})
-
-
-def route_order(route: Route, *, upgrade: bool) -> tuple[int, bool, str, str, str, bool, int]:
-    """Sort key among routes of equal host and path, for one kind of request: the first one wins.
-
-    More conditions first; for upgrades a WsRoute before an Ingress; then the oldest object, then by namespace and name, a WsRoute
-    before an Ingress of the same name, then the first listed (docs/wsroute.md, 'What is matched, and who wins').
-    """
-    beaten = upgrade and route.origin != "wsroute"
-    return (
-        *(-route.conditions.count, beaten),
-        *(route.created, route.namespace, route.name, route.origin != "wsroute"),
-        route.index,
-    )

@@ -29,7 +29,8 @@ from proxy.processes.worker import Inheritance, Slot
 from proxy.processes.worker_pool import WorkerPool
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counters
-from proxy.tls.contexts import make_context, self_signed
+from proxy.tls.contexts import make_context
+from proxy.tls.self_signed import self_signed
 from proxy.upstream.engine_io import SidTable
 
 GRACE_MARGIN = 1.0

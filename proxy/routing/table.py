@@ -11,7 +11,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import re2
 
-from proxy.model.config import Conditions, Path, Route, route_order
+from proxy.model.config import Conditions, Path, Route
+from proxy.model.precedence import route_order
 from proxy.routing.hosts import wildcard_of
 from proxy.routing.paths import is_plain, readings
 

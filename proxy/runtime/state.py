@@ -18,16 +18,18 @@ from proxy.filters.connections import enlist
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http.addresses import Networks
+from proxy.http.local_replies import BAD_PATH, FAULT, MISDIRECTED, NOT_FOUND, UPGRADE_REQUIRED
 from proxy.http.message import Answer, Client, Request
 from proxy.http1.head_scanner import FieldLines
-from proxy.model.config import Certificate, LoadBalancing, Path, Route, Target, Upstream
-from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
+from proxy.model.config import Certificate, Path, Route, Target, Upstream
+from proxy.model.policy import Connections
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.observability.access_log import AccessLog
-from proxy.observability.worker_stats import RouteStats, WorkerStats
+from proxy.observability.worker_stats import WorkerStats
 from proxy.routing.paths import unreadable
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry
+from proxy.runtime.routes import ActiveRoute, ActiveTarget
 from proxy.shared_memory.counters import Counters
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import TimerWheel
@@ -41,34 +43,6 @@ from proxy.websocket.drain_schedule import DrainSchedule
 from proxy.websocket.policy_check import wrong_care
 from proxy.websocket.rebalance import Rebalancer
 from proxy.websocket.tunnel import Tunnel
-
-NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.", cause="no_route")
-UPGRADE_REQUIRED = Answer(
-    426,
-    "This path serves WebSockets only; the request asks for no upgrade.",
-    (("Upgrade", "websocket"), ("Connection", "Upgrade")),
-    cause="upgrade_required",
-)
-BAD_PATH = Answer(
-    400,
-    "The request's path can be read in more than one way, and these lead to different routes:"
-    ' leave out "//", ".", "..", ";" and what is encoded without need.',
-    cause="path_ambiguous",
-)
-# A client that keeps its connection would ask on it again, and be told the same.
-MISDIRECTED = Answer(
-    421, "This connection was made for another host; make a new one for this host.", close=True, cause="misdirected"
-)
-FAULT = Answer(500, "The route of this host and path has a fault in its configuration.", cause="route_fault")
-UNRESOLVED = Answer(
-    500,
-    "The backend of this route cannot be resolved; its owner finds why in the object's conditions or Events.",
-    cause="backend_unresolved",
-)
-NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),), cause="no_endpoint")
-ENDPOINTS_FULL = Answer(
-    503, "Every endpoint of this route has as many open WebSockets as it may have.", (("Retry-After", "5"),), cause="endpoints_full"
-)
 
 
 class OpenConnection(Protocol):
@@ -93,65 +67,6 @@ class Certificates(Protocol):
     def misdirected(self, client: Client, host: str) -> bool:
         """Tell whether a TLS connection is the wrong one for a request's host."""
         ...
-
-
-class ActiveTarget:
-    """Where one kind of a route's traffic goes."""
-
-    __slots__ = ("_upstreams", "placing", "policy", "shares")
-
-    def __init__(
-        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], placing: Affinity | None = None
-    ) -> None:
-        self.shares = shares
-        self.policy = policy
-        self.placing = placing
-        """Has a say in which endpoint serves a request; None: only the policy has."""
-        self._upstreams = upstreams
-
-    def pick(self) -> LiveUpstream | None:
-        """Choose the upstream of the next request; None: a share that cannot be resolved."""
-        share = self.shares.choose()
-        return self._upstreams.get(share.upstream) if share is not None and share.upstream is not None else None
-
-
-class ActiveRoute:
-    """A route as it runs."""
-
-    __slots__ = (
-        "fault",
-        "filters",
-        "http",
-        "id",
-        "keepalive",
-        "message_limits",
-        "route",
-        "seats",
-        "stats",
-        "timeouts",
-        "websocket",
-    )
-
-    def __init__(
-        self,
-        route: Route,
-        stats: RouteStats,
-        filters: tuple[Filter, ...],
-        http: ActiveTarget | None,
-        websocket: ActiveTarget | None,
-    ) -> None:
-        self.id = route.id
-        self.route = route
-        self.stats = stats
-        self.filters = filters
-        self.fault = bool(route.fault)
-        self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
-        self.keepalive = next((policy for policy in route.policies if isinstance(policy, Keepalive)), None)
-        self.message_limits = next((policy for policy in route.policies if isinstance(policy, MessageLimits)), None)
-        self.seats = max((policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0)
-        """Sockets that an endpoint may have; 0: any number."""
-        self.http = http
-        self.websocket = websocket
 
 
 class RuntimeSettings(Protocol):

@@ -3,21 +3,10 @@
 Which context a connection gets is decided in certificates.py. Keys never touch a disk: OpenSSL reads them through a memfd.
 """
 
-import datetime as dt
 import os
 import ssl
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from proxy.model.config import Certificate
-from proxy.model.sensitive import Sensitive
-
-SELF_SIGNED_DAYS = 365
-"""Life of the default certificate that is made at start."""
-
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: what RFC 9325, 4.2 recommends and its ChaCha20 sibling; no CBC, no key exchange without forward secrecy."""
@@ -52,24 +41,3 @@ def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
         raise UnusableCertificateError(f"OpenSSL does not take the certificate: {error}") from None
     finally:
         os.close(descriptor)
-
-
-def self_signed(now: float) -> Certificate:
-    """Make the certificate for hosts that have none (EC P-256), valid from an hour before `now` (Unix time)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sluice default certificate")])
-    start = dt.datetime.fromtimestamp(now, dt.UTC)
-    end = start + dt.timedelta(days=SELF_SIGNED_DAYS)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start - dt.timedelta(hours=1))
-        .not_valid_after(end)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("sluice.invalid")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return Certificate(certificate.public_bytes(serialization.Encoding.PEM), Sensitive(pem), end.timestamp())

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
+from proxy.http.local_replies import NO_POD
 from proxy.http.message import Answer, Request
 from proxy.model.config import LoadBalancing
 from proxy.model.policy import CookieAffinity, EngineIoAffinity, HashOn, PodTarget, Policy
@@ -21,8 +22,6 @@ from proxy.upstream.cookies import find_cookie, without_cookie
 from proxy.upstream.engine_io import PACKET_LIMIT, Place, SidTable, place_of, read_open_packet, sid_of
 from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import NO_KEY, key_of
-
-NO_POD = Answer(404, "No pod of this name or address is behind this route.", cause="no_pod")
 
 _OURS = re.compile(r"s1\.[0-9a-f]{32}")
 """What our cookies look like; any other value of the same name is the application's own."""

@@ -25,7 +25,8 @@ from proxy.observability.access_log import AccessLog
 from proxy.runtime.state import Runtime
 from proxy.settings import Settings
 from proxy.tls.certificates import CertificateStore
-from proxy.tls.contexts import make_context, self_signed
+from proxy.tls.contexts import make_context
+from proxy.tls.self_signed import self_signed
 
 WAIT = 10.0
 AUTHORITY = trustme.CA()

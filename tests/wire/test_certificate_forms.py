@@ -15,7 +15,8 @@ from controller.translate.certificates import translate_certificate
 from proxy.model.config import Certificate
 from proxy.model.sensitive import Sensitive
 from proxy.tls.certificates import CertificateStore
-from proxy.tls.contexts import make_context, self_signed
+from proxy.tls.contexts import make_context
+from proxy.tls.self_signed import self_signed
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 

@@ -12,8 +12,8 @@ import pytest
 import proxy
 from proxy.exchange.accounting import outline
 from proxy.http.causes import REFUSALS, UPSTREAM
+from proxy.http.local_replies import GATEWAY, NO_CONTENT
 from proxy.http.message import Answer, Client, Failure
-from proxy.http1.render import GATEWAY, NO_CONTENT
 from proxy.observability.worker_stats import ServiceStats
 from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.errors import MAX_KINDS, UpstreamErrors
@@ -45,7 +45,7 @@ def test_every_answer_that_is_made_when_it_is_due_has_a_cause() -> None:
         for call in re.findall(r"\bAnswer\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)", path.read_text())
     ]
     bare = [(name, call) for name, call in calls if "cause=" not in call and not call.startswith("Answer(204")]
-    gateway = [("render.py", str(one.status)) for one in GATEWAY.values()]
+    gateway = [("local_replies.py", str(one.status)) for one in GATEWAY.values()]
 
     assert len(calls) > 40
     assert [(name, call.partition("(")[2][:3]) for name, call in bare] == gateway

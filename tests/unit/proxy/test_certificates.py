@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes
 from proxy.model.config import Certificate
 from proxy.model.sensitive import Sensitive
 from proxy.tls.certificates import CertificateStore
-from proxy.tls.contexts import UnusableCertificateError, make_context, self_signed
+from proxy.tls.contexts import UnusableCertificateError, make_context
+from proxy.tls.self_signed import self_signed
 
 AUTHORITY = trustme.CA()
 

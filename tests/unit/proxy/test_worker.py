@@ -14,7 +14,8 @@ from proxy.processes.listening_sockets import bind_all, spoken
 from proxy.processes.worker import Inheritance, Slot, Worker
 from proxy.settings import Address, Settings
 from proxy.shared_memory.counters import Counters
-from proxy.tls.contexts import make_context, self_signed
+from proxy.tls.contexts import make_context
+from proxy.tls.self_signed import self_signed
 from proxy.upstream.engine_io import SidTable
 
 ROUTE = Route(

@@ -1,0 +1,71 @@
+# Compiled by mypyc: see setup.py.
+"""A route as it runs, and where its traffic goes: what a configuration compiles to."""
+
+from collections.abc import Mapping
+
+from proxy.filters.contract import Filter
+from proxy.model.config import LoadBalancing, Route
+from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
+from proxy.observability.worker_stats import RouteStats
+from proxy.upstream.affinity import Affinity
+from proxy.upstream.balance import Shares
+from proxy.upstream.pool import LiveUpstream
+
+
+class ActiveTarget:
+    """Where one kind of a route's traffic goes."""
+
+    __slots__ = ("_upstreams", "placing", "policy", "shares")
+
+    def __init__(
+        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], placing: Affinity | None = None
+    ) -> None:
+        self.shares = shares
+        self.policy = policy
+        self.placing = placing
+        """Has a say in which endpoint serves a request; None: only the policy has."""
+        self._upstreams = upstreams
+
+    def pick(self) -> LiveUpstream | None:
+        """Choose the upstream of the next request; None: a share that cannot be resolved."""
+        share = self.shares.choose()
+        return self._upstreams.get(share.upstream) if share is not None and share.upstream is not None else None
+
+
+class ActiveRoute:
+    """A route as it runs."""
+
+    __slots__ = (
+        "fault",
+        "filters",
+        "http",
+        "id",
+        "keepalive",
+        "message_limits",
+        "route",
+        "seats",
+        "stats",
+        "timeouts",
+        "websocket",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        stats: RouteStats,
+        filters: tuple[Filter, ...],
+        http: ActiveTarget | None,
+        websocket: ActiveTarget | None,
+    ) -> None:
+        self.id = route.id
+        self.route = route
+        self.stats = stats
+        self.filters = filters
+        self.fault = bool(route.fault)
+        self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
+        self.keepalive = next((policy for policy in route.policies if isinstance(policy, Keepalive)), None)
+        self.message_limits = next((policy for policy in route.policies if isinstance(policy, MessageLimits)), None)
+        self.seats = max((policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0)
+        """Sockets that an endpoint may have; 0: any number."""
+        self.http = http
+        self.websocket = websocket
