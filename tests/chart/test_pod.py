@@ -16,7 +16,7 @@ from demo import sluice
 
 from controller.cli import controller_command, sockets_command
 from proxy.__main__ import main as proxy_command
-from proxy.runtime.state import NOT_FOUND
+from proxy.http.local_replies import NOT_FOUND
 from proxy.settings import settings_from
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
