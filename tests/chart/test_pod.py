@@ -13,6 +13,7 @@ import pytest
 import yaml
 from chart.rendering import BUILD_SECONDS, CHART, containers, helm, objects, one
 from demo import sluice
+from e2e.standalone import FREE
 
 from controller.cli import controller_command, sockets_command
 from proxy.__main__ import main as proxy_command
@@ -280,7 +281,6 @@ kind: Service
 metadata: {name: web}
 spec: {ports: [{name: http, port: 80}]}
 """
-FREE = ["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--drain-time", "0s"]
 
 
 @pytest.mark.parametrize(("objects_text", "said"), [(CLASS, "as it should be"), (CLASS + CATCH_ALL, "a route without a host")])

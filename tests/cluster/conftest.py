@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cluster.control_plane import ControlPlane, control_plane, existing, missing
 from cluster.installation import define
-from cluster.nodes import archive, installed, namespace, node  # noqa: F401 - fixtures: one node for all modules
+from cluster.nodes import archive, images, installed, namespace, node  # noqa: F401 - fixtures: one node for all modules
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import image as sluice_image
 import pytest
+from cluster.backend_image import write_backends
 from cluster_binaries import build
 from cluster_images import write_busybox
 from cluster_node import MissingError, Node, start
@@ -96,3 +97,11 @@ def namespace(node: Node) -> Iterator[Namespace]:
     one.wait("create", "serviceaccount/default")
     yield one
     one.kubectl("delete", "namespace", one.name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def images(node: Node, installed: str, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """The node with Sluice's image and that of the backends."""
+    del installed
+    node.import_image(write_backends(archive, tmp_path_factory.mktemp("images") / "backends.tar"))
+    return node

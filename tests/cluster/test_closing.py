@@ -1,18 +1,15 @@
 """What a real API server makes of `close`, and what its events do to open sockets."""
 
 import asyncio
-import contextlib
 import json
-import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from cluster.control_plane import ControlPlane
-from cluster.installation import Pod, endpoint_slice, installed, service, until, ws_route
+from cluster.installation import Pod, installed, service, until, ws_route
+from cluster.sockets import counts, silent_backend, slice_at
 
 from controller.resources import WsRoute, parse_object
 
@@ -47,40 +44,6 @@ def test_api_server_and_lint_refuse_the_same(plane: ControlPlane, more: dict[str
     assert (done.returncode == 0) == isinstance(parse_object(raw), WsRoute), done.stderr
 
 
-def own_address() -> str:
-    """An address of this machine that is not loopback: endpoints there may be used in a cluster."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # nothing is sent
-        return str(probe.getsockname()[0])
-
-
-@contextlib.asynccontextmanager
-async def silent_backend() -> AsyncIterator[tuple[str, int]]:
-    """Take WebSockets and say nothing; give where."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        one = web.WebSocketResponse()
-        await one.prepare(request)
-        async for _ in one:
-            pass
-        return one
-
-    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, own_address(), 0).start()
-    try:
-        address, port = runner.addresses[0][:2]
-        yield address, port
-    finally:
-        await runner.cleanup()
-
-
-def slice_at(namespace: str, address: str, port: int, **conditions: bool) -> dict[str, Any]:
-    found = endpoint_slice(namespace, "chat", address, **conditions)
-    found["ports"][0]["port"] = port
-    return found
-
-
 async def sockets(session: aiohttp.ClientSession, pod: Pod, count: int) -> list[aiohttp.ClientWebSocketResponse]:
     url = f"http://127.0.0.1:{pod.ports['http']}/"
     return [await session.ws_connect(url, headers={"Host": HOST}) for _ in range(count)]
@@ -93,10 +56,6 @@ async def ends(found: list[aiohttp.ClientWebSocketResponse]) -> set[tuple[int | 
     for one in found:
         await one.close()
     return {(message.data, message.extra or "") for message in messages}
-
-
-async def counts(pod: Pod, series: str, value: int) -> None:
-    await until(lambda: pod.ask("/metrics"), lambda found: f"{series} {value}.0\n" in found[1])
 
 
 async def test_events_of_the_cluster_close_sockets_each_with_its_cause(plane: ControlPlane, tmp_path: Path) -> None:

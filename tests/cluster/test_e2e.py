@@ -17,23 +17,14 @@ import pytest
 import socketio
 import trustme
 import yaml
-from cluster.backend_image import write_backends
 from cluster.load import Seen
 from cluster.nodes import Namespace
 from cluster.serving import PLAIN, ROOT, SECURE, Release, Shop, deployment, route, source_addresses
 from cluster_binaries import build
 from cluster_node import Node
-from monitoring.test_dashboard import HOST, Traffic, alert_selectors, dashboard_queries, ended, objects, of_a_cluster, prometheus
+from monitoring.scraping import HOST, Traffic, alert_selectors, dashboard_queries, ended, objects, of_a_cluster, prometheus
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def images(node: Node, installed: str, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """The node with Sluice's image and that of the backends."""
-    del installed
-    node.import_image(write_backends(archive, tmp_path_factory.mktemp("images") / "backends.tar"))
-    return node
 
 
 @pytest.fixture(scope="module")

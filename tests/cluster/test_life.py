@@ -15,7 +15,6 @@ import pytest
 import socketio
 from cluster.nodes import Namespace
 from cluster.serving import Release, deployment
-from cluster.test_e2e import images  # noqa: F401 - a fixture
 from cluster_node import Node
 
 pytestmark = pytest.mark.timeout(180)
@@ -100,7 +99,7 @@ def host(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def chat(images: Node) -> Iterator[Chat]:  # noqa: F811 - the fixture
+def chat(images: Node) -> Iterator[Chat]:
     release = Release(images, f"life-{secrets.token_hex(3)}")
     release.helm("install", "--create-namespace", replicaCount=1, proxy={"workers": 2, "drainTime": "3s"})
     one = Chat(release, f"chat-{secrets.token_hex(3)}")

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from cluster.control_plane import ControlPlane
 from cluster.installation import ingress, installed, service, until, ws_route
-from cluster.test_closing import counts, silent_backend, slice_at
+from cluster.sockets import counts, silent_backend, slice_at
 
 from controller.resources.problems import Malformed
 from controller.resources.schema import with_defaults

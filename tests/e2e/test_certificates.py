@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from demo import sluice, write_whole
 from e2e.harness import HOST, Hub, backend, config, issue, proxy, trusting
-from e2e.test_standalone import FREE, WAIT, Running
+from e2e.standalone import FREE, WAIT, Running
 from trustme import CA
 
 from proxy.model.config import Certificate, ProxyConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from demo import await_ready, end
-from e2e.test_standalone import FREE
+from e2e.standalone import FREE
 
 ROOT = Path(__file__).parents[2]
 SLUICE, SLUICE_PROXY = (Path(sys.executable).with_name(name) for name in ("sluice", "sluice-proxy"))

@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 from demo import make_certificate, sluice, write_secret, write_whole
+from e2e.standalone import echo_backends, endpoints_text
 from websockets.asyncio.client import ClientConnection, connect
 
 pytestmark = pytest.mark.timeout(180)
@@ -51,46 +50,6 @@ def route_text(number: int) -> str:
             },
         }
     )
-
-
-def endpoints_text(ports: list[int], ready: Collection[int] | None = None) -> str:
-    """A slice for each port; all of them are ready, or those that `ready` names."""
-    return "---\n".join(
-        f"""apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: echo-{port}, labels: {{kubernetes.io/service-name: echo}}}}
-addressType: IPv4
-ports: [{{name: http, port: {port}}}]
-endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: {str(ready is None or port in ready).lower()}}}}}]
-"""
-        for port in ports
-    )
-
-
-async def echo(request: web.Request) -> web.StreamResponse:
-    """Echo messages; an ordinary request is told the port that answered."""
-    if request.headers.get("Upgrade", "").lower() != "websocket":
-        assert request.transport is not None
-        return web.Response(text=str(request.transport.get_extra_info("sockname")[1]))
-    socket = web.WebSocketResponse()
-    await socket.prepare(request)
-    async for message in socket:
-        await socket.send_str(message.data)
-    return socket
-
-
-@contextlib.asynccontextmanager
-async def echo_backends(count: int) -> AsyncIterator[list[int]]:
-    app = web.Application()
-    app.router.add_get("/{path:.*}", echo)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    for _ in range(count):
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield [address[1] for address in runner.addresses]
-    finally:
-        await runner.cleanup()
 
 
 def trusting_nobody() -> ssl.SSLContext:

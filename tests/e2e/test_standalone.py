@@ -4,25 +4,15 @@ import asyncio
 import base64
 import contextlib
 import json
-import queue
-import ssl
-import subprocess
-import threading
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trustme
 from demo import sluice, write_whole
 from e2e.harness import trusting
-from e2e.test_reload import echo_backends, endpoints_text
+from e2e.standalone import AUTHORITY, FREE, WAIT, Running, echo_backends, endpoints_text
 from websockets.asyncio.client import connect
 
-WAIT = 15.0
-AUTHORITY = trustme.CA()
-FREE = ["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--drain-time", "0s"]
 HOSTS = ("a.localhost", "b.localhost")
 
 
@@ -58,55 +48,6 @@ def secret(host: str, *, key: str | None = None) -> str:
             },
         }
     )
-
-
-class Running:
-    """`sluice standalone` on a folder of its own."""
-
-    def __init__(self, folder: Path, process: subprocess.Popen[str], listening: dict[str, str]) -> None:
-        self.folder = folder
-        self.http, self.https, self.admin = (int(listening[name].rsplit(":", 1)[1]) for name in ("http", "https", "admin"))
-        self.lines: queue.Queue[str] = queue.Queue()
-        assert process.stdout is not None
-        threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
-
-    def _read(self, lines: Iterator[str]) -> None:
-        with contextlib.suppress(ValueError):
-            for line in lines:
-                self.lines.put(line)
-
-    def shows(self, page: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{page}", timeout=5) as answer:
-            return json.load(answer)
-
-    async def until_shows(self, page: str, condition: Callable[[Any], bool]) -> Any:
-        async with asyncio.timeout(WAIT):
-            while not condition(found := await asyncio.to_thread(self.shows, page)):
-                await asyncio.sleep(0.02)
-        return found
-
-    def line(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.lines.get(timeout=WAIT))
-        return found
-
-    async def ask(self, host: str, path: str = "/", *, name: str | None = "", secure: bool = True) -> int:
-        """Ask over TLS with a server name of its own; the status."""
-        context = trusting(AUTHORITY)
-        if name is None:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        async with asyncio.timeout(WAIT):
-            if secure:
-                reader, writer = await asyncio.open_connection(
-                    "127.0.0.1", self.https, ssl=context, server_hostname=(name or host) if name is not None else ""
-                )
-            else:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.http)
-            writer.write(f'GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: "test"\r\nConnection: close\r\n\r\n'.encode())
-            answer = await reader.read(-1)
-            writer.close()
-            with contextlib.suppress(ssl.SSLError, ConnectionError):
-                await writer.wait_closed()
-        return int(answer.split(b" ", 2)[1])
 
 
 @contextlib.asynccontextmanager

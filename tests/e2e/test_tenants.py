@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 
 from demo import sluice, write_whole
-from e2e.test_standalone import FREE, WAIT, Running
+from e2e.standalone import FREE, WAIT, Running
 
 SERVICE = """apiVersion: v1
 kind: Service

@@ -6,35 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from judges.clients import dialled, serve_all
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect as connect_sync
 from websockets.typing import Subprotocol
-from wire.harness import WAIT, Proxy, config_for, proxying, trusting
+from wire.harness import WAIT, config_for, proxying
 
 LARGE = 2 * 1024 * 1024
-
-
-async def serve_all(socket: ServerConnection) -> None:
-    """Echo, but close, ping or stay silent where the message asks for it."""
-    try:
-        async for message in socket:
-            match message:
-                case "close please":
-                    await socket.close(4321, "as you wish")
-                case "ping please":
-                    await (await socket.ping(b"are you there"))
-                    await socket.send("you are")
-                case "fragments please":
-                    await socket.send([b"one", b"two", b"three"])
-                case "vanish please":
-                    socket.transport.abort()
-                case _:
-                    await socket.send(message)
-    except ConnectionClosed:
-        pass
 
 
 def chosen(_socket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -45,13 +26,6 @@ def chosen(_socket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprot
 async def server() -> AsyncIterator[int]:
     async with serve(serve_all, "127.0.0.1", 0, max_size=None, select_subprotocol=chosen, close_timeout=1) as made:
         yield next(iter(made.sockets)).getsockname()[1]
-
-
-def dialled(proxy: Proxy, *, secure: bool, **options: Any) -> connect:
-    """Connect by name, to where the proxy listens."""
-    if secure:
-        return connect("wss://a.test/ws", host="127.0.0.1", port=proxy.tls_port, ssl=trusting(), max_size=None, **options)
-    return connect("ws://a.test/ws", host="127.0.0.1", port=proxy.port, max_size=None, **options)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -13,8 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import socketio
 from aiohttp import web
-from judges.test_clients import dialled, serve_all
-from judges.test_ws import ENVIRONMENT, NODE, SCRIPT
+from judges.clients import ENVIRONMENT, NODE, SCRIPT, dialled, serve_all
 from websockets.asyncio.server import serve
 from wire.harness import Proxy, config_for, proxying, trusting
 

@@ -2,18 +2,14 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.harness import AUTHORITY, Proxy, config_for, proxying
+from judges.clients import ENVIRONMENT, NODE, SCRIPT
+from wire.harness import Proxy, config_for, proxying
 
-SCRIPT = Path(__file__).parent / "ws_client.js"
 # Debian's packages for Node.
-ENVIRONMENT = {**os.environ, "NODE_PATH": "/usr/share/nodejs", "CA": AUTHORITY.cert_pem.bytes().decode()}
-NODE = "/usr/bin/node"
 SENT = 7
 
 

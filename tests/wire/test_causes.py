@@ -10,9 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from wire.harness import WAIT, Peer, Proxy, config_for, proxying
 from wire.logs import Line, logging_of
-from wire.test_slow_peers import blackhole, floods
-from wire.test_targets import two_routes
-from wire.test_tunnel import SWITCH, UPGRADE
+from wire.verbs import SWITCH, UPGRADE, blackhole, floods, two_routes
 
 from proxy.http.causes import CLIENT, REFUSALS, UPSTREAM
 from proxy.model.config import Endpoint, ProxyConfig, Upstream

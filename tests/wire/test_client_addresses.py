@@ -8,8 +8,7 @@ import pytest
 from wire.harness import Proxy, proxying
 from wire.logs import logging_of
 from wire.several import at, backends, get, serving
-from wire.test_limits import told
-from wire.test_tunnel import UPGRADE, opened
+from wire.verbs import UPGRADE, opened, told
 
 from proxy.http.addresses import MAX_HOPS, packed
 from proxy.listeners.accept import HandshakeQueue, Listener

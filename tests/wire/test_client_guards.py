@@ -2,7 +2,7 @@
 
 import pytest
 from wire.harness import Proxy, config_for, proxying
-from wire.test_tunnel import UPGRADE, opened
+from wire.verbs import UPGRADE, opened
 
 from proxy.model.policy import AllowedOrigins, ClientAddresses, Policy, Timeouts
 

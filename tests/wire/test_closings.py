@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 import pytest
 from wire.harness import CERTIFICATE, Backend, Peer, Proxy, config_for, proxying, socketless
-from wire.test_tunnel import SWITCH, UPGRADE, frame, opened
+from wire.verbs import SWITCH, UPGRADE, frame, opened
 
 from proxy.model.config import Endpoint, EndpointState, Path, ProxyConfig, Route, Share, Target, Upstream
 from proxy.model.policy import Close, CloseMode, Drain, Policy, Timeouts

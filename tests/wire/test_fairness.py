@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from wire.harness import WAIT, Peer, Proxy, config_for, proxying
-from wire.test_http import GET
-from wire.test_tunnel import SWITCH, UPGRADE, frame, opened
+from wire.verbs import GET, SWITCH, UPGRADE, frame, opened
 
 from proxy.exchange.http1_downstream import BUFFER_LIMIT, REQUESTS_PER_TURN, ServerConnection
 from proxy.http.message import Client

@@ -4,7 +4,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidURI
 from wire.harness import config_for, proxying, socketless
-from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
+from wire.verbs import SWITCH, UPGRADE, closes_of, frame
 
 from proxy.model.policy import HttpsRedirect
 from proxy.settings import Settings

@@ -5,62 +5,15 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
-from wire.harness import WAIT, Backend, Peer, Proxy, config_for, proxying
+from wire.harness import WAIT, Proxy, proxying
+from wire.several import KEY
+from wire.verbs import CLIENTS, answering, counted, with_endpoints
 
 import proxy.upstream.outlier_detection
-from proxy.model.config import Endpoint, ProxyConfig, Upstream
-from proxy.model.policy import Timeouts
 from proxy.upstream.outlier_detection import CONNECT_FAILURES, ERRORS
-
-KEY = "test/backend:80"
-
-
-def with_endpoints(*ports: int) -> ProxyConfig:
-    plain = config_for(ports[0], Timeouts(connect=1.0, response=1.0))
-    return ProxyConfig(
-        routes=plain.routes,
-        upstreams={KEY: Upstream(tuple(Endpoint("127.0.0.1", port) for port in ports))},
-        certificates={},
-        tls_hosts={},
-    )
-
-
-@contextlib.asynccontextmanager
-async def behaving(reply: Callable[[int, bytes], bytes | None]) -> AsyncIterator[Backend]:
-    """A backend that says to every request what `reply` makes of its port and the request's head; None: it ends the connection."""
-    backend = Backend()
-    await backend.start()
-
-    async def serve() -> None:
-        async with asyncio.TaskGroup() as group:
-            while True:
-                group.create_task(answer(await backend.connections.get()))
-
-    async def answer(peer: Peer) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                said = reply(backend.port, await peer.reader.readuntil(b"\r\n\r\n"))
-                if said is None:
-                    peer.closes()
-                    break
-                peer.writer.write(said)
-
-    task = asyncio.create_task(serve())
-    try:
-        yield backend
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        await backend.gone()
-
-
-def answering(status: bytes) -> contextlib.AbstractAsyncContextManager[Backend]:
-    """A backend that answers every request with one status."""
-    return behaving(lambda _port, _head: b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
 
 
 def refusing() -> int:
@@ -68,10 +21,6 @@ def refusing() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-CLIENTS = ("192.0.2.7", "198.51.100.7", "203.0.113.7")
-"""Of three networks; a peer that the proxy trusts says so."""
 
 
 async def statuses(proxy: Proxy, count: int, clients: Sequence[str] = CLIENTS) -> list[int]:
@@ -83,11 +32,6 @@ async def statuses(proxy: Proxy, count: int, clients: Sequence[str] = CLIENTS) -
         await client.sends(b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: " + address + b"\r\n\r\n")
         found.append((await client.answer())[0])
     return found
-
-
-def counted(proxy: Proxy) -> tuple[int, int]:
-    stats = proxy.runtime.stats.service(KEY)
-    return stats.ready, len(stats.ejected)
 
 
 async def test_refusing_endpoint_is_left_out_by_one_client_and_its_failures_reach_nobody() -> None:

@@ -6,12 +6,10 @@ import re
 import msgspec
 import pytest
 from wire.harness import WAIT, config_for, proxying
+from wire.verbs import GET, OK
 
 from proxy.model.policy import HttpsRedirect, Timeouts
 from proxy.settings import Settings
-
-GET = b"GET /x?a=b HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 async def test_get_reaches_the_backend_with_forwarding_fields_and_is_answered() -> None:

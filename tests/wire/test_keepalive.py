@@ -4,8 +4,8 @@ import asyncio
 import socket
 
 import pytest
-from wire.harness import WAIT, Peer, Proxy, proxying, socketless
-from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
+from wire.harness import WAIT, Peer, Proxy, proxying
+from wire.verbs import SWITCH, UPGRADE, closed, frame, opened, unmasked
 
 from proxy.model.policy import Keepalive, Timeouts
 from proxy.observability.stats_delta import HistogramDelta
@@ -18,22 +18,11 @@ GOING_AWAY = b"\x03\xe9"
 FAST = Settings(close_wait=0.3)
 
 
-def unmasked(data: bytes) -> bytes:
-    """The payload of a masked frame, its key before it."""
-    return bytes(byte ^ data[place % 4] for place, byte in enumerate(data[4:]))
-
-
 async def asked(client: Peer) -> bytes:
     """The client sees a ping next; its payload."""
     head = await client.reads(2)
     assert head == b"\x89\x0c"
     return await client.reads(12)
-
-
-async def closed(proxy: Proxy) -> dict[tuple[str, str], int]:
-    """The closes that were counted, when the socket is gone."""
-    await socketless(proxy)
-    return closes_of(proxy)
 
 
 def rtt_of(proxy: Proxy) -> HistogramDelta | None:

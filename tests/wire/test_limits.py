@@ -7,23 +7,13 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 from wire.harness import WAIT, Peer, Proxy, config_for, connectionless, proxying, socketless
-from wire.test_tunnel import SWITCH, UPGRADE, opened
+from wire.verbs import SWITCH, UPGRADE, opened, told
 
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.policy import AllowedOrigins, Connections, Policy, Rate, Timeouts
 from proxy.settings import Settings
 
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
-
-
-async def told(proxy: Proxy, head: bytes = UPGRADE + b"\r\n") -> tuple[int, str, int]:
-    """Ask once; give the status, Retry-After, and how many more connections the backend has seen."""
-    before = proxy.backend.count
-    client = await proxy.client()
-    await client.sends(head)
-    status, fields, _ = await client.answer()
-    client.resets()
-    return status, fields.get("retry-after", ""), proxy.backend.count - before
 
 
 def behind(address: bytes) -> bytes:

@@ -5,8 +5,7 @@ import os
 
 import pytest
 from wire.harness import WAIT, Peer, Proxy, proxying
-from wire.test_keepalive import closed, unmasked
-from wire.test_tunnel import SWITCH, UPGRADE, frame, opened
+from wire.verbs import SWITCH, UPGRADE, closed, frame, opened, unmasked
 
 from proxy.model.policy import MessageLimits
 from proxy.settings import Settings

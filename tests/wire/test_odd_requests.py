@@ -6,17 +6,12 @@ import time
 
 import pytest
 from wire.harness import WAIT, config_for, proxying, route_for
-from wire.test_health import answering
+from wire.verbs import HOST, answering, post
 
 from proxy.model.config import Endpoint, Path, ProxyConfig, Share, Target, Upstream
 from proxy.model.policy import HttpsRedirect
 
-HOST = b"Host: a.test\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-
-def post(*fields: bytes, body: bytes = b"") -> bytes:
-    return b"POST / HTTP/1.1\r\n" + HOST + b"".join(field + b"\r\n" for field in fields) + b"\r\n" + body
 
 
 CHUNKED = b"Transfer-Encoding: chunked"

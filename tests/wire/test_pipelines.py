@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from wire.harness import WAIT, proxying
-from wire.test_http import GET, OK
+from wire.verbs import GET, OK
 
 MIB = 1024 * 1024
 

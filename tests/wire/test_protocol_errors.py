@@ -10,7 +10,7 @@ import time
 
 import pytest
 from wire.harness import WAIT, Proxy, proxying, socketless
-from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
+from wire.verbs import SWITCH, UPGRADE, closes_of, frame, opened
 
 from proxy.settings import Settings
 from proxy.transport import lingering

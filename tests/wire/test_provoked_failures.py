@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 import pytest
 from wire.harness import Proxy, proxying
-from wire.test_health import CLIENTS, behaving, counted, with_endpoints
+from wire.verbs import CLIENTS, behaving, counted, with_endpoints
 
 from proxy.model.config import ProxyConfig
 from proxy.model.policy import Timeouts

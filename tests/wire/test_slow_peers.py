@@ -2,14 +2,11 @@
 
 import asyncio
 import contextlib
-import socket
 import time
-from collections.abc import Iterator
 
 import pytest
-from wire.harness import WAIT, Peer, Proxy, config_for, connectionless, proxying
-from wire.test_health import answering, with_endpoints
-from wire.test_tunnel import UPGRADE
+from wire.harness import WAIT, Proxy, config_for, connectionless, proxying
+from wire.verbs import MIB, UPGRADE, answering, blackhole, floods, with_endpoints
 
 from proxy.model.config import ProxyConfig, Upstream
 from proxy.model.policy import Timeouts
@@ -20,18 +17,9 @@ pytestmark = pytest.mark.slow
 
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n"
-MIB = 1024 * 1024
 KEY = "test/backend:80"
 ROUTE = "ingress/test/a/0"
 SECURE = pytest.mark.parametrize("secure", [False, True])
-
-
-async def floods(peer: Peer) -> None:
-    """Write until the other end has had enough."""
-    with contextlib.suppress(ConnectionError):
-        while True:
-            peer.writer.write(bytes(MIB))
-            await peer.writer.drain()
 
 
 @SECURE
@@ -96,26 +84,6 @@ async def test_body_that_is_too_slow_ends_both_connections_over_tls_too(monkeypa
         await client.ends()
 
         assert proxy.runtime.stats.route(ROUTE).requests == {(KEY, "POST", 408): 1}
-
-
-@contextlib.contextmanager
-def blackhole() -> Iterator[int]:
-    """A port that answers no SYN: the queue of a socket that nobody accepts from is full (listen(2))."""
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        port: int = listening.getsockname()[1]
-        for _ in range(16):
-            filler = stack.enter_context(socket.socket())
-            filler.settimeout(0.2)
-            try:
-                filler.connect(("127.0.0.1", port))
-            except TimeoutError:
-                break
-        else:
-            raise AssertionError("the queue is never full")
-        yield port
 
 
 REQUESTS = {

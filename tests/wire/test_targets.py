@@ -1,11 +1,8 @@
 """Targets and lengths: lengths at their bound, TRACE, and paths that a backend may read as another route's."""
 
-import msgspec
 import pytest
-from wire.harness import config_for, proxying
-from wire.test_odd_requests import HOST, post
-
-from proxy.model.config import Path, ProxyConfig
+from wire.harness import proxying
+from wire.verbs import HOST, post, two_routes
 
 
 async def test_largest_length_passes_as_it_is() -> None:
@@ -33,14 +30,6 @@ async def test_trace_reflects_nothing(target: bytes, more: bytes) -> None:
         assert b"secret" not in answer
         assert proxy.backend.count == 0
         await proxy.is_innocent()
-
-
-def two_routes(port: int) -> ProxyConfig:
-    """What is under /public, and what is under /admin."""
-    plain = config_for(port, path="/public")
-    (public,) = plain.routes.values()
-    admin = msgspec.structs.replace(public, id="ingress/test/a/1", path=Path("prefix", "/admin"))
-    return ProxyConfig(routes={public.id: public, admin.id: admin}, upstreams=plain.upstreams, certificates={}, tls_hosts={})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import time
 import msgspec
 import pytest
 from wire.harness import AUTHORITY, CERTIFICATE, WAIT, Peer, Proxy, config_for, proxying, socketless, trusting
-from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame
+from wire.verbs import SWITCH, UPGRADE, closes_of, frame
 
 from proxy.model.sensitive import Sensitive
 from proxy.settings import Settings

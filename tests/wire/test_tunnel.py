@@ -4,48 +4,13 @@ import asyncio
 import os
 
 import pytest
-from wire.harness import Peer, Proxy, proxying, socketless
+from wire.harness import proxying, socketless
+from wire.several import WS_KEY
+from wire.verbs import SWITCH, UPGRADE, closes_of, frame, opened
 
 from proxy.model.policy import Timeouts
 from proxy.settings import Settings
 from proxy.websocket.handshake import accept_for
-
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY.encode() + b"\r\nOrigin: https://a.test\r\n"
-)
-SWITCH = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-    + accept_for(KEY).encode()
-    + b"\r\n"
-)
-
-
-def frame(opcode: int, payload: bytes = b"", *, masked: bool = False, first: int = 0x80) -> bytes:
-    size = len(payload)
-    length = (
-        bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2, "big") if size < 65536 else b"\x7f" + size.to_bytes(8, "big")
-    )
-    if not masked:
-        return bytes([first | opcode]) + length + payload
-    mask = os.urandom(4)
-    body = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
-    return bytes([first | opcode, length[0] | 0x80]) + length[1:] + mask + body
-
-
-async def opened(proxy: Proxy, extra: bytes = b"", chosen: bytes = b"", *, secure: bool = False) -> tuple[Peer, Peer]:
-    client = await proxy.client(secure=secure)
-    await client.sends(UPGRADE + extra + b"\r\n")
-    backend = await proxy.backend.accepts()
-    await backend.head()
-    await backend.sends(SWITCH + chosen + b"\r\n")
-    assert (await client.head()).startswith(b"HTTP/1.1 101 ")
-    return client, backend
-
-
-def closes_of(proxy: Proxy) -> dict[tuple[str, str], int]:
-    return proxy.runtime.stats.route("ingress/test/a/0").closes
 
 
 async def test_handshake_passes_end_to_end() -> None:
@@ -136,7 +101,7 @@ async def test_refused_upgrade_is_an_ordinary_answer(status: bytes) -> None:
 @pytest.mark.parametrize(
     "switch",
     [
-        SWITCH.replace(accept_for(KEY).encode(), b"AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        SWITCH.replace(accept_for(WS_KEY).encode(), b"AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
         SWITCH.replace(b"Upgrade: websocket", b"Upgrade: other"),
         SWITCH.replace(b"Connection: Upgrade\r\n", b""),
         SWITCH + b"Sec-WebSocket-Protocol: unasked\r\n",

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 from wire.harness import WAIT, proxying
-from wire.test_tunnel import UPGRADE, frame, opened
+from wire.verbs import UPGRADE, frame, opened
 
 from proxy.settings import Settings
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from wire.harness import WAIT, config_for, proxying, socketless
-from wire.test_tunnel import SWITCH, UPGRADE, closes_of, frame, opened
+from wire.verbs import SWITCH, UPGRADE, closes_of, frame, opened
 
 from proxy.model.policy import Timeouts
 
