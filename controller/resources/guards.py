@@ -1,16 +1,18 @@
 """Who may come at all: origins and networks, as a WsRoute's rule or an Ingress's annotations list them.
 
-A list of which a part cannot be read is no list: what it was to guard is not served.
+A list of which a part cannot be read is no list: what it was to guard is not served. Which fields of a WsRoute's rule guard it is
+said here too.
 """
 
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.resources.faults import Faults
 from controller.resources.fields import Reader, shown
+from controller.resources.problems import Problem
 
 ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]{0,31}://"
@@ -20,6 +22,10 @@ ORIGIN = re.compile(
 ORIGIN_HINT = "an origin such as https://app.example.com, or https://*.example.com for one label, in lower case, would be accepted."
 NETWORK_HINT = "a network such as 10.0.0.0/8 or fd00::/8 would be accepted."
 ADDRESS_HINT = "networks such as 10.0.0.0/8 and addresses, separated by commas, would be accepted."
+
+WITHHELD = "Until then what it was to guard answers 500."
+_GUARD_FIELD = re.compile(r"spec\.rules\[([0-9]+)\]\.((?:auth|origin|allow|deny|limit)\w*)", re.ASCII | re.IGNORECASE)
+"""A field that is not known and begins like a guard is a misspelt one, or one of a later version."""
 
 _PREFIX = re.compile(r"0|[1-9][0-9]{0,2}")
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
@@ -45,6 +51,25 @@ class Guards:
 
 
 UNGUARDED = Guards()
+
+
+@dataclass(frozen=True, slots=True)
+class GuardField:
+    """A field of a WsRoute's rule that guards it."""
+
+    rule: int
+    name: str
+
+
+def guard_of(field: str) -> GuardField | None:
+    """Return the guard that a field is, or is a part of; None: it guards nothing."""
+    found = _GUARD_FIELD.match(field)
+    return None if found is None else GuardField(int(found[1]), found[2])
+
+
+def withheld(problem: Problem) -> Problem:
+    """Say of a guard that cannot be carried out what becomes of its rule."""
+    return replace(problem, message=f"{problem.message} {WITHHELD}")
 
 
 def parse_network(text: str, *, bare: bool = False) -> str | None:

@@ -101,7 +101,8 @@ def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
     class_name = reader.text(spec, "ingressClassName", "spec.ingressClassName") or None
     annotations = annotations_of(reader, raw)
     if reader.problems:
-        return Malformed(ref, tuple(reader.problems), class_name, annotations.get(CLASS), read_generation(raw))
+        fault = read_policy(Reader(ref), annotations).fault
+        return Malformed(ref, tuple(reader.problems), class_name, annotations.get(CLASS), read_generation(raw), fault)
     check_strings(reader, raw)
     policy = read_policy(reader, annotations)
     return Ingress(

@@ -45,3 +45,5 @@ class Malformed:
     legacy_class: str | None = None
     """Its annotation kubernetes.io/ingress.class."""
     generation: int = 0
+    fault: str = ""
+    """Why what is held of it answers 500: this version asks for a guard that cannot be carried out. Empty: it asks for none."""

@@ -1,7 +1,7 @@
 """WsRoute v1alpha1 as typed records: the schema first, then what the CRD's CEL rules decide, then the record."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import re2
@@ -21,17 +21,17 @@ from controller.resources.fields import (
     read_uid,
     shown,
 )
-from controller.resources.guards import Guards, parse_guards
+from controller.resources.guards import Guards, guard_of, parse_guards, withheld
 from controller.resources.ingress import BackendRef
 from controller.resources.keepalive import KeepaliveSpec, parse_keepalive
 from controller.resources.limits import Limits, parse_limits
 from controller.resources.message_limits import MessageLimitsSpec, parse_message_limits
-from controller.resources.problems import Malformed, Reason
+from controller.resources.problems import Malformed, Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.resources.schema import validate, with_defaults
 
 GUARDS = ("auth",)
-"""In the schema from the first day, refused until they work: without them a route would be less protected than written."""
+"""In the schema from the first day, but not there yet: a rule that asks for one answers 500, never less protected than written."""
 TIMEOUTS = ("connect", "handshake", "response", "idle")
 
 
@@ -57,6 +57,8 @@ class WsRule:
     closing: Closing = UNWRITTEN
     keepalive: KeepaliveSpec | None = None
     message_limits: MessageLimitsSpec | None = None
+    fault: str = ""
+    """Why the rule answers 500: a guard that cannot be carried out. Empty: it is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class WsRoute:
     rules: tuple[WsRule, ...] = field(default=())
     uid: str = ""
     """Unique among all objects that ever were, and unknown outside of the cluster; empty in a folder."""
+    problems: tuple[Problem, ...] = ()
+    """Guards that cannot be carried out; the other rules are served all the same."""
 
 
 def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
@@ -89,9 +93,19 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
     named = spec.get("ingressClassName")
     class_name = named if isinstance(named, str) else None
     validate(reader, spec)
-    if reader.problems:
-        return Malformed(ref, tuple(reader.problems), class_name, generation=read_generation(raw))
-    spec = with_defaults(spec)
+
+    def refused() -> Malformed:
+        return Malformed(
+            ref,
+            tuple(reader.problems),
+            class_name,
+            generation=read_generation(raw),
+            fault=next(iter(_faults(reader.problems).values()), ""),
+        )
+
+    if any(guard_of(problem.field) is None for problem in reader.problems):
+        return refused()
+    spec = with_defaults(_without(spec, reader.problems))
     rules = tuple(_parse_rule(reader, number, rule) for number, rule in enumerate(spec["rules"]))
     names: dict[str, int] = {}
     for number, rule in enumerate(rules):
@@ -108,8 +122,11 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
                 f"spec.rules[{number}].websocket.target",
                 "Pod was found, and nothing names it; a path of type Prefix, or only wildcard hosts, would be accepted with it.",
             )
-    if reader.problems:
-        return Malformed(ref, tuple(reader.problems), class_name, generation=read_generation(raw))
+    if any(guard_of(problem.field) is None for problem in reader.problems):
+        return refused()
+    faults = _faults(reader.problems)
+    if faults:
+        rules = tuple(replace(rule, fault=faults.get(number, "")) for number, rule in enumerate(rules))
     tls = spec.get("tls") or {}
     return WsRoute(
         ref,
@@ -121,7 +138,29 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
         bool(tls.get("redirect", False)),
         rules,
         read_uid(raw),
+        tuple(withheld(problem) for problem in reader.problems),
     )
+
+
+def _faults(problems: Sequence[Problem]) -> dict[int, str]:
+    """Return why rules answer 500, by their number: the first guard of each that cannot be carried out."""
+    faults: dict[int, str] = {}
+    for problem in problems:
+        guard = guard_of(problem.field)
+        if guard is not None:
+            faults.setdefault(guard.rule, f"{problem.field} cannot be carried out")
+    return faults
+
+
+def _without(spec: Mapping[str, Any], problems: Sequence[Problem]) -> Mapping[str, Any]:
+    """Return a spec without the guards that cannot be read, so that the rest of it can."""
+    guards = [guard for problem in problems if (guard := guard_of(problem.field)) is not None]
+    if not guards:
+        return spec
+    rules = [dict(rule) for rule in spec["rules"]]
+    for guard in guards:
+        rules[guard.rule].pop(guard.name, None)
+    return {**spec, "rules": rules}
 
 
 def names_pods_by_host(hosts: tuple[str, ...]) -> bool:
@@ -135,7 +174,7 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         if guard in raw:
             reader.wrong(
                 f"{place}.{guard}",
-                "is not supported yet, and a route is not served without it; remove it to be served.",
+                "is not supported yet; a rule without it would be accepted.",
                 Reason.UNSUPPORTED_VALUE,
             )
     if "websocket" not in raw and "http" not in raw:

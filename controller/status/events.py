@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 from controller.resources.observed import Observed
-from controller.translate.report import Verdict
+from controller.translate.report import Verdict, joined
 
 COMPONENT = "sluice"
 MAX_MESSAGE = 1024
@@ -33,7 +33,7 @@ def saying(verdict: Verdict) -> Saying | None:
     """Return what is wrong by a verdict, in one saying; None: nothing."""
     if not verdict.problems:
         return None
-    message = " ".join(problem.message for problem in verdict.problems)
+    message = joined(verdict.problems)
     if len(message) > MAX_MESSAGE:
         message = message[: MAX_MESSAGE - 3] + "..."
     return Saying("Warning", str(verdict.problems[0].reason), message)

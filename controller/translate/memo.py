@@ -21,7 +21,10 @@ An exception in the middle would leave stages that disagree, so a memo that was 
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
+
+import msgspec
 
 from controller.resources import Ingress, WsRoute
 from controller.resources.problems import Problem
@@ -42,7 +45,7 @@ from controller.translate.index import Users, changed_refs
 from controller.translate.objects import Translated, keep_identity, translate_object
 from controller.translate.policies.https_redirect import with_redirect
 from controller.translate.precedence import Contests, Owners, conflict_problems, foreign_host
-from controller.translate.report import Verdict, make_verdict
+from controller.translate.report import KEPT, SHUT, USED, Verdict, make_verdict, with_end
 from controller.translate.settings import TranslateSettings
 from controller.translate.upstreams import UpstreamRules, Upstreams
 from proxy.model.config import EMPTY, Certificate, ProxyConfig, Route
@@ -63,6 +66,8 @@ class _State:
         """Routes of each object, without the hosts of other namespaces."""
         self.claims: dict[ObjectRef, tuple[Claim, ...]] = {}
         """TLS claims that count: of objects that are served, for hosts that are not another namespace's."""
+        self.faults: dict[ObjectRef, str] = {}
+        """Why the last good version of an object answers 500."""
         self.final: dict[ObjectRef, tuple[Route, ...]] = {}
         self.service_users = Users[ObjectRef]()
         self.secret_users = Users[ObjectRef]()
@@ -168,6 +173,9 @@ class _Change:
             touched.update(user for user in state.secret_users.of(ref) if state.objects[user].open_claims)
         for ref in changed_refs(old.endpoint_slices, new.endpoint_slices):
             state.upstreams.replace_slice(old.endpoint_slices.get(ref), new.endpoint_slices.get(ref))
+        for ref in changed_refs(old.malformed, new.malformed):
+            if ref in state.objects and state.faults.get(ref, "") != self._fault(ref):
+                touched.add(ref)
         for ref in touched:
             self._translate(ref)
         self.told |= touched
@@ -177,13 +185,23 @@ class _Change:
         state, item = self.state, self._item(ref)
         before = state.objects.pop(ref, None)
         after = None if item is None else translate_object(item, self.new.services, self.new.secrets, state.rules, before)
+        state.faults.pop(ref, None)
         if after is not None:
+            if fault := self._fault(ref):
+                state.faults[ref] = fault
+                shut = tuple(msgspec.structs.replace(route, fault=fault) for route in after.routes)
+                after = replace(after, routes=keep_identity(before.routes if before else (), shut))
             state.objects[ref] = after
         state.service_users.replace(ref, before.services if before else (), after.services if after else ())
         state.secret_users.replace(ref, _secrets(before), _secrets(after))
         state.claim_users.replace(ref, _claimed(before), _claimed(after))
         state.tls_users.replace(ref, _tls_names(before), _tls_names(after))
         state.upstreams.replace(ref, before.backends if before else (), after.backends if after else ())
+
+    def _fault(self, ref: ObjectRef) -> str:
+        """Say why what is held of an object answers 500: its newest version asks for a guard that cannot be carried out."""
+        bad = self.new.malformed.get(ref)
+        return bad.fault if bad is not None and self._classes.serves(bad) else ""
 
     def find_classless(self, before: tuple[str, ...]) -> tuple[str, ...]:
         """Return the objects whose class does not exist; `before` where nothing of that changed."""
@@ -307,7 +325,7 @@ class _Change:
             bad = None
         if one is None:
             return None if bad is None else make_verdict(bad.problems, served=False)
-        problems = [*one.problems, *(bad.problems if bad is not None else ())]
+        problems = list(one.problems)
         problems += state.upstreams.problems(ref, one.backends)
         for claim in (*one.claims, *one.open_claims):
             if (wrong := check_secret(claim, self.new.secrets, self.new.malformed)) is not None:
@@ -324,11 +342,15 @@ class _Change:
         if lost:
             fields = one.fields()
             problems += [problem for route, places in lost for problem in conflict_problems(route, places, fields)]
+        if bad is not None:
+            until = SHUT if ref in state.faults else KEPT if one.routes else ""
+            return make_verdict((*problems, *with_end(bad.problems, until)), served=False)
         if not problems:
             return make_verdict((), served=True)
-        withheld = any(route.fault for route in one.routes) or (isinstance(one.item, Ingress) and one.item.policy.canary)
-        served = bad is None and not withheld and (not one.routes or self._alive(ref))
-        return make_verdict(problems, served=served, kept=bad is not None)
+        withheld = isinstance(one.item, Ingress) and one.item.policy.canary
+        if one.routes:
+            withheld = all(route.fault for route in one.routes)
+        return make_verdict(problems, served=not withheld and (not one.routes or self._alive(ref)))
 
 
 def _routes(one: Translated | None) -> tuple[Route, ...]:
@@ -397,7 +419,7 @@ def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[tuple[Proble
     for ref, bad in snapshot.malformed.items():
         if ref.kind not in _ROUTING:
             named = ref.kind != "Secret" or ref.path == state.settings.default_certificate or state.secret_users.of(ref)
-            (found if named else unnamed)[ref] = tuple(sorted(set(bad.problems)))
+            (found if named else unnamed)[ref] = with_end(sorted(set(bad.problems)), USED if _held(snapshot, ref) else "")
     for ref, one in snapshot.ingress_classes.items():
         if one.problems and one.controller == state.settings.controller_name:
             found[ref] = (*found.get(ref, ()), *one.problems)
@@ -405,6 +427,12 @@ def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[tuple[Proble
     notes = tuple(problem for ref in sorted(unnamed, key=_order) for problem in unnamed[ref])
     wrong = check_default(state.settings.default_certificate, snapshot.secrets, snapshot.malformed)
     return tuple(said if wrong is None else (*said, wrong)), notes
+
+
+def _held(snapshot: SourceSnapshot, ref: ObjectRef) -> bool:
+    """Tell whether an earlier version of an object that is not a route is known."""
+    known = (snapshot.services, snapshot.endpoint_slices, snapshot.secrets, snapshot.ingress_classes)
+    return any(ref in kind for kind in known)
 
 
 def _order(ref: ObjectRef) -> tuple[str, str, str]:

@@ -1,9 +1,10 @@
 """Verdicts: what the owner of an object is told, as conditions and problems."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from controller.resources.guards import WITHHELD
 from controller.resources.problems import Problem, Reason
 
 RESOLUTION = frozenset(
@@ -43,10 +44,14 @@ GOOD = Verdict(ACCEPTED, RESOLVED, ())
 """The verdict of an object with which nothing is wrong."""
 
 KEPT = "Until then the last version that could be read is served."
+USED = "Until then the last version that could be read is used."
+"""The same of an object that others refer to."""
+SHUT = "Until then the last version that could be read answers 500: it is not served without a guard that this one asks for."
+_ENDS = (KEPT, USED, SHUT, WITHHELD)
 
 
-def make_verdict(problems: Iterable[Problem], *, served: bool, kept: bool = False) -> Verdict:
-    """Say what became of an object. `served`: something of it is, as it is written now; `kept`: as it was written before."""
+def make_verdict(problems: Iterable[Problem], *, served: bool) -> Verdict:
+    """Say what became of an object. `served`: something of it is, as it is written now."""
     found = tuple(sorted(set(problems)))
     if not found:
         return GOOD
@@ -54,12 +59,23 @@ def make_verdict(problems: Iterable[Problem], *, served: bool, kept: bool = Fals
     refs = [problem for problem in found if problem.reason in RESOLUTION]
     accepted, resolved = ACCEPTED, RESOLVED
     if own:
-        message = f"{_text(own)} {KEPT}" if kept else _text(own)
-        accepted = Condition("Accepted", "True" if served else "False", own[0].reason, message)
+        accepted = Condition("Accepted", "True" if served else "False", own[0].reason, joined(own))
     if refs:
-        resolved = Condition("ResolvedRefs", "False", refs[0].reason, _text(refs))
+        resolved = Condition("ResolvedRefs", "False", refs[0].reason, joined(refs))
     return Verdict(accepted, resolved, found)
 
 
-def _text(problems: Iterable[Problem]) -> str:
-    return " ".join(problem.message for problem in problems)
+def with_end(problems: Iterable[Problem], sentence: str) -> tuple[Problem, ...]:
+    """Add a sentence to each message; an empty one adds nothing."""
+    return tuple(replace(problem, message=f"{problem.message} {sentence}") if sentence else problem for problem in problems)
+
+
+def joined(problems: Iterable[Problem]) -> str:
+    """Join messages; what several of them end with, on what becomes of the object meanwhile, is said once, by the last."""
+    texts: list[str] = []
+    said: set[str] = set()
+    for message in reversed([problem.message for problem in problems]):
+        end = next((end for end in _ENDS if message.endswith(end)), "")
+        texts.append(message.removesuffix(f" {end}") if end in said else message)
+        said |= {end} if end else set()
+    return " ".join(reversed(texts))

@@ -118,9 +118,10 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
                 websocket=targets[0],
                 http=targets[1],
                 policies=tuple(policies),
+                fault=rule.fault,
             )
         )
-    return tuple(routes), tuple(problems)
+    return tuple(routes), (*problems, *item.problems)
 
 
 def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:

@@ -8,7 +8,7 @@ import pytest
 from cluster.control_plane import ControlPlane
 from cluster.installation import conditions, endpoint_slice, installed, service, until, ws_route
 
-from controller.resources import Malformed, parse_object
+from controller.resources import Malformed, WsRoute, parse_object
 
 pytestmark = pytest.mark.timeout(120)
 HOST = "rooms.example.com"
@@ -67,7 +67,9 @@ RULES: list[dict[str, Any]] = [
 def test_api_server_refuses_what_lint_refuses(plane: ControlPlane, rule: dict[str, Any], host: str) -> None:
     raw = ws_route("default", "judged", host, **rule)
     done = plane.kubectl("create", "--dry-run=server", "-f", "-", text=json.dumps(raw), check=False)
-    refused = isinstance(parse_object(raw), Malformed)
+    found = parse_object(raw)
+    assert isinstance(found, Malformed | WsRoute)
+    refused = bool(found.problems)
 
     assert ("is invalid" in done.stderr) is refused, done.stderr
     assert (done.returncode == 0) is not refused, done.stderr

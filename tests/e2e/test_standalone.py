@@ -13,6 +13,8 @@ from e2e.harness import trusting
 from e2e.standalone import AUTHORITY, FREE, WAIT, Running, echo_backends, endpoints_text
 from websockets.asyncio.client import connect
 
+from controller.translate.report import USED
+
 HOSTS = ("a.localhost", "b.localhost")
 
 
@@ -86,7 +88,7 @@ async def test_secret_that_no_longer_parses_keeps_the_last_good_certificate_and_
             "Secret",
             "a-tls",
             "SecretInvalid",
-            "data[tls.key]: no private key could be read, a key in PEM would be accepted.",
+            f"data[tls.key]: no private key could be read, a key in PEM would be accepted. {USED}",
         )
         assert await proxy.ask("a.localhost") == 200
         write_whole(folder / "a.localhost-secret.json", secret("a.localhost"))
@@ -194,3 +196,39 @@ async def test_socket_stays_when_its_services_port_gets_another_number_under_its
             after = await asyncio.wait_for(socket.recv(), WAIT)
 
     assert (before, after) == ("before", "after")
+
+
+def edited(rule: str) -> str:
+    """The WsRoute of the first host with one rule of this text added to its backend."""
+    return objects(HOSTS[0]).replace("{name: all,", f"{{name: all, {rule},")
+
+
+async def test_edit_with_a_guard_that_cannot_be_carried_out_shuts_its_rule_and_a_harmless_mistake_shuts_nothing(
+    folder: Path,
+) -> None:
+    """A guard never evaporates, and nothing that was served is lost because something else is wrong."""
+    path = folder / f"{HOSTS[0]}.yaml"
+    async with running(folder) as proxy:
+        write_whole(path, edited("timeouts: {idle: 0s}"))
+        (harmless,) = await proxy.until_shows("/problems", bool)
+        served = await proxy.ask(HOSTS[0])
+        write_whole(path, edited("auth: {jwt: {}}, timeouts: {idle: 0s}"))
+        mixed = await proxy.until_shows("/problems", lambda found: len(found) == 2)
+        shut = await proxy.ask(HOSTS[0])
+        write_whole(path, edited("auth: {jwt: {}}"))
+        (guard,) = await proxy.until_shows("/problems", lambda found: len(found) == 1)
+        guarded = await proxy.ask(HOSTS[0])
+        others = await proxy.ask(HOSTS[1])
+        write_whole(path, objects(HOSTS[0]))
+        await proxy.until_shows("/problems", lambda found: not found)
+        good = await proxy.ask(HOSTS[0])
+
+    assert harmless["message"].endswith("Until then the last version that could be read is served.")
+    assert [one["message"].split(". Until then ")[1] for one in mixed] == [
+        "the last version that could be read answers 500: it is not served without a guard that this one asks for."
+    ] * 2
+    assert guard["message"] == (
+        "spec.rules[0].auth: is not supported yet; a rule without it would be accepted. "
+        "Until then what it was to guard answers 500."
+    )
+    assert (served, shut, guarded, others, good) == (200, 500, 500, 200, 200)
