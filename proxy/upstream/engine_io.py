@@ -110,7 +110,8 @@ class SidTable:
         return place
 
     def _key(self, scope: str, sid: str) -> tuple[int, int]:
-        digest = hashlib.blake2b(f"{scope}|{sid}".encode(), digest_size=16).digest()
+        # A backend's JSON may have half of a surrogate pair in it (RFC 8259, 8.2), which is no UTF-8.
+        digest = hashlib.blake2b(f"{scope}|{sid}".encode(errors="surrogatepass"), digest_size=16).digest()
         return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little") % BUCKETS * _BUCKET_BYTES
 
     def _read(self, offset: int, key: int) -> tuple[int, Place] | None:

@@ -87,6 +87,14 @@ def test_open_packet_is_read_however_much_of_it_is_there(rest: dict[str, int], s
     assert read_open_packet(early) == ((sid, False) if cut >= len(packet) else ("", True))
 
 
+def test_sid_of_half_a_character_is_remembered_as_any_other() -> None:
+    sid, _ = read_open_packet(b'0{"sid":"\\ud800"}')
+    table = SidTable(1)
+    table.learn("shop", sid, HERE, 100.0)
+
+    assert table.find("shop", sid, 100.0) == HERE
+
+
 @given(st.binary(max_size=PACKET_LIMIT + 50))
 def test_bytes_of_any_kind_are_no_trouble(data: bytes) -> None:
     sid, more = read_open_packet(data)
