@@ -7,7 +7,7 @@ BENCH_ARGS ?=
 FUZZ_TIME ?= 60
 SOAK_MINUTES ?= 30
 
-.PHONY: help demo demo-check test test-fast fuzz soak bench bench-cluster cluster image docs manifests wheel lint format lock clean
+.PHONY: help demo demo-check test test-fast test-slow fuzz soak bench bench-cluster cluster image docs manifests wheel lint format lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,12 @@ test: $(VENV)/.dev ## install what the tests need (Debian packages too) and run 
 	$(BIN)/python tools/build_native.py
 	SLUICE_TEST_NATIVE=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit/proxy tests/wire
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: export SOAK_MINUTES := $(SOAK_MINUTES)
+test-slow: export FUZZ_TIME := $(FUZZ_TIME)
+test-slow: $(VENV)/.dev ## what takes minutes, outside CI: soak, fuzzing; writes tests/slow/RESULTS.md
+	@mkdir -p build
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --junitxml=build/slow.xml tests/slow; code=$$?; $(BIN)/python tools/slow_results.py build/slow.xml; exit $$code
 
 fuzz: $(VENV)/.dev ## mutate the corpus of tests/fuzz for FUZZ_TIME seconds; 1000000x: for that many inputs
 	$(BIN)/python tests/fuzz $(FUZZ_TIME)

@@ -13,6 +13,9 @@ import uvloop
 hypothesis.settings.register_profile("sluice", deadline=None)
 hypothesis.settings.load_profile("sluice")
 
+collect_ignore = ["slow"]
+"""What takes minutes: `make test-slow` names the folder."""
+
 NATIVE = Path(__file__).parent.parent / "build" / "native"
 
 if os.environ.get("SLUICE_TEST_NATIVE") == "1":
