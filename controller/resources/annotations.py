@@ -2,12 +2,13 @@
 
 Three kinds of keys: ours (`sluice.dev/`), ingress-nginx's that we understand, and ingress-nginx's that we do not: each of those is
 reported by name with what to do instead, because an annotation that is silently ignored is a security policy that evaporated.
+So may one be that is misspelt: `unknown_annotations` tells which may be meant.
 """
 
 import datetime as dt
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from controller.resources.balance import ANNOTATIONS as BALANCE
@@ -16,27 +17,39 @@ from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age
 from controller.resources.closing import ANNOTATIONS as CLOSING
 from controller.resources.fields import TIMEOUT_HINT, Reader, as_mapping, metadata_of, parse_timeout, shown
 from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
-from controller.resources.ingress_nginx import instead_of, protects, read_bool
+from controller.resources.ingress_nginx import GUARDS, INSTEAD, asks, instead_of, protects, read_bool, unknown
 from controller.resources.keepalive import KEEPALIVE_ANNOTATIONS, KeepaliveSpec, read_keepalive
 from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
 from controller.resources.message_limits import MESSAGE_ANNOTATIONS, MessageLimitsSpec, read_message_limits
 from controller.resources.problems import Reason
+from controller.resources.unknown_annotations import MOST_NAMED, NGINX, OURS, KnownKeys, Meaning, of_other_controllers
 
-OURS = "sluice.dev/"
-NGINX = "nginx.ingress.kubernetes.io/"
 CANARY = NGINX + "canary"
 CLASS = "kubernetes.io/ingress.class"
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
+MOST_KEYS = 10
+"""Keys of other controllers that a message names."""
 
 TIMEOUTS = ("connect", "handshake", "response", "idle")
 MAX_AGE = "timeouts-max-age"
 _TIMEOUTS: Mapping[str, str] = {**{f"timeouts-{name}": name for name in TIMEOUTS}, MAX_AGE: "max_age"}
 """Keys under `sluice.dev/`, and the timeout that each sets."""
 _GUARD = "is not supported yet, and the routes answer 500 because they are not served without it; remove it to be served."
-_OUR_GUARDS = ("auth", "limits", "origins", "allow-cidr", "deny-cidr")
-"""Beginnings of keys of ours: guards of the API that do not work yet, and what may be meant for one."""
 _READ_ELSEWHERE = GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS | MESSAGE_ANNOTATIONS | KEEPALIVE_ANNOTATIONS
 """Keys of features that read theirs in modules of their own."""
+_READ = (
+    {OURS + name: False for name in ("ssl-redirect", *_TIMEOUTS, *CLOSING, *BALANCE)}
+    | {NGINX + name: False for name in ("ssl-redirect", "force-ssl-redirect", "canary")}
+    | dict.fromkeys(KEEPALIVE_ANNOTATIONS, False)
+    | dict.fromkeys(GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS | MESSAGE_ANNOTATIONS, True)
+)
+KNOWN = KnownKeys(_READ, {NGINX + name: name in GUARDS for name in INSTEAD})
+
+
+@lru_cache(maxsize=1024)
+def meaning_of(unknown_key: str) -> Meaning:
+    """Say what a key that is not read may be meant for; thousands of objects may have the same."""
+    return KNOWN.meaning(unknown_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +133,16 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             closing = read_closing(reader, field, ours, value, closing)
         elif key in _READ_ELSEWHERE or key == CANARY:
             continue
-        elif ours.startswith(_OUR_GUARDS):
-            fault = fault or f"{key} is not supported"
-            reader.wrong(field, f"{ours} {_GUARD}", Reason.UNSUPPORTED_VALUE)
         elif key.startswith(OURS):
-            reader.wrong(field, f"there is no such annotation; {_meant(ours)}.", Reason.UNSUPPORTED_VALUE)
+            if meaning_of(key).guards:
+                fault = fault or f"{key} is not supported"
+            reader.wrong(field, _no_such(key), Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
-            if protects(name, value):
+            if protects(name, value) or (name not in INSTEAD and meaning_of(key).guards and asks(value)):
                 fault = fault or f"{key} is not supported"
-            reader.wrong(field, f"{name} {instead_of(name, value)}", Reason.UNSUPPORTED_VALUE)
+            reader.wrong(field, f"{name} {_instead_of(key, name, value)}", Reason.UNSUPPORTED_VALUE)
+    _tell_of_other_controllers(reader, annotations)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
     placing = read_balance(reader, balance)
@@ -164,17 +177,43 @@ def _read_canary(reader: Reader, annotations: Mapping[str, str]) -> bool:
     return canary is True
 
 
-def _meant(unknown: str) -> str:
-    """Say which of our annotations one that is none may stand for."""
-    names = [
-        "ssl-redirect",
-        *_TIMEOUTS,
-        *CLOSING,
-        *BALANCE,
-        *(key.removeprefix(OURS) for key in _READ_ELSEWHERE if key.startswith(OURS)),
-    ]
-    near = difflib.get_close_matches(unknown, names, 3, 0.5)
-    return f"{' or '.join(OURS + name for name in near)} may be meant" if near else "docs/ingress.md lists those that there are"
+def _no_such(key: str) -> str:
+    """Say that a key of ours does not exist, and which one may be meant."""
+    meaning = meaning_of(key)
+    near = [one for one in meaning.near if KNOWN.is_read(one)]
+    if meaning.guards:
+        if not near:
+            return f"{key.removeprefix(OURS)} {_GUARD}"
+        return (
+            "there is no such annotation, and the routes answer 500 because it may be meant to protect them; "
+            f"{' or '.join(near)} may be meant."
+        )
+    which = f"{' or '.join(near)} may be meant" if near else "docs/ingress.md lists those that there are"
+    return f"there is no such annotation; {which}."
+
+
+def _instead_of(key: str, name: str, value: str) -> str:
+    """Return the rest of the sentence about a key under ingress-nginx's prefix that is not read."""
+    if name in INSTEAD:
+        return instead_of(name, value)
+    meaning = meaning_of(key)
+    read = any(KNOWN.is_read(one) for one in meaning.near)
+    near = [one.removeprefix(NGINX) for one in meaning.near if KNOWN.is_read(one) or not read]
+    return unknown(near, read=read, guards=meaning.guards, asked=asks(value))
+
+
+def _tell_of_other_controllers(reader: Reader, annotations: Mapping[str, str]) -> None:
+    """Say once which keys of other controllers are not read, and of those with a misspelt prefix what may be meant."""
+    found = of_other_controllers(annotations)
+    keys = found + [key for key in sorted(annotations) if "/" not in key and KNOWN.without_prefix(key)]
+    if not keys:
+        return
+    more = len(keys) - MOST_KEYS
+    named = ", ".join(keys[:MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
+    meant = list(dict.fromkeys(one for key in keys for one in KNOWN.without_prefix(key)))[:MOST_NAMED]
+    near = f"; {' or '.join(meant)} may be meant" if meant else ""
+    message = f"{named}: not read, as only keys under {OURS} and {NGINX} are{near}."
+    reader.wrong("metadata.annotations", message, Reason.UNSUPPORTED_VALUE)
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:

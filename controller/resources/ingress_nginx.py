@@ -4,7 +4,7 @@ All of its last release (1.15.1, annotations-risk.md) that other modules do not 
 with: one that protects and is taken for harmless would leave open what was closed. A value that switches off asks for nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _LATER = "is not supported yet; remove it, or keep this Ingress where it is until it is."
 _NEVER = "never existed in ingress-nginx; remove it: upgrades work on every path without it."
@@ -16,11 +16,15 @@ _SNIPPET = (
 )
 _OFF = "is not supported yet, and asks for nothing as it is written; remove it."
 _UNKNOWN = "is no annotation of ingress-nginx that is known here; remove it."
+_WISHED = (
+    "never existed in ingress-nginx, and the routes answer 500 because they would be less limited than written; limit-rps, "
+    "limit-rpm or limit-connections would be accepted."
+)
 
 _SWITCHES = """
     auth-always-set-cookie auth-keepalive auth-keepalive-share-vars auth-tls-pass-certificate-to-upstream
     auth-tls-verify-client enable-global-auth enable-modsecurity enable-owasp-core-rules limit-rate limit-rate-after
-    proxy-ssl-verify ssl-passthrough
+    limit-req proxy-ssl-verify rate-limit ssl-passthrough
 """
 """Guards, and what belongs to one, whose value can say no."""
 _TEXTS = """
@@ -52,7 +56,8 @@ _HARMLESS = """
 INSTEAD: Mapping[str, str] = (
     dict.fromkeys((*_SWITCHES.split(), *_TEXTS.split()), _GUARD)
     | dict.fromkeys(_SNIPPETS.split(), _SNIPPET)
-    | dict.fromkeys(("websocket-services", "rate-limit", "limit-req", "websocket"), _NEVER)
+    | dict.fromkeys(("rate-limit", "limit-req"), _WISHED)
+    | dict.fromkeys(("websocket-services", "websocket"), _NEVER)
     | dict.fromkeys(
         (
             "proxy-buffering",
@@ -102,9 +107,12 @@ def read_bool(value: str) -> bool | None:
 
 def protects(name: str, value: str) -> bool:
     """Tell whether a key asks for protection. What may be meant to, as `enable-modsecurity: "yes"`, does."""
-    if name not in GUARDS or not value.strip():
-        return False
-    return name not in _SWITCHED or (read_bool(value) is not False and value.lower() != "off")
+    return name in GUARDS and (asks(value) if name in _SWITCHED else bool(value.strip()))
+
+
+def asks(value: str) -> bool:
+    """Tell whether a value asks for something: it is not empty, and does not say no."""
+    return bool(value.strip()) and read_bool(value) is not False and value.lower() != "off"
 
 
 def instead_of(name: str, value: str) -> str:
@@ -112,3 +120,20 @@ def instead_of(name: str, value: str) -> str:
     if name in GUARDS and not protects(name, value):
         return _OFF
     return INSTEAD.get(name, _UNKNOWN)
+
+
+def unknown(near: Sequence[str], *, read: bool, guards: bool, asked: bool) -> str:
+    """Return the rest of the sentence about a key that ingress-nginx does not have either.
+
+    `near`: what may be meant, without ingress-nginx's prefix; `read`: that means something here; `asked`: its value asks for it.
+    """
+    known = "is no annotation of ingress-nginx that is known here"
+    meant = " or ".join(near)
+    if not guards or not asked:
+        if near and not read:
+            return f"{known}; {meant} may be meant, which {instead_of(near[0], '' if guards else 'true')}"
+        return f"{known}; {meant} may be meant." if near else _UNKNOWN
+    if near and not read:
+        return f"{known}; {meant} may be meant, which {INSTEAD[near[0]]}"
+    which = f"{meant} may be meant" if near else "remove it to be served"
+    return f"{known}, and the routes answer 500 because it may be meant to protect them; {which}."
