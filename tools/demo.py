@@ -196,6 +196,8 @@ Sluice is running with the objects in {EXAMPLE.relative_to(Path.cwd())}.
 
 The certificate is made for this run. A browser asks once whether to go on; to trust it instead:
   curl --cacert {trusted} --resolve chat.localhost:{https}:127.0.0.1 https://chat.localhost:{https}/
+A client that cannot resolve chat.localhost needs the address 127.0.0.1 beside the URL. In Python:
+  websockets.connect(URL, host="127.0.0.1", ssl=ssl.create_default_context(cafile="{trusted}"))
 Edit {(EXAMPLE / "route.yaml").relative_to(Path.cwd())} while a chat is open: the route changes, the chat stays.
 What is wrong with an object is told at /problems, and by `sluice lint`.
 Ctrl-C ends everything.
