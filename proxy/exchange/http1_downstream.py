@@ -30,7 +30,7 @@ from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, not_connected
 from proxy.transport.timer_wheel import Deadline, nothing
 from proxy.upstream.affinity import Affinity
-from proxy.upstream.pool import EndpointPool
+from proxy.upstream.pool import EndpointPool, LiveUpstream
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait."""
@@ -44,37 +44,10 @@ class ServerConnection:
     """One client's connection."""
 
     __slots__ = (
-        "_busy",
-        "_deferred",
-        "_filtering",
-        "_head",
-        "_late",
-        "_memo_facts",
-        "_memo_fields",
-        "_memo_forward",
-        "_memo_lines",
-        "_memo_read",
-        "_memo_version",
-        "_stalls",
-        "_unsent",
-        "at",
-        "buffer",
-        "client",
-        "clogged",
-        "closing",
-        "deadline",
-        "eof",
-        "forwarding",
-        "hold",
-        "lingering",
-        "lost",
-        "more",
-        "paused",
-        "runtime",
-        "served",
-        "transport",
-        "unframed",
-        "write",
+        *("_busy", "_deferred", "_filtering", "_head", "_late", "_stalls", "_unsent"),
+        *("_memo_facts", "_memo_fields", "_memo_forward", "_memo_lines", "_memo_read", "_memo_version"),
+        *("at", "buffer", "client", "clogged", "closing", "deadline", "eof", "forwarding", "hold"),
+        *("lingering", "lost", "more", "paused", "runtime", "served", "transport", "unframed", "write"),
     )
 
     def __init__(self, runtime: Runtime, client: Client) -> None:
@@ -275,29 +248,25 @@ class ServerConnection:
                     return True  # a whole head comes first
                 late[:0] = self.buffer[self.at :]
         elif find_end(late, head.seen) < 0:
-            self._judge(late, head)
-            return False
+            return self._judge(late, head)
         self.buffer, self.at, self._late, self._head = bytes(late), 0, None, None
         return True
 
     def _wait(self) -> bool:
-        """Wait for the rest of a head that has begun; False always: it cannot be read yet."""
-        late = self._late = bytearray(self.buffer[self.at :])
-        self.buffer, self.at = b"", 0
-        head = self._head = PartialHead()
-        self._judge(late, head)
-        return False
+        """Wait for the rest of a head that has begun."""
+        late, head = bytearray(self.buffer[self.at :]), PartialHead()
+        self.buffer, self.at, self._late, self._head = b"", 0, late, head
+        return self._judge(late, head)
 
-    def _judge(self, late: bytearray, head: PartialHead) -> None:
-        """Refuse a head that can become nothing any more."""
-        if not head.seen and late.startswith(b"\r\n") and len(late) > 2 and not late.startswith(b"\r\n\r\n"):
-            del late[:2]  # as `_next` does
-        wrong = head.judge(late) if not b"\r\n".startswith(late) else None
+    def _judge(self, late: bytearray, head: PartialHead) -> bool:
+        """Refuse a head that can become nothing any more; False always: it cannot be read yet."""
+        wrong = head.look(late)
         if wrong is not None:
             self.refuse(wrong)
         elif self.served and self.deadline.at:
             self.served = False
             self.arm(self.runtime.settings.header_timeout)
+        return False
 
     def _read_head(self, data: bytes, line_end: int, end: int) -> bool:
         """Read a head whose line ends at `line_end` and whose fields end at `end`; False: it is refused."""
@@ -391,8 +360,7 @@ class ServerConnection:
             return
         pool = upstream.seat(target.policy, route.seats, self._hold(request)) if request.upgrade else upstream.choose(target.policy)
         if pool is None:
-            refusal, failed = no_endpoint(upstream, request, self.runtime)
-            self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
+            self._without_endpoint(upstream, request, route, facts)
             return
         self._start(HttpForwarding(self, request, route, upstream, target.policy, facts, forward), pool, facts)
 
@@ -404,17 +372,19 @@ class ServerConnection:
         upstream = placed.upstream
         pool = placed.seat(route.seats, self._hold(request)) if request.upgrade else placed.pool
         if pool is None:
-            refusal, failed = no_endpoint(upstream, request, self.runtime)
-            self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
+            self._without_endpoint(upstream, request, route, facts)
             return
         forward = placing.forward(request, forward)
         self._start(HttpForwarding(self, request, route, upstream, placed.policy, facts, forward, placed), pool, facts)
 
+    def _without_endpoint(self, upstream: LiveUpstream, request: Request, route: ActiveRoute, facts: RequestFraming) -> None:
+        refusal, failed = no_endpoint(upstream, request, self.runtime)
+        self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
+
     def _hold(self, request: Request) -> Reservation:
-        hold = self.hold
-        if hold is None:
-            hold = self.hold = request.hold = Reservation(self.runtime.counts)
-        return hold
+        if self.hold is None:
+            self.hold = request.hold = Reservation(self.runtime.counts)
+        return self.hold
 
     def _start(self, forwarding: HttpForwarding, pool: EndpointPool, facts: RequestFraming) -> None:
         self.forwarding = forwarding

@@ -55,6 +55,12 @@ class PartialHead:
             return BAD_REQUEST
         return self._judge_method(data, seen) if self._line_end < 0 else None
 
+    def look(self, late: bytearray) -> Answer | None:
+        """As `judge`, where an empty line may come before the head (RFC 9112, 2.2): one is taken away."""
+        if not self.seen and late.startswith(b"\r\n") and len(late) > 2 and not late.startswith(b"\r\n\r\n"):
+            del late[:2]
+        return None if b"\r\n".startswith(late) else self.judge(late)
+
     def _judge_method(self, data: bytes | bytearray, seen: int) -> Answer | None:
         """Judge the method, or what is here of it, unless it was whole before."""
         if self._method_end >= 0:
