@@ -1,8 +1,8 @@
 # Compiled by mypyc: see setup.py.
 """Passive health of one endpoint: what its connections and answers say about it. Pure; who acts on it is pool.py.
 
-Nothing is asked of an endpoint. One that fails again and again is left out for a while that grows, then tried again: the first
-failure after that is enough to leave it out once more.
+Nothing is asked of an endpoint. One that fails again and again is left out for a while that grows, then tried again: one failed
+attempt to connect is enough then to leave it out once more, or an error in each of several networks.
 
 Clients can provoke failures: a subprotocol that the backend does not take, a path that answers 500, or nothing for a minute. So
 the word of one counts only where it cannot be its doing: for attempts to connect. What came after a byte of a request was sent
