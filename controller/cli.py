@@ -47,7 +47,7 @@ class _WithProxyHelp(click.Command):
         """Print the options of the proxy too; it is asked, not imported."""
         del ctx
         told = subprocess.run([sys.executable, "-P", "-m", "proxy", "--help"], capture_output=True, text=True, check=False)
-        formatter.write("\nOptions that are handed on to sluice-proxy, after DIR:\n\n")
+        formatter.write("\nOptions that are handed on to sluice-proxy, after DIR; here --drain-delay is 0s unless it is set:\n\n")
         formatter.write(told.stdout)
 
 
@@ -266,4 +266,4 @@ def _plain(value: object) -> object:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="sluice")

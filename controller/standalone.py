@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from controller.heap import keep_little
@@ -20,6 +21,7 @@ from controller.settings import Settings, translate_settings
 from controller.sources.folder import FolderError, FolderSource
 from controller.sources.watching import FolderWatch
 
+_PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("sluice.standalone")
 MOST_SAID = 20
 """Problems that are said after one change; /problems of the admin port has all of them."""
@@ -80,8 +82,13 @@ async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, p
         try:
             child = await asyncio.create_subprocess_exec(
                 # -P: whoever starts this in a folder of theirs that holds a proxy.py has ours run all the same.
-                *(sys.executable, "-P", "-m", "proxy", "--drain-delay", "0s", "--log-level", settings.log_level),
+                *(sys.executable, "-P", "-m", "proxy", "--log-level", settings.log_level),
                 *(*proxy_arguments, "--control-socket", str(path)),
+                # No load balancer has to notice that this one ends.
+                env={"SLUICE_DRAIN_DELAY": "0s", **os.environ},
+                # A terminal sends Ctrl-C to a whole process group: the proxy has its signals from here alone, each once.
+                start_new_session=True,
+                preexec_fn=_ended_with_us(),
             )
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -96,8 +103,23 @@ async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, p
     return code
 
 
+def _ended_with_us() -> Callable[[], None]:
+    """Return what the child does before it becomes the proxy: have the kernel send it SIGTERM when this process is gone."""
+    libc, ourselves = ctypes.CDLL(None), os.getpid()
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != ourselves:
+            os._exit(1)  # we were gone before that
+
+    return prepare
+
+
 async def _wait_for(child: asyncio.subprocess.Process) -> int:
-    """Hand signals on to the proxy and wait for it; it drains before it ends."""
+    """Hand signals on to the proxy and wait for it; it drains before it ends.
+
+    A terminal that is closed is a request to end, unless somebody has asked that it be none (nohup(1)).
+    """
     loop = asyncio.get_running_loop()
     asked = False
 
@@ -109,6 +131,8 @@ async def _wait_for(child: asyncio.subprocess.Process) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, hand_on, number)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hand_on, signal.SIGTERM)
     code = await child.wait()
     if not asked and code not in (1, 2):
         print(f"The proxy ended by itself with code {code}; its own lines say why.", file=sys.stderr)  # noqa: T201  as above

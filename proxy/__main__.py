@@ -32,4 +32,4 @@ def main(**values: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="sluice-proxy")

@@ -114,11 +114,11 @@ def _start_backend(stack: contextlib.ExitStack, script: str, *args: str) -> tupl
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """End a process that we started, by force if it takes longer than a drain may."""
+    """End a process that we started, by force if it takes longer than a drain may, or somebody is not willing to wait."""
     process.terminate()
     try:
         process.wait(60)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.kill()
         process.wait()
     for pipe in (process.stdin, process.stdout):
@@ -200,7 +200,7 @@ A client that cannot resolve chat.localhost needs the address 127.0.0.1 beside t
   websockets.connect(URL, host="127.0.0.1", ssl=ssl.create_default_context(cafile="{trusted}"))
 Edit {(EXAMPLE / "route.yaml").relative_to(Path.cwd())} while a chat is open: the route changes, the chat stays.
 What is wrong with an object is told at /problems, and by `sluice lint`.
-Ctrl-C ends everything.
+Ctrl-C ends everything: open chats are closed within 30 s. A second Ctrl-C does not wait for them.
 """,
                 flush=True,
             )

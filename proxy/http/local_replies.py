@@ -27,7 +27,7 @@ MISDIRECTED = Answer(
 FAULT = Answer(500, "The route of this host and path has a fault in its configuration.", cause="route_fault")
 UNRESOLVED = Answer(
     500,
-    "The backend of this route cannot be resolved; its owner finds why in the object's conditions or Events.",
+    "The backend of this route cannot be resolved; its object's conditions or Events, and /problems of the admin port, say why.",
     cause="backend_unresolved",
 )
 NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),), cause="no_endpoint")

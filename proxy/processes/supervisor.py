@@ -36,6 +36,9 @@ from proxy.upstream.engine_io import SidTable
 GRACE_MARGIN = 1.0
 """The proxy ends this many seconds before --grace, which is when somebody else may kill it."""
 SYNC_RESTART = 2.0
+SAME_SIGNAL = 0.5
+"""Seconds within which another signal to end is the first one once more: systemd signals each process of a unit, and a parent hands
+its own on."""
 
 _log = logging.getLogger("sluice.supervisor")
 
@@ -52,6 +55,7 @@ class Supervisor:
         self._report = Report()
         self._ending = asyncio.Event()
         self._hurried = asyncio.Event()
+        self._signalled_at = 0.0
 
     def alive(self) -> bool:
         """Tell whether at least one worker runs."""
@@ -114,7 +118,10 @@ class Supervisor:
         return 1 if self._hurried.is_set() else 0
 
     def _signalled(self) -> None:
-        if self._ending.is_set():
+        now = asyncio.get_running_loop().time()
+        if not self._ending.is_set():
+            self._signalled_at = now
+        elif now - self._signalled_at > SAME_SIGNAL:
             _log.warning("second signal: ending at once")
             self._hurried.set()
             self._crew.kill()

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -124,3 +126,12 @@ def test_lint_says_which_version_of_a_route_is_read(tmp_path: Path) -> None:
 
     assert (result.exit_code, result.stderr) == (1, "1 Ingress or WsRoute was checked.\n")
     assert result.stdout == 'WsRoute default/chat: apiVersion: "sluice.dev/v1" was found, sluice.dev/v1alpha1 would be accepted.\n'
+
+
+def test_errors_of_options_that_are_handed_on_name_the_program_that_has_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "controller.cli", "standalone", str(tmp_path), "--drain-tim", "5s"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert "Usage: sluice-proxy " in done.stderr
+    assert "python -m" not in done.stderr
