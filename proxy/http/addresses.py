@@ -61,12 +61,17 @@ def host_and_port(address: str, port: int) -> str:
 
 
 def client_behind(chain: str, peer: str, trusts: Callable[[bytes], bool]) -> str:
-    """Return the client of a trusted peer by X-Forwarded-For: from the right, the first hop that is not trusted itself.
+    """Return the client of a trusted peer by X-Forwarded-For: from the right, the first hop that is not trusted itself."""
+    return hops_behind(chain, peer, trusts)[-1]
+
+
+def hops_behind(chain: str, peer: str, trusts: Callable[[bytes], bool]) -> list[str]:
+    """Return the hops of X-Forwarded-For that are believed of a trusted peer: the peer first, the client last.
 
     Where a hop is no address, whoever wrote it is all that is known of the client: the last trusted hop. So it is behind `MAX_HOPS`
     hops, and where nothing is left. Only as much is read as trust goes.
     """
-    client = peer
+    hops = [peer]
     end = len(chain)
     for _ in range(MAX_HOPS):
         comma = chain.rfind(",", 0, end)
@@ -75,13 +80,13 @@ def client_behind(chain: str, peer: str, trusts: Callable[[bytes], bool]) -> str
             address = packed(hop)
             if address is None:
                 break
-            client = written(address)
+            hops.append(written(address))
             if not trusts(address):
                 break
         if comma < 0:
             break
         end = comma
-    return client
+    return hops
 
 
 def limit_key(client: str) -> bytes:

@@ -5,9 +5,10 @@ All other fields pass as the client wrote them. head_scanner.py has found the li
 well-formed.
 """
 
+import re
 from collections.abc import Callable, Iterable
 
-from proxy.http.addresses import client_behind
+from proxy.http.addresses import hops_behind
 from proxy.http.local_replies import BAD_EXPECT, BAD_HOST, BAD_LENGTH
 from proxy.http.message import Answer, Client
 from proxy.http1.head_scanner import is_forwarding
@@ -23,6 +24,7 @@ _NOTHING: frozenset[bytes] = frozenset()
 _EXPECT = frozenset((b"expect",))
 _CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
 """Transfer codings that may lie below chunked (RFC 9112, 7.2)."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}", re.ASCII)
 _OURS = frozenset(
     ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "x-request-id", "forwarded")
 )
@@ -169,11 +171,12 @@ def _forwarding_fields(
             lists.setdefault(name, []).append(value)
     values = {name: ", ".join(found) for name, found in lists.items()}
     peer = client.peer
-    address = peer
+    hops = [peer]
     chain = peer
     if "x-forwarded-for" in values:
         chain = f"{values['x-forwarded-for']}, {peer}"
-        address = client_behind(values["x-forwarded-for"], peer, trusts)
+        hops = hops_behind(values["x-forwarded-for"], peer, trusts)
+    address = hops[-1]
     proto = values.get("x-forwarded-proto", "https" if client.secure else "http")
     lines = [
         f"X-Forwarded-For: {chain}\r\n",
@@ -184,12 +187,46 @@ def _forwarding_fields(
     ]
     lines += [f"{name.title()}: {value}\r\n" for name, value in values.items() if name not in _OURS]
     if forwarded:
-        node = f'"[{peer}]"' if ":" in peer else peer
-        ours = f'for={node};host="{authority}";proto={proto}'
-        lines.append(f"Forwarded: {values['forwarded']}, {ours}\r\n" if "forwarded" in values else f"Forwarded: {ours}\r\n")
+        lines.append(f"Forwarded: {_forwarded(authority, client, hops, values)}\r\n")
     elif "forwarded" in values:
         lines.append(f"Forwarded: {values['forwarded']}\r\n")
     return address, "".join(lines)
+
+
+def _forwarded(authority: str, client: Client, hops: list[str], values: dict[str, str]) -> str:
+    """Write Forwarded (RFC 7239, 4): an element for each hop that is believed, the client's first, that of who asked us last.
+
+    X-Forwarded-For is what is believed, so it is what is written here (RFC 7239, 7.4). A Forwarded beside it may be the client's,
+    which the load balancer let pass; without it, what a trusted peer sent goes first.
+    """
+    scheme = "https" if client.secure else "http"
+    told = _last(values.get("x-forwarded-proto", ""))
+    if _SCHEME.fullmatch(told) is None:
+        told = ""
+    elements = [f"for={_node(hop)}" for hop in reversed(hops)]
+    if len(hops) > 1:
+        # What the first proxy was asked for, and how.
+        host = _last(values.get("x-forwarded-host", ""))
+        elements[0] += (f";host={_quoted(host)}" if host else "") + (f";proto={told}" if told else "")
+    elif told:
+        scheme = told
+    elements[-1] += f";host={_quoted(authority)};proto={scheme}"
+    if "forwarded" in values and "x-forwarded-for" not in values:
+        elements.insert(0, values["forwarded"])
+    return ", ".join(elements)
+
+
+def _last(values: str) -> str:
+    return values.rpartition(",")[2].strip(" \t")
+
+
+def _node(address: str) -> str:
+    """Write an address as a node (RFC 7239, 6)."""
+    return f'"[{address}]"' if ":" in address else address
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class ResponseFraming:

@@ -1,5 +1,6 @@
 """A client has one address, however load balancers write it: for lists, limits, hashing, the log, and in fields for backends."""
 
+import dataclasses
 import ipaddress
 import re
 import socket
@@ -299,3 +300,54 @@ async def test_field_that_cgi_takes_for_its_own_proxy_reaches_no_backend(setting
         client.resets()
 
     assert [b"evil" in head or b"\r\nproxy:" in head.lower() for head in heads] == [False] * 4
+
+
+FORWARDING = dataclasses.replace(TRUSTING, forwarded=True)
+PEER = 'for=127.0.0.1;host="a.test";proto=http'
+
+
+async def forwarded_for(settings: Settings, fields: bytes) -> list[str]:
+    """The values of Forwarded that the backend gets; X-Real-IP names the same client as its first element does."""
+    async with proxying(settings) as proxy:
+        head, _, _ = await proxy.passes(GET + fields + b"\r\n")
+    found = [value.decode() for value in re.findall(rb"\r\nForwarded: ([^\r]*)\r\n", head)]
+    for value in found if b"X-Forwarded-For" in fields or not fields else ():
+        first = value.split(",")[0].split(";")[0].removeprefix("for=").strip('"[]')
+        assert first == real_ip(head)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (b"", PEER),
+        (behind(V4), f"for={V4}, {PEER}"),
+        (behind(f"{V6}"), f'for="[{V6}]", {PEER}'),
+        (behind(f"10.0.0.1, 192.0.2.1, {V4}:51234, 10.9.9.9"), f"for={V4}, for=10.9.9.9, {PEER}"),
+        (behind(f"{V4}, unknown, 10.9.9.9"), f"for=10.9.9.9, {PEER}"),
+        (behind(V4) + b"Forwarded: for=10.0.0.1;by=evil\r\n", f"for={V4}, {PEER}"),
+        (b"Forwarded: for=192.0.2.1\r\n", f"for=192.0.2.1, {PEER}"),
+        (b"X-Forwarded-Proto: https\r\n", PEER.replace("http", "https")),
+        (
+            behind(V4) + b'X-Forwarded-Proto: https\r\nX-Forwarded-Host: w"w\\w\r\n',
+            f'for={V4};host="w\\"w\\\\w";proto=https, {PEER}',
+        ),
+        (behind(V4) + b"X-Forwarded-Proto: h;for=10.0.0.1\r\n", f"for={V4}, {PEER}"),
+    ],
+    ids=str,
+)
+async def test_forwarded_names_the_client_that_real_ip_names_and_every_hop_behind_it(fields: bytes, expected: str) -> None:
+    """RFC 7239, 7.4. What a client claims to have come by is not believed because a load balancer lets it pass."""
+    assert await forwarded_for(FORWARDING, fields) == [expected]
+
+
+async def test_forwarded_of_a_client_that_nobody_trusts_says_nothing() -> None:
+    claimed = b"Forwarded: for=10.0.0.1\r\n" + behind("10.0.0.1")
+    async with proxying(Settings(forwarded=True)) as proxy:
+        head, _, _ = await proxy.passes(GET + claimed + b"\r\n")
+
+    assert re.findall(rb"\r\nForwarded: ([^\r]*)\r\n", head) == [PEER.encode()]
+
+
+async def test_forwarded_of_a_trusted_peer_passes_where_it_is_not_ours_to_write() -> None:
+    assert await forwarded_for(TRUSTING, b"Forwarded: for=192.0.2.1\r\n") == ["for=192.0.2.1"]
