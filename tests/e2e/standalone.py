@@ -1,6 +1,7 @@
 """`sluice standalone` on a folder, as tests start it and look at it, and backends that its objects name."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import queue
@@ -18,7 +19,42 @@ from e2e.harness import trusting
 
 WAIT = 15.0
 AUTHORITY = trustme.CA()
+HOSTS = ("a.localhost", "b.localhost")
 FREE = ["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--drain-time", "0s"]
+
+
+def objects(host: str) -> str:
+    name = host.split(".", maxsplit=1)[0]
+    return f"""apiVersion: v1
+kind: Service
+metadata: {{name: echo}}
+spec: {{ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: sluice.dev/v1alpha1
+kind: WsRoute
+metadata: {{name: {name}}}
+spec:
+  hosts: [{host}]
+  tls: {{secretName: {name}-tls, redirect: false}}
+  rules: [{{name: all, websocket: {{backends: [{{service: echo, port: 80}}]}}, http: {{backends: [{{service: echo, port: 80}}]}}}}]
+"""
+
+
+def secret(host: str, *, key: str | None = None) -> str:
+    issued = AUTHORITY.issue_cert(host)
+    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"name": f"{host.split('.', maxsplit=1)[0]}-tls"},
+            "data": {
+                "tls.crt": base64.b64encode(chain).decode(),
+                "tls.key": key if key is not None else base64.b64encode(issued.private_key_pem.bytes()).decode(),
+            },
+        }
+    )
 
 
 class Running:

@@ -1,7 +1,6 @@
 """`sluice standalone` on a folder, as its user sees it: wrong files and Secrets, hosts of several Secrets, the access log."""
 
 import asyncio
-import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -10,46 +9,10 @@ from pathlib import Path
 import pytest
 from demo import sluice, write_whole
 from e2e.harness import trusting
-from e2e.standalone import AUTHORITY, FREE, WAIT, Running, echo_backends, endpoints_text
+from e2e.standalone import AUTHORITY, FREE, HOSTS, WAIT, Running, echo_backends, endpoints_text, objects, secret
 from websockets.asyncio.client import connect
 
 from controller.translate.report import USED
-
-HOSTS = ("a.localhost", "b.localhost")
-
-
-def objects(host: str) -> str:
-    name = host.split(".", maxsplit=1)[0]
-    return f"""apiVersion: v1
-kind: Service
-metadata: {{name: echo}}
-spec: {{ports: [{{name: http, port: 80}}]}}
----
-apiVersion: sluice.dev/v1alpha1
-kind: WsRoute
-metadata: {{name: {name}}}
-spec:
-  hosts: [{host}]
-  tls: {{secretName: {name}-tls, redirect: false}}
-  rules: [{{name: all, websocket: {{backends: [{{service: echo, port: 80}}]}}, http: {{backends: [{{service: echo, port: 80}}]}}}}]
-"""
-
-
-def secret(host: str, *, key: str | None = None) -> str:
-    issued = AUTHORITY.issue_cert(host)
-    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "kubernetes.io/tls",
-            "metadata": {"name": f"{host.split('.', maxsplit=1)[0]}-tls"},
-            "data": {
-                "tls.crt": base64.b64encode(chain).decode(),
-                "tls.key": key if key is not None else base64.b64encode(issued.private_key_pem.bytes()).decode(),
-            },
-        }
-    )
 
 
 @contextlib.asynccontextmanager

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from demo import await_ready, write_whole
 from e2e.harness import running, trusting, until
-from e2e.standalone import AUTHORITY, FREE, WAIT, echo_backends, endpoints_text
-from e2e.test_standalone import HOSTS, objects, secret
+from e2e.standalone import AUTHORITY, FREE, HOSTS, WAIT, echo_backends, endpoints_text, objects, secret
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
