@@ -176,6 +176,13 @@ def mismatched() -> Form:
     return bad(ours()[0], key_pem(key_of("P-256", "other")), sentence, "data[tls.key]")
 
 
+def behind_its_issuer(kind: str) -> Form:
+    """A root, and then the leaf whose key it is: what is wrong with the root as a server's certificate is not what is said."""
+    one = sign("leaf", key_of("P-256"), f"root {kind}", key_of(kind, "root"))
+    sentence = "the key is that of certificate 2 of 2; that one first, the leaf, and then its issuers would be accepted."
+    return bad(pem(root(kind), one), key_pem(key_of("P-256")), sentence)
+
+
 def encrypted() -> Form:
     text = key_pem(key_of("P-256"), encryption=serialization.BestAvailableEncryption(b"secret"))
     return bad(ours()[0], text, "an encrypted key was found, a key without a password would be accepted.", "data[tls.key]")
@@ -256,6 +263,8 @@ FORMS: Mapping[str, Callable[[], Form]] = {
         sentence="301 certificates of {} bytes were found, the leaf and its issuers in at most 100 KiB would be accepted.",
     ),
     "another's key": mismatched,
+    "a leaf behind its root": lambda: behind_its_issuer("P-256"),
+    "a leaf behind its root of RSA": lambda: behind_its_issuer("RSA 2048"),
     "an encrypted key": encrypted,
     "an RSA key that does not sign": broken_rsa,
     "RSA 2048": lambda: of_key("RSA 2048"),

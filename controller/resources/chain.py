@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes, PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, PublicKeyAlgorithmOID
 
 RSA_BITS = range(2048, 8193)
@@ -56,6 +56,11 @@ def read_chain(text: bytes) -> list[x509.Certificate] | str:
 
     Whatever stands between them is skipped. Whether clients trust the chain is theirs to say, as their clock is and the host.
     """
+    chain = _load(text)
+    return chain if isinstance(chain, str) else _wrong_with(chain) or chain
+
+
+def _load(text: bytes) -> list[x509.Certificate] | str:
     begins = [found.start() for found in _BEGIN.finditer(text)]
     chain: list[x509.Certificate] = []
     for start, end in pairwise([*begins, len(text)]):
@@ -67,7 +72,7 @@ def read_chain(text: bytes) -> list[x509.Certificate] | str:
             break
     if not chain or not _is_read_by_openssl(chain):
         return f"no certificate could be read, {_CHAIN}"
-    return _wrong_with(chain) or chain
+    return chain
 
 
 def _is_read_by_openssl(chain: Sequence[x509.Certificate]) -> bool:
@@ -194,8 +199,46 @@ def names_of(leaf: x509.Certificate) -> tuple[str, ...] | None:
     return tuple(sorted(name.lower() for name in found.get_values_for_type(x509.DNSName)))
 
 
+def wrong_order(crt: bytes, key: bytes) -> str:
+    """Say that the certificate to which a key belongs stands behind another; empty: it does not, or cannot be told.
+
+    An authority's certificate that stands first is refused for what it lacks as a server's, or for its key: neither says why.
+    """
+    chain, own = _load(crt), _load_key(key)
+    if isinstance(chain, str) or isinstance(own, str):
+        return ""
+    spki = _public(own.public_key())
+    place = next((number for number, one in enumerate(chain, 1) if _key_of(one) == spki), 1)
+    if place == 1:
+        return ""
+    return f"the key is that of certificate {place} of {len(chain)}; that one first, the leaf, and then its issuers would be accepted."
+
+
+def _public(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _key_of(one: x509.Certificate) -> bytes:
+    try:
+        return _public(one.public_key())
+    except _UNREADABLE:
+        return b""
+
+
 def read_key(text: bytes, leaf: x509.Certificate) -> PrivateKeyTypes | str:
     """Read the key of a certificate that is fit to be served; or a sentence that says why there is none."""
+    key = _load_key(text)
+    if isinstance(key, str):
+        return key
+    own = leaf.public_key()
+    if _public(key.public_key()) != _public(own):
+        return "the key is not that of the first certificate in tls.crt, the leaf's own key would be accepted."
+    if isinstance(key, rsa.RSAPrivateKey) and isinstance(own, rsa.RSAPublicKey) and not _is_whole(key, own):
+        return "numbers of an RSA key that do not belong together were found, a key as it was made would be accepted."
+    return key
+
+
+def _load_key(text: bytes) -> PrivateKeyTypes | str:
     begin = _BEGIN_KEY.search(text)
     end = text.find(b"-----END", begin.start()) if begin is not None else -1
     if begin is None or end < 0:
@@ -205,18 +248,11 @@ def read_key(text: bytes, leaf: x509.Certificate) -> PrivateKeyTypes | str:
         return f"a private key of {len(block)} bytes was found, one of at most 16 KiB would be accepted."
     try:
         # Its check of an RSA key takes a tenth of a second, of one that is huge minutes; `_is_whole` does it in a hundredth.
-        key = serialization.load_pem_private_key(block, password=None, unsafe_skip_rsa_key_validation=True)
+        return serialization.load_pem_private_key(block, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         return "an encrypted key was found, a key without a password would be accepted."
     except _UNREADABLE:
         return "no private key could be read, a key in PEM would be accepted."
-    own = leaf.public_key()
-    public = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    if key.public_key().public_bytes(*public) != own.public_bytes(*public):
-        return "the key is not that of the first certificate in tls.crt, the leaf's own key would be accepted."
-    if isinstance(key, rsa.RSAPrivateKey) and isinstance(own, rsa.RSAPublicKey) and not _is_whole(key, own):
-        return "numbers of an RSA key that do not belong together were found, a key as it was made would be accepted."
-    return key
 
 
 def _is_whole(key: rsa.RSAPrivateKey, own: rsa.RSAPublicKey) -> bool:

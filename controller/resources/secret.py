@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.chain import names_of, read_chain, read_key, write_chain, write_key
+from controller.resources.chain import names_of, read_chain, read_key, write_chain, write_key, wrong_order
 from controller.resources.fields import metadata_ref
 from controller.resources.problems import Malformed, Problem, Reason
 from controller.resources.refs import ObjectRef
@@ -50,12 +50,12 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
             return refuse(field, f"{len(data)} bytes were found, PEM of at most 1 MiB would be accepted.")
         found[name] = data
     chain = read_chain(found["tls.crt"])
-    if isinstance(chain, str):
-        return refuse("data[tls.crt]", chain)
+    key = chain if isinstance(chain, str) else read_key(found["tls.key"], chain[0])
+    if isinstance(chain, str) or isinstance(key, str):
+        if order := wrong_order(found["tls.crt"], found["tls.key"]):
+            return refuse("data[tls.crt]", order)
+        return refuse("data[tls.crt]", chain) if isinstance(chain, str) else refuse("data[tls.key]", str(key))
     leaf = chain[0]
-    key = read_key(found["tls.key"], leaf)
-    if isinstance(key, str):
-        return refuse("data[tls.key]", key)
     return Secret(ref, write_chain(chain), Sensitive(write_key(key)), leaf.not_valid_after_utc.timestamp(), names_of(leaf))
 
 
