@@ -246,6 +246,7 @@ def translate_settings(
         allow_external_name=settings.allow_external_name,
         allow_loopback=standalone,
         own_addresses=frozenset(own_addresses),
+        note_endpoints=standalone,
         implicit_class=standalone,
         controller_name=controller_name,
     )

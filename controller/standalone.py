@@ -28,10 +28,14 @@ MOST_SAID = 20
 
 
 class Teller:
-    """Says what is wrong with the objects, each problem when it appears: without a cluster there are no conditions to read."""
+    """Says what is wrong with the objects, each problem when it appears: without a cluster there are no conditions to read.
 
-    def __init__(self) -> None:
+    `note`: what it is told are notes.
+    """
+
+    def __init__(self, *, note: bool = False) -> None:
         self._known: tuple[Problem, ...] = ()
+        self._level, self._what = (logging.INFO, "notes") if note else (logging.WARNING, "problems")
 
     def tell(self, problems: tuple[Problem, ...]) -> None:
         """Say which of the problems are new, and how many of those that were said are over."""
@@ -41,11 +45,11 @@ class Teller:
         self._known = problems
         fresh = sorted(present - known)
         for problem in fresh[:MOST_SAID]:
-            _log.warning("reason=%s %s: %s", problem.reason, problem.ref, problem.message)
+            _log.log(self._level, "reason=%s %s: %s", problem.reason, problem.ref, problem.message)
         if len(fresh) > MOST_SAID:
-            _log.warning("problems=%d more, which /problems of the admin port lists", len(fresh) - MOST_SAID)
+            _log.log(self._level, "%s=%d more, which /problems of the admin port lists", self._what, len(fresh) - MOST_SAID)
         if over := len(known - present):
-            _log.info("problems=%d solved=%d", len(present), over)
+            _log.info("%s=%d solved=%d", self._what, len(present), over)
 
 
 async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequence[str]) -> int:
@@ -62,11 +66,13 @@ async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, p
         print(error, file=sys.stderr)  # noqa: T201  a message for whoever typed the command
         return 2
     hub = Hub()
-    teller = Teller()
+    teller, noter = Teller(), Teller(note=True)
 
     def built() -> None:
         # The reconciler says itself what is wrong with the default certificate.
         teller.tell(tuple(problem for problem in reconciler.problems if problem.field != "--default-certificate"))
+        if reconciler.last is not None:
+            noter.tell(reconciler.last.notes)
 
     reconciler = Reconciler(
         lambda: (source.snapshot, source.problems), translate_settings(settings, standalone=True), hub, built=built

@@ -211,7 +211,9 @@ def wrong_order(crt: bytes, key: bytes) -> str:
     place = next((number for number, one in enumerate(chain, 1) if _key_of(one) == spki), 1)
     if place == 1:
         return ""
-    return f"the key is that of certificate {place} of {len(chain)}; that one first, the leaf, and then its issuers would be accepted."
+    return (
+        f"the key is that of certificate {place} of {len(chain)}; that one first, the leaf, and then its issuers would be accepted."
+    )
 
 
 def _public(key: PublicKeyTypes) -> bytes:

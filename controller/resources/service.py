@@ -9,6 +9,9 @@ from controller.resources.fields import Reader, check_names, metadata_ref, shown
 from controller.resources.problems import Malformed
 from controller.resources.refs import ObjectRef
 
+SERVICE_LABEL = "kubernetes.io/service-name"
+"""Label of an EndpointSlice that names its Service (discovery.k8s.io/v1, LabelServiceName)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
@@ -51,6 +54,7 @@ class EndpointSlice:
 
     ref: ObjectRef
     service: str
+    """By its label kubernetes.io/service-name; empty: it has none, and is used for nothing."""
     ports: tuple[tuple[str, int], ...]
     """Name (empty for the unnamed one) and number."""
     endpoints: tuple[SliceEndpoint, ...]
@@ -81,13 +85,13 @@ def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:
 
 
 def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | None:
-    """Read an EndpointSlice; None: it is of no Service, or of names instead of addresses."""
+    """Read an EndpointSlice; None: it is of names instead of addresses."""
     ref = metadata_ref(raw, "EndpointSlice")
     reader = Reader(ref)
     check_names(reader, raw)
     labels = reader.mapping(reader.mapping(raw, "metadata", "metadata"), "labels", "metadata.labels")
-    service = labels.get("kubernetes.io/service-name")
-    if not isinstance(service, str) or raw.get("addressType") == "FQDN":
+    service = labels.get(SERVICE_LABEL)
+    if raw.get("addressType") == "FQDN":
         return None
     ports, unusable = [], []
     for path, item in reader.objects(raw, "ports", "ports"):
@@ -116,7 +120,7 @@ def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | 
         endpoints.append(SliceEndpoint(tuple(addresses), ready and not terminating, serves, terminating, pod))
     if reader.problems:
         return Malformed(ref, tuple(reader.problems))
-    return EndpointSlice(ref, service, tuple(ports), tuple(endpoints), tuple(unusable))
+    return EndpointSlice(ref, service if isinstance(service, str) else "", tuple(ports), tuple(endpoints), tuple(unusable))
 
 
 def _is_address(text: object) -> bool:

@@ -26,7 +26,8 @@ class Translation:
     problems: tuple[Problem, ...]
     """Everything that is wrong, in order of the objects: what verdicts say, and what is wrong with objects that have none."""
     notes: tuple[Problem, ...]
-    """What is wrong with Secrets that no object of ours names, in order: it harms nothing."""
+    """What is wrong with Secrets that no object of ours names, in order: it harms nothing. Where `note_endpoints` asks for it, then
+    which backends have no endpoint that is ready: they may get one."""
     classless: tuple[str, ...]
     """Objects that name an IngressClass that does not exist, as ids of their routes begin, in order."""
     memo: Memo

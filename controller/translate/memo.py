@@ -27,7 +27,7 @@ from types import MappingProxyType
 import msgspec
 
 from controller.resources import Ingress, WsRoute
-from controller.resources.problems import Problem
+from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate.attach import Classes, find_classes
@@ -143,6 +143,7 @@ class _Change:
         before = state.snapshot
         self.extra_differs = (
             state.classes is None
+            or state.settings.note_endpoints
             or snapshot.malformed is not before.malformed
             or snapshot.ingress_classes is not before.ingress_classes
         )
@@ -413,7 +414,7 @@ def _config(
 
 
 def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """Return what is wrong, and apart from it what is wrong with Secrets that no object of ours names: nobody misses them here."""
+    """Return what is wrong, and the notes: of Secrets that no object of ours names, and of backends without endpoints."""
     found = {ref: verdict.problems for ref, verdict in state.verdicts.items() if verdict.problems}
     unnamed: dict[ObjectRef, tuple[Problem, ...]] = {}
     for ref, bad in snapshot.malformed.items():
@@ -424,7 +425,8 @@ def _all_problems(state: _State, snapshot: SourceSnapshot) -> tuple[tuple[Proble
         if one.problems and one.controller == state.settings.controller_name:
             found[ref] = (*found.get(ref, ()), *one.problems)
     said = [problem for ref in sorted(found, key=_order) for problem in found[ref]]
-    notes = tuple(problem for ref in sorted(unnamed, key=_order) for problem in unnamed[ref])
+    noted = [problem for ref in sorted(unnamed, key=_order) for problem in unnamed[ref]]
+    notes = (*noted, *_without_endpoints(state, snapshot.services)) if state.settings.note_endpoints else tuple(noted)
     wrong = check_default(state.settings.default_certificate, snapshot.secrets, snapshot.malformed)
     return tuple(said if wrong is None else (*said, wrong)), notes
 
@@ -433,6 +435,15 @@ def _held(snapshot: SourceSnapshot, ref: ObjectRef) -> bool:
     """Tell whether an earlier version of an object that is not a route is known."""
     known = (snapshot.services, snapshot.endpoint_slices, snapshot.secrets, snapshot.ingress_classes)
     return any(ref in kind for kind in known)
+
+
+def _without_endpoints(state: _State, services: Collection[ObjectRef]) -> Iterable[Problem]:
+    """Say of each object which of its backends have no endpoint that is ready."""
+    empty = state.upstreams.empty(services)
+    for ref in sorted(state.objects, key=_order) if empty else ():
+        for backend in state.objects[ref].backends:
+            if (why := empty.get(backend.key)) is not None:
+                yield Problem(ref, Reason.BACKEND_NOT_FOUND, backend.field, f"{backend.field}: {why}")
 
 
 def _order(ref: ObjectRef) -> tuple[str, str, str]:

@@ -18,6 +18,8 @@ class TranslateSettings:
     """Endpoints on this machine's loopback may be used: standalone only."""
     own_addresses: frozenset[str] = frozenset()
     """Addresses of the proxy's own pod: endpoints there would lead back to it."""
+    note_endpoints: bool = False
+    """Services without an endpoint that is ready are noted: not in a cluster, where rollouts have them, and sizes of none."""
     implicit_class: bool = False
     """Where no IngressClass is ours, one named sluice is assumed: standalone only."""
     controller_name: str = CONTROLLER

@@ -1,14 +1,15 @@
 """Services and EndpointSlices as upstreams: one for each Service port that a rule names."""
 
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.resources import EndpointSlice, Service
+from controller.resources.fields import shown
 from controller.resources.ingress import BackendRef
 from controller.resources.problems import Problem, Reason
 from controller.resources.refs import ObjectRef
-from controller.resources.service import ServicePort, SliceEndpoint
+from controller.resources.service import SERVICE_LABEL, ServicePort, SliceEndpoint
 from controller.translate.index import Users
 from proxy.model.config import Endpoint, EndpointState, Upstream
 
@@ -162,11 +163,14 @@ def _refused(service: Service, address: str) -> Flaw:
 
 def _portless(service: Service, port: ServicePort, slices: Collection[EndpointSlice]) -> Iterator[Flaw]:
     """Tell of the first slice whose endpoints are not used because nobody can tell at which port."""
+    known = any(name == port.name for one in slices for name, _ in one.ports)
     wrong = {one.ref.path: found for one in slices for name, found in one.unusable if name == port.name and one.endpoints}
     # Pods that lack the port of that name are no fault while others have it (a named targetPort of the Service).
-    if not wrong and not any(name == port.name for one in slices for name, _ in one.ports):
+    if not wrong and not known:
         wrong = {one.ref.path: "" for one in slices if one.endpoints and not one.ports and not one.unusable}
-    if wrong:
+    if not wrong and not known:
+        yield from _misnamed(service, port, slices)
+    elif wrong:
         path = min(wrong)
         named = f'port "{port.name}"' if port.name else "the port"
         lacks = f"{named} has {wrong[path]}" if wrong[path] else "it has no ports"
@@ -175,6 +179,35 @@ def _portless(service: Service, port: ServicePort, slices: Collection[EndpointSl
             f"{named} with a number from 1 to 65535 would be accepted."
         )
         yield Reason.PORT_NOT_FOUND, message
+
+
+def _misnamed(service: Service, port: ServicePort, slices: Collection[EndpointSlice]) -> Iterator[Flaw]:
+    """Tell of the first slice with endpoints all of whose ports have other names than the Service's."""
+    others = {one.ref.path: sorted({name for name, _ in one.ports}) for one in slices if one.endpoints and one.ports}
+    if others:
+        path = min(others)
+        message = (
+            f'Service "{service.ref.path}" has endpoints in EndpointSlice "{path}" that are not used, as {_named(others[path])} '
+            f"there, and port {port.port} of the Service {_called(port.name)}; the same in both would be accepted."
+        )
+        yield Reason.PORT_NOT_FOUND, message
+
+
+def _unready(slices: Collection[EndpointSlice]) -> str:
+    paths = " and ".join(f'"{path}"' for path in sorted(one.ref.path for one in slices))
+    count = sum(len(one.endpoints) for one in slices)
+    found = f"{count} endpoints of which none is ready were found" if count else "no endpoints were found"
+    return f"{found} in EndpointSlice {paths}; one that is ready would be accepted."
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"the port {_called(names[0])}"
+    return f"the ports are named {' and '.join(map(shown, names))}"
+
+
+def _called(name: str) -> str:
+    return f"is named {shown(name)}" if name else "has no name"
 
 
 class Upstreams:
@@ -238,6 +271,41 @@ class Upstreams:
                     del self._flaws[key]
         self._touched.clear()
         return told, differs
+
+    def empty(self, services: Collection[ObjectRef]) -> dict[str, str]:
+        """Say of each upstream without an endpoint that is ready why, as what follows the field in a sentence.
+
+        Not of those whose flaws say it, nor of those of which only the resolver knows the addresses. `services`: that exist.
+        """
+        found = {}
+        for key, upstream in self.values.items():
+            service, _ = self._ports[key]
+            if key in self._flaws or service.external_name or any(one.state in _USABLE for one in upstream.endpoints):
+                continue
+            behind = self._slices.get(service.ref)
+            why = self._nowhere(service.ref, services) if not behind else _unready(behind.values())
+            found[key] = f'Service "{service.ref.path}" has no endpoint that is ready, so requests get 503: {why}'
+        return found
+
+    def _nowhere(self, service: ObjectRef, services: Collection[ObjectRef]) -> str:
+        """Say that no slice is of a Service, and which other one may be meant to."""
+        wanted = f"{SERVICE_LABEL}: {service.name}"
+        unlabelled = self._slices.get(ObjectRef("Service", service.namespace, ""), {})
+        strays = sorted(
+            (ref.path, other.name)
+            for other, slices in self._slices.items()
+            if other.namespace == service.namespace and other.name and other not in services
+            for ref in slices
+        )
+        near = ""
+        if unlabelled:
+            near = f', EndpointSlice "{min(ref.path for ref in unlabelled)}" has no such label'
+        elif strays:
+            near = f', EndpointSlice "{strays[0][0]}" has it with {shown(strays[0][1])}'
+        return (
+            f'no EndpointSlice of namespace "{service.namespace}" has the label {wanted}{near}; one that has it would be accepted, '
+            "which a cluster makes of a Service with a selector."
+        )
 
     def _drop(self, key: str) -> bool:
         known = self._ports.pop(key, None)

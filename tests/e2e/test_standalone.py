@@ -3,6 +3,10 @@
 import asyncio
 import contextlib
 import json
+import os
+import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -31,6 +35,46 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "objects"
     made.mkdir()
     return made
+
+
+async def test_first_folder_of_the_readme_is_served_as_it_is_pasted(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    pasted, _, last = (
+        text.split("\n## Without a cluster", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0].rpartition("sluice standalone")
+    )
+    async with echo_backends(1) as (port,):
+        assert pasted.count("port: 3000") == 1
+        script = pasted.replace("port: 3000", f"port: {port}")
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        shell = await asyncio.create_subprocess_exec(
+            "sh", "-ec", script, cwd=tmp_path, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE
+        )
+        said, _ = await asyncio.wait_for(shell.communicate(), WAIT)
+        assert (shell.returncode, said, last) == (0, b"", " shop\n")
+        with sluice(tmp_path / "shop", FREE) as (process, listening):
+            proxy = Running(tmp_path / "shop", process, listening)
+            context = ssl.create_default_context(cafile=tmp_path / "chat.crt")
+            async with asyncio.timeout(WAIT):
+                uri = f"wss://chat.localhost:{proxy.https}/ws"
+                async with connect(uri, ssl=context, host="127.0.0.1", compression=None) as socket:
+                    await socket.send("hello")
+
+                    assert await socket.recv() == "hello"
+            assert await asyncio.to_thread(proxy.shows, "/problems") == []
+
+
+async def test_service_that_gets_no_endpoint_is_noted_until_it_has_one(folder: Path) -> None:
+    async with running(folder) as proxy:
+        path = folder / "endpoints.yaml"
+        labelled = path.read_text()
+        write_whole(path, labelled.replace("kubernetes.io/service-name", "service-name"))
+        notes = await proxy.until_shows("/problems", bool)
+
+        assert [(one["kind"], one["name"], one["note"]) for one in notes] == [("WsRoute", "a", True), ("WsRoute", "b", True)]
+        assert "has the label kubernetes.io/service-name: echo, EndpointSlice " in notes[0]["message"]
+        write_whole(path, labelled)
+        await proxy.until_shows("/problems", lambda found: not found)
+        assert await proxy.ask("a.localhost") == 200
 
 
 async def test_request_for_a_host_of_another_secret_is_421_and_none_without_server_name(folder: Path) -> None:

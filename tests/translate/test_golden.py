@@ -33,6 +33,7 @@ def settings_of(text: str) -> TranslateSettings:
         host_ownership="host-ownership" in flags,
         allow_external_name="external-name" in flags,
         allow_loopback="no-loopback" not in flags,
+        note_endpoints="note-endpoints" in flags,
         implicit_class=True,
     )
 

@@ -59,6 +59,31 @@ def test_lint_notes_a_secret_that_nobody_names_and_exits_with_zero(tmp_path: Pat
     assert (named.exit_code, named.stdout.startswith(sentence), "note" in named.stdout) == (1, True, False)
 
 
+def test_lint_says_what_makes_the_services_of_a_first_folder_answer_503(tmp_path: Path) -> None:
+    """A port of another name is wrong anywhere; what has no endpoints may get them in a cluster, so it is a note."""
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: chat}\nspec: {ports: [{name: http, port: 80}]}\n---\n"
+    rule = "{host: a.localhost, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: chat, port: {number: 80}}}}]}}"
+    ingress = f"apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: a}}\nspec: {{rules: [{rule}]}}\n---\n"
+    endpoints = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: chat-1, labels: {LABEL: chat}}\n"
+    endpoints += "addressType: IPv4\nports: [{name: http, port: 3000}]\nendpoints: [{addresses: [127.0.0.1]}]\n"
+    right = (service + ingress + endpoints).replace("LABEL", "kubernetes.io/service-name")
+
+    def lint(text: str) -> tuple[int, str]:
+        (tmp_path / "a.yaml").write_text(text)
+        found = CliRunner().invoke(main, ["lint", str(tmp_path)], catch_exceptions=False)
+        return found.exit_code, found.stdout
+
+    told = "Ingress default/a: spec.rules[0].http.paths[0].backend.service: "
+    assert lint(right) == (0, "")
+    code, said = lint((service + ingress + endpoints).replace("LABEL", "app"))
+    assert (code, said.startswith(f'note: {told}Service "default/chat" has no endpoint that is ready')) == (0, True)
+    assert 'EndpointSlice "default/chat-1" has no such label' in said
+    code, said = lint(right.replace("name: http, port: 3000", "port: 3000"))
+    assert (code, said.startswith(f'{told}Service "default/chat" has endpoints in EndpointSlice "default/chat-1"')) == (1, True)
+    code, said = lint(right.replace("name: http, port: 3000", "name: web, port: 3000"))
+    assert (code, 'as the port is named "web" there, and port 80 of the Service is named "http"' in said) == (1, True)
+
+
 def test_lint_exits_with_zero_without_problems_and_two_where_nothing_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.yaml").write_text("a: [")

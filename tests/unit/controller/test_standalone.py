@@ -38,3 +38,15 @@ def test_of_very_many_problems_the_log_counts_the_rest(caplog: pytest.LogCapture
     assert len(said) == MOST_SAID + 1
     assert said[0].startswith("reason=InvalidSpec WsRoute default/chat-000: ")
     assert said[-1] == "problems=3 more, which /problems of the admin port lists"
+
+
+def test_notes_are_said_like_problems_but_warn_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sluice.standalone")
+    noter = Teller(note=True)
+    for notes in ((problem(1),), (problem(1),), ()):
+        noter.tell(notes)
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "reason=InvalidSpec WsRoute default/chat-001: spec.rules: 1."),
+        ("INFO", "notes=0 solved=1"),
+    ]
