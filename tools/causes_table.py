@@ -1,4 +1,7 @@
-"""Write the tables of causes in docs/troubleshooting.md from the code; `--check` says whether they are up to date."""
+"""Write the tables of causes in docs/troubleshooting.md from the code; `--check` says whether they are up to date.
+
+Those of sockets stand in the same page, which docs/closing.md leads to.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -6,8 +9,9 @@ from pathlib import Path
 
 from pages import between, write_or_check
 
-from proxy.http.causes import CLIENT, REFUSALS, UPSTREAM
+from proxy.http.causes import CLIENT, REFUSALS, SOCKETS, UPSTREAM
 
+TABLES = (("upstream causes", UPSTREAM), ("client causes", CLIENT), ("refusal causes", REFUSALS), ("socket causes", SOCKETS))
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "troubleshooting.md"
 
 
@@ -19,7 +23,7 @@ def table(causes: Mapping[str, str]) -> str:
 
 def with_tables(text: str) -> str:
     """Return the page's text with the tables as they should be."""
-    for name, causes in (("upstream causes", UPSTREAM), ("client causes", CLIENT), ("refusal causes", REFUSALS)):
+    for name, causes in TABLES:
         text = between(text, name, table(causes))
     return text
 

@@ -50,6 +50,24 @@ CLIENT: Final[Mapping[str, str]] = {
 }
 """What a client did while its request was with a backend."""
 
+SOCKETS: Final[Mapping[str, str]] = {
+    "mask_missing": "a frame of the client is not masked",
+    "mask_forbidden": "a frame of the backend is masked",
+    "reserved_bits": "reserved bits are set, and no extension was negotiated",
+    "reserved_opcode": "the opcode is reserved, and no extension was negotiated",
+    "control_fragmented": "a control frame is fragmented",
+    "control_too_long": "a control frame has more than 125 bytes",
+    "continuation_of_nothing": "a continuation comes without a message",
+    "message_interrupted": "a new message begins within another",
+    "length_too_large": "the length has more than 63 bits",
+    "length_not_minimal": "the length is in more bytes than it needs",
+    "close_truncated": "a close frame has one byte, which is half a code",
+    "close_code": "a close frame has a code that none may carry: below 1000, 1005, 1006 or 1015",
+    "message_too_large": "a message is larger than limits.messageBytes",
+    "too_many_messages": "messages come faster than limits.messages",
+}
+"""What a side of a WebSocket sent that the proxy closed it for; beside it the access log names the side."""
+
 REFUSALS: Final[Mapping[str, str]] = {
     "request_malformed": "the request's head is malformed",
     "request_line_malformed": "the request line is not a method, a target and a version",

@@ -88,13 +88,15 @@ class AccessLog:
         *,
         code: int,
         by: str,
+        cause: str,
+        side: str,
         seconds: float,
         messages_in: int,
         messages_out: int,
         bytes_in: int,
         bytes_out: int,
     ) -> None:
-        """Write the line of a socket that is gone."""
+        """Write the line of a socket that is gone. `cause` and `side`: what the proxy closed it for, and who sent that."""
         self._line(
             "socket-close",
             request,
@@ -104,6 +106,8 @@ class AccessLog:
                 "endpoint": endpoint,
                 "code": code,
                 "by": by,
+                "cause": cause,
+                "side": side,
                 "seconds": round(seconds, 3),
                 "messages_in": messages_in,
                 "messages_out": messages_out,

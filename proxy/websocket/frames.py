@@ -1,10 +1,10 @@
 # Compiled by mypyc: see setup.py.
 """A scanner of frame headers (RFC 6455, 5.2): counts messages, knows boundaries and close codes, refuses malformed headers.
 
-Sans-I/O, one per direction. It changes no byte and keeps none but an unfinished header (at most 13 bytes), so that what it
-returns for forwarding never ends inside a header: a frame that turns out malformed was not begun at the other end. The same
-holds for a message that a limit forbids. Where the proxy pings, the answers are taken out: a pong that may be one is kept until
-it is whole (at most 17 bytes), and a frame of ours is put in where a frame ends.
+Sans-I/O, one per direction. It changes no byte and keeps none but an unfinished header (at most 13 bytes), of a close frame its
+code too, so that what it returns for forwarding never ends inside: a frame that turns out malformed was not begun at the other
+end. The same holds for a message that a limit forbids. Where the proxy pings, the answers are taken out: a pong that may be one is
+kept until it is whole (at most 17 bytes), and a frame of ours is put in where a frame ends.
 It scans a bounded number of frames at a time; what is behind them is kept until `scan` is called again, with nothing.
 Written to be compiled: plain slots, integers and bytes. Who reads what `attention` announces calls `noticed`.
 """
@@ -14,6 +14,8 @@ from proxy.websocket.message_rate import MessageRate
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 NO_CODE, ABNORMAL = 1005, 1006
 """RFC 6455, 7.4.1: a close frame without a code; no close frame at all."""
+UNSENDABLE = frozenset((1005, 1006, 1015))
+"""Codes that no close frame may carry; nor one below 1000 (RFC 6455, 7.4). Others may mean something one day, and pass."""
 TOO_BIG, POLICY = 1009, 1008
 """Close codes for a message that is too large, and for one that comes too soon."""
 UNLIMITED = 1 << 60
@@ -29,13 +31,11 @@ class FrameScanner:
 
     __slots__ = (
         "_close_at",
-        "_close_bytes",
         "_counting",
         "_fin",
         "_held",
         "_held_at",
         "_largest",
-        "_mask",
         "_masked",
         "_opcode",
         "_open",
@@ -73,8 +73,6 @@ class FrameScanner:
         """Where in `_held` that begins which was not scanned yet."""
         self._opcode = 0
         self._fin = 0
-        self._mask = b""
-        self._close_bytes = b""
         self._open = False
         self.remaining = 0
         """Payload bytes of the current frame still to come."""
@@ -90,7 +88,7 @@ class FrameScanner:
         self._close_at = -1
         """Where in what is scanned it begins; -1: it has not come."""
         self.error = ""
-        """What was wrong with the header at which scanning stopped; nothing is scanned after it."""
+        """What was wrong with the header at which scanning stopped, by a name of causes.py; nothing is scanned after it."""
         self.over = 0
         """Close code for the sender of a message that a limit forbids, which was not begun at the other end; what follows waits in
         `rest` until `lift`. 0: none."""
@@ -208,7 +206,7 @@ class FrameScanner:
         while position < size:
             if self.remaining:
                 take = min(self.remaining, size - position)
-                self._payload(data, position, take)
+                self._payload(take)
                 position += take
                 self.remaining -= take
                 if self.remaining:
@@ -275,12 +273,9 @@ class FrameScanner:
         self._attend()
         return whole
 
-    def _payload(self, data: bytes, position: int, take: int) -> None:
-        if self._opcode < CLOSE:
-            if self._counting:
-                self.payload_bytes += take
-        elif self._opcode == CLOSE and len(self._close_bytes) < 2:
-            self._close_bytes += data[position : position + min(take, 2 - len(self._close_bytes))]
+    def _payload(self, take: int) -> None:
+        if self._opcode < CLOSE and self._counting:
+            self.payload_bytes += take
 
     def _header(self, data: bytes, position: int, size: int) -> int:
         """Take a frame header at `position`: its size, 0 if it is not whole yet, -1 if it is malformed."""
@@ -300,24 +295,36 @@ class FrameScanner:
         if extended:
             length = int.from_bytes(data[position + 2 : position + 2 + extended], "big")
             if length >> 63:
-                return self._refuse("a length of more than 63 bits")
+                return self._refuse("length_too_large")
             if length < (126 if extended == 2 else 65536):
-                return self._refuse("a length in more bytes than it needs")
+                return self._refuse("length_not_minimal")
         opcode = first & 0x0F
         if opcode < CLOSE and self._forbidden(opcode, length):
             return -1
+        if opcode == CLOSE and length:
+            if size - position < whole + 2:
+                return 0
+            code = self._code_of(data, position + whole)
+            if (code < 1000 or code in UNSENDABLE) and not first & 0x70:
+                return self._refuse("close_code")
+            self.close_code = code
         self._opcode = opcode
         self._fin = first & 0x80
         self.remaining = length
         if opcode == CLOSE:
             if self.withhold:
                 self._close_at = position
-            self._close_bytes = b""
-            self._mask = data[position + whole - 4 : position + whole] if self._masked else b"\0\0\0\0"
         elif opcode <= BINARY or (opcode < CLOSE and not self._open):
             # An extension's opcode inside a message is its own business.
             self._open = not self._fin
         return whole
+
+    def _code_of(self, data: bytes, start: int) -> int:
+        """Return the code of a close frame whose payload begins at `start`, behind its mask."""
+        high, low = data[start], data[start + 1]
+        if self._masked:
+            high, low = high ^ data[start - 4], low ^ data[start - 3]
+        return high << 8 | low
 
     def _forbidden(self, opcode: int, length: int) -> bool:
         """Tell whether a limit forbids the data frame of this header, and so its message."""
@@ -336,23 +343,25 @@ class FrameScanner:
     def _wrong_first(self, first: int) -> str:
         opcode = first & 0x0F
         if opcode >= CLOSE and not first & 0x80:
-            return "a fragmented control frame"
+            return "control_fragmented"
         if not self.permissive:
             if first & 0x70:
-                return "reserved bits without an extension"
+                return "reserved_bits"
             if 2 < opcode < CLOSE or opcode > 10:
-                return f"reserved opcode {opcode}"
+                return "reserved_opcode"
         if opcode == CONTINUATION and not self._open:
-            return "a continuation without a message"
+            return "continuation_of_nothing"
         if opcode in (TEXT, BINARY) and self._open:
-            return "a new message inside another"
+            return "message_interrupted"
         return ""
 
     def _wrong_second(self, first: int, second: int) -> str:
         if second & 0x80 != self._masked:
-            return "an unmasked frame from the client" if self._masked else "a masked frame from the backend"
+            return "mask_missing" if self._masked else "mask_forbidden"
         if first & 0x0F >= CLOSE and second & 0x7F > 125:
-            return "a control frame of more than 125 bytes"
+            return "control_too_long"
+        if first & 0x0F == CLOSE and second & 0x7F == 1:
+            return "close_truncated"
         return ""
 
     def _refuse(self, error: str) -> int:
@@ -367,8 +376,6 @@ class FrameScanner:
         elif self._opcode == CLOSE:
             self.close_seen = True
             self._attend()
-            if len(self._close_bytes) == 2:
-                self.close_code = (self._close_bytes[0] ^ self._mask[0]) << 8 | self._close_bytes[1] ^ self._mask[1]
         elif self.watched and self._opcode <= PONG:
             self._attend()
             if self._opcode == PING:

@@ -106,8 +106,11 @@ class SocketStats:
             self._cut = True
             self._facts.stats.ws_unanswered()
 
-    def close(self, code: int, by: str) -> None:
-        """Count the socket as gone: its close code, and who closed it (client, backend, proxy:CAUSE)."""
+    def close(self, code: int, by: str, cause: str, side: str) -> None:
+        """Count the socket as gone: its close code, and who closed it (client, backend, proxy:CAUSE).
+
+        `cause` and `side`, for the log: what a side sent that it was closed for, and which.
+        """
         facts = self._facts
         facts.endpoint.sockets -= 1
         self.settle()
@@ -123,6 +126,8 @@ class SocketStats:
                 self._endpoint_name(),
                 code=code,
                 by=by,
+                cause=cause,
+                side=side,
                 seconds=seconds,
                 messages_in=messages_in,
                 messages_out=messages_out,

@@ -25,7 +25,7 @@ from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket.closer import SocketEntry
 from proxy.websocket.control_frames import close_frame
-from proxy.websocket.frames import ABNORMAL, FrameScanner
+from proxy.websocket.frames import ABNORMAL, TOO_BIG, FrameScanner
 from proxy.websocket.message_rate import MessageRate
 from proxy.websocket.pings import Pinger
 from proxy.websocket.socket_stats import SocketInfo, SocketStats, TunnelEndpoint
@@ -246,8 +246,10 @@ class Tunnel:
 
     __slots__ = (
         "_by",
+        "_cause",
         "_code",
         "_frames",
+        "_side",
         "account",
         "backend",
         "client",
@@ -297,6 +299,10 @@ class Tunnel:
         """Bytes that were not written yet when the end was last due."""
         self._code = 0
         self._by = ""
+        self._cause = ""
+        """What a side sent that it was closed for, by a name of causes.py; empty: nothing wrong."""
+        self._side = ""
+        """Which side: client or backend."""
         self._frames: tuple[bytes, bytes] = (b"", b"")
         self.client = Side(self, "client", transports[0], FrameScanner(masked=True, extensions=extensions))
         self.backend = Side(self, "backend", transports[1], FrameScanner(masked=False, extensions=extensions))
@@ -383,14 +389,15 @@ class Tunnel:
 
     def _break(self, leg: Side) -> None:
         self.phase = BROKEN
+        self._cause, self._side = leg.scanner.error, leg.name
         if not self._by:
             self._code, self._by = 1002, "proxy:protocol_error"
         towards_client, towards_backend = (1002, 1001) if leg is self.client else (1001, 1002)
         self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
         other = leg.other
         self.insert_close(leg)
-        # Its answer tells that nothing more comes; who broke the protocol gets our code instead of it.
-        other.scanner.withhold = True
+        # Its answer tells that nothing more comes; who broke the protocol gets our code instead of it, unless it has one already.
+        other.scanner.withhold = not other.scanner.close_seen
         now = self.wheel.now
         quiet = other.scanner.silent and all(now - one.heard > BROKEN_DRAIN or one.heard == self.opened for one in (leg, other))
         if other.answered or quiet:
@@ -401,6 +408,7 @@ class Tunnel:
     def _refuse(self, leg: Side) -> None:
         """Close over a message of `leg` that a limit forbids."""
         code = leg.scanner.over
+        self._cause, self._side = "message_too_large" if code == TOO_BIG else "too_many_messages", leg.name
         if not self._by:
             self._code, self._by = code, "proxy:limit"
         towards_client, towards_backend = (code, 1001) if leg is self.client else (1001, code)
@@ -555,7 +563,7 @@ class Tunnel:
         if self.lease is not None:
             self.lease.end(self.wheel)
             self.lease = None
-        self.account.close(self._code, self._by)
+        self.account.close(self._code, self._by, self._cause, self._side)
         # Without this a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
         for leg in (self.client, self.backend):
             if leg.pinger is not None:

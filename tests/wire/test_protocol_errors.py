@@ -10,6 +10,7 @@ import time
 
 import pytest
 from wire.harness import WAIT, Proxy, proxying, socketless
+from wire.logs import logging_of
 from wire.verbs import SWITCH, UPGRADE, closes_of, frame, opened
 
 from proxy.settings import Settings
@@ -241,3 +242,86 @@ async def test_sender_that_never_stops_is_cut_and_an_innocent_is_served_meanwhil
             await innocent.sees(word)
         while len(proxy.runtime.tunnels) > 1:
             await asyncio.sleep(0)
+
+
+HALF_A_CODE, WRONG_CODE = (8, b"\x03"), (8, b"\x03\xee")
+CAUSES = [
+    ("mask_missing", "client", frame(1, b"a")),
+    ("reserved_bits", "client", frame(1, b"a", masked=True, first=0xC0)),
+    ("reserved_opcode", "client", BAD),
+    ("control_fragmented", "client", frame(9, b"a", masked=True, first=0)),
+    ("control_too_long", "client", frame(9, b"a" * 126, masked=True)),
+    ("continuation_of_nothing", "client", frame(0, b"a", masked=True)),
+    ("message_interrupted", "client", frame(1, b"", masked=True, first=0) + frame(1, b"", masked=True)),
+    ("length_not_minimal", "client", b"\x82\xfe\0\1mask"),
+    ("length_too_large", "client", b"\x82\xff\xff" + bytes(7) + b"mask"),
+    ("close_truncated", "client", frame(*HALF_A_CODE, masked=True)),
+    ("close_code", "client", frame(*WRONG_CODE, masked=True)),
+    ("mask_forbidden", "backend", BAD_OF_BACKEND),
+    ("close_truncated", "backend", frame(*HALF_A_CODE)),
+    ("close_code", "backend", frame(*WRONG_CODE)),
+    ("reserved_opcode", "backend", frame(3, b"a")),
+]
+
+
+@pytest.mark.parametrize(("cause", "side", "bad"), CAUSES, ids=[f"{cause} of {side}" for cause, side, _ in CAUSES])
+@pytest.mark.usefixtures("short_last_words")
+async def test_log_says_whose_frame_was_malformed_and_what_was_wrong(cause: str, side: str, bad: bytes) -> None:
+    """Neither a bad frame nor a close frame that none may send is begun at the other end; an innocent socket stays."""
+    async with proxying(PATIENT) as proxy, logging_of(proxy) as log:
+        innocent, friend = await opened(proxy)
+        assert (await log.next())["event"] == "socket-open"
+        client, backend = await opened(proxy)
+        assert (await log.next())["event"] == "socket-open"
+        sender, other = (client, backend) if side == "client" else (backend, client)
+        await sender.sends(bad)
+        begun = bad[:6] if cause == "message_interrupted" else b""
+        told = await other.reads(len(begun) + (8 if side == "client" else 4))
+        refused = await sender.rest()
+        sender.closes()
+        other.closes()
+        line = await log.next()
+        await innocent.sends(frame(1, b"good", masked=True))
+
+        assert len(await friend.reads(10)) == 10
+        assert told.startswith(begun)
+        assert (bare(told[len(begun) :]) if side == "client" else told) == TOLD_1001
+        assert (refused if side == "client" else bare(refused)) == TOLD_1002
+        assert [line[name] for name in ("event", "code", "by", "side", "cause")] == [
+            *("socket-close", 1002, "proxy:protocol_error", side, cause)
+        ]
+
+
+@pytest.mark.parametrize("code", [1000, 1004, 1014, 1016, 2999, 3000, 4999, 5000, 65535])
+@pytest.mark.parametrize("masked", [True, False])
+async def test_close_code_that_is_not_forbidden_passes(code: int, masked: bool) -> None:
+    """Codes are registered as time goes on: whether one is known is for the two ends to say (RFC 6455, 7.4.2)."""
+    async with proxying() as proxy, logging_of(proxy) as log:
+        client, backend = await opened(proxy)
+        await log.next()
+        sender, other = (client, backend) if masked else (backend, client)
+        said = frame(8, code.to_bytes(2, "big"), masked=masked)
+        for piece in (said[:3], said[3:-1], said[-1:]):
+            await sender.sends(piece)
+        await other.sees(said)
+        await other.sends(frame(8, code.to_bytes(2, "big"), masked=not masked))
+        line = await log.next()
+
+    assert [line[name] for name in ("code", "by", "side", "cause")] == [code, "client" if masked else "backend", "", ""]
+
+
+async def test_malformed_answer_to_a_close_frame_brings_no_second_one() -> None:
+    """RFC 6455, 5.5.1: nothing follows a close frame."""
+    async with proxying(Settings(close_wait=0.3)) as proxy:
+        client, backend = await opened(proxy)
+        close = frame(8, b"\x03\xe8", masked=True)
+        await client.sends(close)
+        await backend.sees(close)
+        await backend.sends(frame(*HALF_A_CODE))
+        await client.sees(TOLD_1001)
+        await backend.ends()
+        backend.closes()
+        await client.ends()
+        await socketless(proxy)
+
+        assert closes_of(proxy) == {("1000", "client"): 1}
