@@ -118,7 +118,7 @@ class RequestForwarding:
         self._blocked = 0.0
         """Loop time since which the backend takes no more of the body; 0: it does."""
         self._waited = 0.0
-        """Seconds that the body waited for the backend before that: not the client's fault."""
+        """Seconds that the body waited for the backend before that, or for a connection to it: not the client's fault."""
         self._login = facts.login
         self._sent_all = False
         """Nothing of the request was sent that could not be sent again: all of it is still here."""
@@ -179,7 +179,7 @@ class RequestForwarding:
         self._dialling = self._side.runtime.loop.create_task(self._connect(pool))
 
     async def _connect(self, pool: EndpointPool | None) -> None:
-        placed = self._placed
+        placed, began = self._placed, self._side.runtime.loop.time()
         key, only = (NO_KEY, False) if placed is None else (placed.key, placed.only)
         if placed is not None and pool is None:
             pool = self._pool or placed.pool
@@ -202,6 +202,11 @@ class RequestForwarding:
         self._dialling = None
         if isinstance(connection.pool, EndpointPool) and connection.pool is not self._pool:
             self._take_pool(connection.pool)
+        # The time to connect is neither the client's to send its body in, nor the backend's to answer in.
+        if self.wants_body:
+            self._waited += self._side.runtime.loop.time() - began
+        else:
+            self._side.arm(self._timeouts.handshake if self.request.upgrade else self._timeouts.response)
         self._send(connection)
 
     def _send(self, connection: UpstreamConnection) -> None:

@@ -482,6 +482,8 @@ class HttpForwarding(RequestForwarding):
         side = self._side
         if self._stalled or self._answer:
             self._broken("client_stalled" if self._stalled else "idle_timeout")
+        elif self._dialling is not None:
+            side.arm(1.0)  # it has a deadline of its own, and counts what comes of each attempt
         elif self.wants_body:
             rate = side.runtime.settings.min_body_rate
             now = side.runtime.loop.time()
@@ -498,10 +500,8 @@ class HttpForwarding(RequestForwarding):
                 side.abort()
             else:
                 side.arm(1.0)
-        elif self._connection is not None:
-            self._bad_answer("handshake_timeout" if self.request.upgrade else "answer_timeout", 504)
         else:
-            self._fail(504, "connect_timeout")
+            self._bad_answer("handshake_timeout" if self.request.upgrade else "answer_timeout", 504)
 
     # Backpressure
 

@@ -26,6 +26,10 @@ class TlsHandshakeError(ConnectionError):
     """An endpoint took the connection, but TLS with it failed. Here, as modules that are compiled may have no such class."""
 
 
+class TlsHandshakeTimeoutError(TimeoutError):
+    """An endpoint took the connection, and TLS with it was not ready in time."""
+
+
 class UpstreamErrors:
     """The errors of one worker's backends."""
 

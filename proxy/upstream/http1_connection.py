@@ -47,12 +47,14 @@ class Pool(Protocol):
 class UpstreamConnection:
     """One connection to an endpoint."""
 
-    __slots__ = ("alive", "idle_since", "memo", "memo_head", "pool", "reused", "transport", "turn", "write")
+    __slots__ = ("alive", "idle_since", "memo", "memo_head", "pool", "reached", "reused", "transport", "turn", "write")
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.turn: Turn | None = None
         self.alive = True
+        self.reached = False
+        """The endpoint took it, and its TLS handshake began."""
         self.reused = False
         """It has served before: finding it closed may be nobody's fault."""
         self.idle_since = 0.0

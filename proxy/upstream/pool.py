@@ -17,7 +17,7 @@ from proxy.transport.protocol_adapter import ProtocolAdapter
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.upstream.balance import Chooser
-from proxy.upstream.errors import TlsHandshakeError
+from proxy.upstream.errors import TlsHandshakeError, TlsHandshakeTimeoutError
 from proxy.upstream.ewma import Ewma
 from proxy.upstream.http1_connection import UpstreamConnection
 from proxy.upstream.outlier_detection import OutlierDetection
@@ -63,6 +63,8 @@ def _cause_of(error: OSError) -> str:
         return "tls_handshake"
     if isinstance(error, socket.gaierror):
         return "name_unresolved"
+    if isinstance(error, TlsHandshakeTimeoutError):
+        return "tls_timeout"
     if isinstance(error, TimeoutError):
         return "connect_timeout"
     return _CAUSES.get(error.errno or 0, "connect_failed")
@@ -234,12 +236,17 @@ class EndpointPool:
         """Make a connection; raises OSError or TimeoutError."""
         connection = UpstreamConnection(self)
         start = self._loop.time()
-        async with asyncio.timeout(timeout):
-            if self._tls is None:
-                await self._loop.create_connection(lambda: ProtocolAdapter(connection), self.address, self.port)
-                self.stats.connections += 1
-            else:
-                await self._connect_securely(connection, self._tls)
+        try:
+            async with asyncio.timeout(timeout):
+                if self._tls is None:
+                    await self._loop.create_connection(lambda: ProtocolAdapter(connection), self.address, self.port)
+                    self.stats.connections += 1
+                else:
+                    await self._connect_securely(connection, self._tls)
+        except TimeoutError:
+            if connection.reached:
+                raise TlsHandshakeTimeoutError from None
+            raise
         ask_when_silent(connection.transport.get_extra_info("socket"), self._tcp_keepalive)
         self.stats.connected(self._loop.time() - start)
         return connection
@@ -257,6 +264,7 @@ class EndpointPool:
 
         leg = TlsStream(connection, tls, self._run_queue, finished, server_side=False, server_name=self.address)
         transport, _ = await self._loop.create_connection(lambda: ProtocolAdapter(leg), self.address, self.port)
+        connection.reached = True
         wrong = "the handshake was given up"
         try:
             wrong = await shaken

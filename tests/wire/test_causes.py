@@ -5,10 +5,11 @@ import contextlib
 import errno
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from wire.harness import WAIT, Peer, Proxy, config_for, proxying
+from wire.harness import CERTIFICATE, WAIT, Peer, Proxy, config_for, proxying
 from wire.logs import Line, logging_of
 from wire.verbs import SWITCH, UPGRADE, blackhole, floods, two_routes
 
@@ -16,6 +17,7 @@ from proxy.http.causes import CLIENT, REFUSALS, UPSTREAM
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.policy import Connections, Policy, Timeouts
 from proxy.settings import Settings
+from proxy.tls.contexts import make_context
 
 KEY = "test/backend:80"
 GET = b"GET /x HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n"
@@ -244,7 +246,7 @@ async def test_body_that_comes_too_slowly_is_the_clients_doing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("connect", "response"), [(0.3, 9.0), (9.0, 0.3)])
+@pytest.mark.parametrize(("connect", "response"), [(0.3, 9.0), (0.6, 0.1)])
 async def test_endpoint_that_answers_no_syn_is_named(connect: float, response: float, caplog: pytest.LogCaptureFixture) -> None:
     with blackhole() as port:
         async with watching(caplog, (Timeouts(connect=connect, response=response),)) as (proxy, next_line):
@@ -349,6 +351,56 @@ async def test_plain_backend_where_tls_was_meant_is_named(caplog: pytest.LogCapt
         proxy.serves(config)
 
         assert told(line) == (502, "tls_handshake", f"127.0.0.1:{proxy.backend.port}")
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.mark.parametrize("head", [GET, UP, POST])
+async def test_endpoint_whose_tls_handshake_stalls_is_named_and_counted_when_the_time_to_connect_is_over(
+    head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Times to answer in are shorter, and no matter yet: nothing was sent to answer."""
+    limits = Timeouts(connect=0.6, handshake=0.1, response=0.1)
+    async with watching(caplog) as (proxy, next_line):
+        config = config_for(proxy.backend.port)
+        proxy.serves(to(Endpoint("127.0.0.1", proxy.backend.port), proxy, limits, tls=True))
+        client = await proxy.client()
+        start = time.monotonic()
+        await client.sends(head)
+        await client.answer()
+        took = time.monotonic() - start
+        line = await next_line()
+        proxy.serves(config)
+
+        assert told(line) == (504, "tls_timeout", f"127.0.0.1:{proxy.backend.port}")
+        assert errors_of(proxy) == {"tls_timeout": 1}
+        assert proxy.runtime.stats.service(KEY).connect_failures == 1
+        assert 0.6 <= took < 5
+
+
+@pytest.mark.parametrize(("head", "status"), [(GET, 204), (UP, 503), (POST, 204)])
+async def test_time_to_connect_is_not_the_time_to_answer_in(head: bytes, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    limits = Timeouts(connect=20.0, handshake=1.0, response=1.0)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d Ready\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+        writer.close()
+
+    async with watching(caplog) as (proxy, _):
+        config = config_for(proxy.backend.port)
+        with socket.create_server(("127.0.0.1", 0)) as listening:  # the kernel takes connections
+            proxy.serves(to(Endpoint("127.0.0.1", listening.getsockname()[1]), proxy, limits, tls=True))
+            client = await proxy.client()
+            await client.sends(head)
+            await asyncio.sleep(1.5)  # this is the stall
+            server = await asyncio.start_server(answer, sock=listening, ssl=make_context(CERTIFICATE))
+            found, _, _ = await client.answer()
+            proxy.serves(config)
+            server.close()
+
+        assert found == status
 
 
 @pytest.mark.parametrize(("cause", "head"), [("no_endpoint", GET), ("no_endpoint", UP), ("endpoints_full", UP)])
