@@ -121,6 +121,10 @@ class _Service:
         self.imbalance = delta.imbalance
 
 
+WORKER_LOST = "1006 proxy:worker_lost"
+"""Code and initiator of sockets whose worker ended without a word: no close frame was sent (RFC 6455, 7.4.1)."""
+
+
 def _add(totals: dict[str, int], added: Mapping[str, int]) -> None:
     for key, count in added.items():
         totals[key] = totals.get(key, 0) + count
@@ -167,6 +171,15 @@ class Totals:
         self._log_dropped += delta.log_dropped
         self._tasks[worker] = delta.tasks
         self._stand_ins[worker] = delta.stand_ins
+
+    def worker_lost(self, worker: int) -> int:
+        """Count the sockets that a worker had when it was heard last as closed by its end; return how many."""
+        total = 0
+        for route in self._routes.values():
+            if lost := sum(route.sockets.get(worker, {}).values()):
+                _add(route.closes, {WORKER_LOST: lost})
+                total += lost
+        return total
 
     def worker_gone(self, worker: int) -> None:
         """Drop the gauges of a worker that ended."""

@@ -330,6 +330,7 @@ class WorkerPool:
         slot = worker.slot
         del self._workers[slot]
         self._inheritance.counts.wipe(slot)
+        lost = 0 if self._ending else self._totals.worker_lost(worker.pid)
         self._totals.worker_gone(worker.pid)
         self._totals.workers = len(self._workers)
         self._inquiries.gone(worker.pid)
@@ -342,7 +343,9 @@ class WorkerPool:
         # A kill comes from outside, by a hand or for want of memory: its successor is promised within a second.
         most = BACKOFF_KILLED if status == -signal.SIGKILL else BACKOFF_MOST
         delay = 0.0 if deaths == 1 else min(BACKOFF_FIRST * 2.0 ** (deaths - 2), most)
-        _log.error("worker=%d pid=%d status=%d lived=%.1fs replaced in %g s", slot, worker.pid, status, lived, delay)
+        _log.error(
+            "worker=%d pid=%d status=%d lived=%.1fs sockets=%d replaced in %g s", slot, worker.pid, status, lived, lost, delay
+        )
         for absent in [absent for absent, neighbour in self._neighbours.items() if neighbour == slot]:
             del self._neighbours[absent]
             self._lend(absent)

@@ -108,6 +108,34 @@ async def test_worker_killed_resets_no_counter_and_drops_its_gauges(hub: Hub) ->
     assert line in metrics
 
 
+async def test_sockets_of_a_killed_worker_are_counted_and_those_of_an_orderly_end_are_not(hub: Hub) -> None:
+    """The worker cannot say it: the supervisor knows what it had."""
+    by = 'sluice_ws_closes_total{by="proxy:worker_lost",code="1006",route="wsroute/default/shop/all"}'
+    async with (
+        backend() as port,
+        proxy(hub, "--workers", "1", "--drain-time", "0", stderr=asyncio.subprocess.PIPE) as one,
+        aiohttp.ClientSession() as session,
+    ):
+        hub.publish(config(port))
+        await one.ready()
+        (worker,) = one.workers()
+        url, headers = f"http://127.0.0.1:{one.http}/ws", {"Host": HOST}
+        sockets = [await session.ws_connect(url, headers=headers) for _ in range(3)]
+        _, before = await one.ask("/metrics")
+        os.kill(worker, signal.SIGKILL)
+        await until(lambda: one.workers() not in ([], [worker]))
+        sockets.append(await session.ws_connect(url, headers=headers))
+        _, after = await one.ask("/metrics")
+        one.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            _, said = await one.process.communicate()
+
+    assert by not in before
+    assert f"{by} 3.0\n" in after
+    assert said.count(b"sockets=3 replaced in 0 s") == 1
+    assert said.count(b"replaced in") == 1
+
+
 async def test_crashing_worker_has_its_queue_served_by_a_neighbour(hub: Hub) -> None:
     async with backend() as port, proxy(hub, "--workers", "2") as one:
         hub.publish(config(port))

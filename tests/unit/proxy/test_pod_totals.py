@@ -190,6 +190,22 @@ def test_gone_worker_takes_its_gauges_and_no_counter() -> None:
     }
 
 
+def test_sockets_of_a_worker_that_ended_without_a_word_are_counted_as_closed_by_that() -> None:
+    totals = Totals()
+    for worker in (1, 2):
+        totals.add(worker, busy_worker().delta())
+    before = samples(totals)
+    lost = (totals.worker_lost(1), totals.worker_lost(3))
+    totals.worker_gone(1)
+    again = totals.worker_lost(1)
+    after = samples(totals)
+    line = f"sluice_ws_closes_total{{by=proxy:worker_lost,code=1006,route={ROUTE}}}"
+
+    assert (lost, again) == ((1, 0), 0)
+    assert (before.get(line), after[line]) == (None, 1)
+    assert after[f"sluice_ws_connections{{route={ROUTE},service={SERVICE}}}"] == 1
+
+
 def test_replaced_worker_goes_on_counting() -> None:
     totals = Totals()
     totals.add(1, busy_worker().delta())
