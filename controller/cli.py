@@ -24,6 +24,7 @@ from controller.keeper import KEPT, become_keeper
 from controller.resources import Ingress, WsRoute
 from controller.resources.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
+from controller.sources.dates import CertificateDates
 from controller.sources.folder import FolderError, FolderSource
 from controller.translate import Memo, Translation, translate
 from proxy.model.sensitive import Sensitive
@@ -113,7 +114,8 @@ def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
         asyncio.run(source.refresh())
     except FolderError as error:
         _fail(error, 2)
-    return source, translate(source.snapshot, translate_settings(settings, standalone=True), Memo())
+    snapshot = CertificateDates().judge(source.snapshot, time.time())
+    return source, translate(snapshot, translate_settings(settings, standalone=True), Memo())
 
 
 @main.command()

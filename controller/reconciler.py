@@ -5,13 +5,16 @@ never wait for that: new connections must not go to a pod that is ending.
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 from controller.publish.hub import Hub
 from controller.resources.problems import Problem
+from controller.sources.dates import CertificateDates
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate import Memo, TranslateSettings, Translation, translate
 from controller.translate.certificates import check_default
@@ -24,6 +27,8 @@ LONGEST = 0.5
 """Seconds that a burst may put a build off."""
 URGENT = 0.02
 """Seconds between builds while urgent changes keep coming: a hundred a second make fifty builds."""
+LOOK = 600.0
+"""Seconds after which the clock is looked at, at the latest, for certificates that end: it may have been set."""
 
 
 class Reconciler:
@@ -35,12 +40,16 @@ class Reconciler:
         settings: TranslateSettings,
         hub: Hub,
         built: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._look = look
         self._settings = settings
         self._hub = hub
         self._built = built
         """Called after every build."""
+        self._clock = clock
+        """Unix time, for the dates of certificates."""
+        self._dates = CertificateDates()
         self._memo = Memo()
         self._dirty = asyncio.Event()
         self._urgent = False
@@ -62,7 +71,7 @@ class Reconciler:
         """Build whenever something changed, until cancelled."""
         quiet_since = 0.0
         while True:
-            await self._dirty.wait()
+            await self._change()
             now = time.monotonic()
             if now - quiet_since < QUIET:
                 await self._settle(now)
@@ -77,6 +86,16 @@ class Reconciler:
                 self._memo = Memo()
             quiet_since = time.monotonic()
 
+    async def _change(self) -> None:
+        """Wait until something changed, or a certificate begins or ends."""
+        while not self._dirty.is_set():
+            left = self._dates.next_change - self._clock()
+            if left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, LOOK) if left < math.inf else None):
+                    await self._dirty.wait()
+
     async def _settle(self, start: float) -> None:
         """Wait until nothing changes for a while, or a burst has lasted long enough."""
         while not self._urgent and time.monotonic() - start < LONGEST:
@@ -90,7 +109,8 @@ class Reconciler:
     def build(self, *, level: int = logging.INFO) -> None:
         """Translate what is known now and publish it if it differs; `level`: of the line that says so."""
         start = time.perf_counter()
-        snapshot, source_problems = self._look()
+        found, source_problems = self._look()
+        snapshot = self._dates.judge(found, self._clock())
         translation = translate(snapshot, self._settings, self._memo)
         self.last = translation
         problems = self.problems = (*source_problems, *translation.problems)

@@ -29,6 +29,17 @@ class Secret:
     """Unix time of the leaf's expiry."""
     names: tuple[str, ...] | None = None
     """Hosts that the leaf is for, in order; None: they cannot be read."""
+    not_before: float = 0.0
+    """Unix time when the leaf begins to be valid."""
+    last_good: "Secret | None" = None
+    """What was there before, where that was valid when this came and this was not."""
+    misdated: str = ""
+    """What is wrong with its dates, as what follows the certificate in a sentence; empty: nothing, or nobody has looked."""
+
+
+def is_valid(secret: Secret, now: float) -> bool:
+    """Tell whether a time (Unix) is within the dates of a certificate, both of which belong to it (RFC 5280, 4.1.2.5)."""
+    return secret.not_before <= now < secret.not_after + 1
 
 
 def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
@@ -56,7 +67,8 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
             return refuse("data[tls.crt]", order)
         return refuse("data[tls.crt]", chain) if isinstance(chain, str) else refuse("data[tls.key]", str(key))
     leaf = chain[0]
-    return Secret(ref, write_chain(chain), Sensitive(write_key(key)), leaf.not_valid_after_utc.timestamp(), names_of(leaf))
+    begin, end = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+    return Secret(ref, write_chain(chain), Sensitive(write_key(key)), end, names_of(leaf), begin)
 
 
 def _data(raw: Mapping[str, Any], name: str) -> bytes | None:

@@ -1,13 +1,15 @@
 """What a source knows at one moment, and the store that keeps it: the last good version of every object."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
 from controller.resources import Ingress, IngressClass, Record, Secret, Service, WsRoute
 from controller.resources.problems import Malformed
 from controller.resources.refs import ObjectRef
+from controller.resources.secret import is_valid
 from controller.resources.service import EndpointSlice
 
 R = TypeVar("R")
@@ -48,11 +50,12 @@ _KINDS = {
 
 
 class Store:
-    """The objects of one source. Changed by one owner; a snapshot of it never changes."""
+    """The objects of one source. Changed by one owner; a snapshot of it never changes. `clock`: Unix time."""
 
-    __slots__ = ("_changed", "_kinds", "_last")
+    __slots__ = ("_changed", "_clock", "_kinds", "_last")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._kinds: dict[str, dict[ObjectRef, object]] = {name: {} for name in (*_KINDS.values(), "malformed")}
         self._changed: set[str] = set()
         self._last = SourceSnapshot()
@@ -61,7 +64,18 @@ class Store:
         """Take a new version of an object; one that cannot be read leaves the last good one in place. True: something changed."""
         if isinstance(found, Malformed):
             return self._put("malformed", found.ref, found)
+        if isinstance(found, Secret):
+            found = self._with_last_good(found)
         return self._put(_KINDS[found.ref.kind], found.ref, found) | self._drop("malformed", found.ref)
+
+    def _with_last_good(self, found: Secret) -> Secret:
+        """Keep the certificate before one that has ended or has not begun, where that is valid: nothing good is lost to it."""
+        known, now = self._kinds["secrets"].get(found.ref), self._clock()
+        if not isinstance(known, Secret) or is_valid(found, now):
+            return found
+        before = replace(known, last_good=None)
+        good = next((one for one in (before, known.last_good) if one is not None and one != found and is_valid(one, now)), None)
+        return replace(found, last_good=good)
 
     def fields_wrong(self, ref: ObjectRef) -> tuple[str, ...]:
         """Return the fields for which the last version of an object could not be read."""

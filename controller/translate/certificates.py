@@ -147,7 +147,15 @@ def check_secret(claim: Claim, secrets: Mapping[ObjectRef, Secret], malformed: M
             "a Secret of this namespace would be accepted."
         )
         return Problem(claim.owner, Reason.SECRET_NOT_FOUND, claim.field, message)
-    return None
+    return check_dates(claim.owner, claim.field, secrets[ref])
+
+
+def check_dates(owner: ObjectRef, field: str, secret: Secret) -> Problem | None:
+    """Say that a certificate has ended or has not begun, as far as the shell looked at the clock (`sources/dates.py`)."""
+    if not secret.misdated:
+        return None
+    message = f'{field}: the certificate of Secret "{secret.ref.path}" {secret.misdated}; one that is valid now would be accepted.'
+    return Problem(owner, Reason.SECRET_INVALID, field, message)
 
 
 def check_names(claim: Claim, secret: Secret) -> Problem | None:
@@ -179,7 +187,7 @@ def check_default(default: str, secrets: Mapping[ObjectRef, Secret], malformed: 
         message = f'{field}: Secret "{default}" cannot be used, {kept}: {bad.problems[0].message}'
         return Problem(ref, Reason.SECRET_INVALID, field, message)
     if ref in secrets:
-        return None
+        return check_dates(ref, field, secrets[ref])
     message = f'{field}: Secret "{default}" of type kubernetes.io/tls was not found, one made at start is served.'
     return Problem(ref, Reason.SECRET_NOT_FOUND, field, message)
 

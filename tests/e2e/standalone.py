@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import datetime as dt
 import json
 import queue
 import ssl
@@ -40,8 +41,11 @@ spec:
 """
 
 
-def secret(host: str, *, key: str | None = None) -> str:
-    issued = AUTHORITY.issue_cert(host)
+def secret(host: str, *, key: str | None = None, begins: int = -10, ends: int = 100) -> str:
+    """A Secret whose certificate begins and ends so many days from now."""
+    now = dt.datetime.now(dt.UTC)
+    begin, end = (now + dt.timedelta(days=days) for days in (begins, ends))
+    issued = AUTHORITY.issue_cert(host, not_before=begin, not_after=end)
     chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
     return json.dumps(
         {

@@ -103,6 +103,24 @@ async def test_secret_that_no_longer_parses_keeps_the_last_good_certificate_and_
         assert await proxy.ask("a.localhost") == 200
 
 
+@pytest.mark.parametrize(("begins", "ends", "found"), [(-20, -1, "ended on "), (1, 100, "begins on ")])
+async def test_good_certificate_stays_in_place_of_one_with_wrong_dates_and_it_is_said(
+    folder: Path, begins: int, ends: int, found: str
+) -> None:
+    async with running(folder) as proxy:
+        path = folder / "a.localhost-secret.json"
+        write_whole(path, secret("a.localhost", begins=begins, ends=ends))
+        (problem,) = await proxy.until_shows("/problems", bool)
+
+        assert (problem["kind"], problem["name"], problem["reason"]) == ("WsRoute", "a", "SecretInvalid")
+        assert f'spec.tls.secretName: the certificate of Secret "default/a-tls" {found}' in problem["message"]
+        assert ", so the one before it is served, until " in problem["message"]
+        assert await proxy.ask("a.localhost") == 200  # clients refuse the other
+        write_whole(path, secret("a.localhost"))
+        await proxy.until_shows("/problems", lambda found: not found)
+        assert await proxy.ask("a.localhost") == 200
+
+
 async def test_half_written_file_keeps_its_objects_and_names_the_line(folder: Path) -> None:
     async with running(folder) as proxy:
         path = folder / "a.localhost.yaml"

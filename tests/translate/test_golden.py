@@ -1,6 +1,7 @@
 """Golden pairs: objects in; configuration and verdicts out. Write them anew with SLUICE_GOLDEN=write, and read the difference."""
 
 import ast
+import datetime as dt
 import os
 import random
 import re
@@ -13,6 +14,7 @@ import yaml
 from controller.cli import show
 from controller.resources import parse_object
 from controller.resources.problems import Reason
+from controller.sources.dates import CertificateDates
 from controller.sources.snapshot import Store
 from controller.translate import Memo, TranslateSettings, translate
 
@@ -42,13 +44,20 @@ def objects_of(text: str) -> list[dict[str, object]]:
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-def run(objects: list[dict[str, object]], settings: TranslateSettings, memo: Memo | None = None) -> str:
+def now_of(text: str) -> float | None:
+    """The time at which the dates of certificates are looked at: `# flags: now=2026-11-30`; None: nobody looks."""
+    date = flags_of(text).get("now")
+    return None if date is None else dt.datetime.fromisoformat(date).replace(tzinfo=dt.UTC).timestamp()
+
+
+def run(objects: list[dict[str, object]], settings: TranslateSettings, memo: Memo | None = None, now: float | None = None) -> str:
     store = Store()
     for raw in objects:
         record = parse_object(raw)
         if record is not None:
             store.apply(record)
-    result = translate(store.snapshot(), settings, memo or Memo())
+    snapshot = store.snapshot() if now is None else CertificateDates().judge(store.snapshot(), now)
+    result = translate(snapshot, settings, memo or Memo())
     verdicts = {
         str(ref): [f"{c.type}={c.status} {c.reason}: {c.message}" for c in (verdict.accepted, verdict.resolved_refs)]
         for ref, verdict in sorted(result.verdicts.items())
@@ -62,7 +71,7 @@ def run(objects: list[dict[str, object]], settings: TranslateSettings, memo: Mem
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.name.removesuffix(".in.yaml"))
 def test_objects_give_the_configuration_and_verdicts_of_the_pair(case: Path) -> None:
     text = case.read_text()
-    found = run(objects_of(text), settings_of(text))
+    found = run(objects_of(text), settings_of(text), now=now_of(text))
     expected = case.with_name(case.name.replace(".in.", ".out."))
     if os.environ.get("SLUICE_GOLDEN") == "write":
         expected.write_text(found)
@@ -76,12 +85,12 @@ UNORDERED = [path for path in CASES if "ordered" not in flags_of(path.read_text(
 @pytest.mark.parametrize("case", UNORDERED, ids=lambda path: path.name.removesuffix(".in.yaml"))
 def test_any_order_of_events_gives_the_same(case: Path) -> None:
     text = case.read_text()
-    objects, settings = objects_of(text), settings_of(text)
-    expected = run(objects, settings)
+    objects, settings, now = objects_of(text), settings_of(text), now_of(text)
+    expected = run(objects, settings, now=now)
     shuffle = random.Random(7)  # noqa: S311  not for secrets
     for _ in range(10):
         shuffle.shuffle(objects)
-        assert run(objects, settings, Memo()) == expected
+        assert run(objects, settings, Memo(), now) == expected
 
 
 # Of texts that are too long for a page: tests/wire/test_certificate_forms.py, tests/unit/controller/test_secret.py.

@@ -1,11 +1,13 @@
 """The commands as a user types them."""
 
+import datetime as dt
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import trustme
 import yaml
 from click.testing import CliRunner
 
@@ -82,6 +84,18 @@ def test_lint_says_what_makes_the_services_of_a_first_folder_answer_503(tmp_path
     assert (code, said.startswith(f'{told}Service "default/chat" has endpoints in EndpointSlice "default/chat-1"')) == (1, True)
     code, said = lint(right.replace("name: http, port: 3000", "name: web, port: 3000"))
     assert (code, 'as the port is named "web" there, and port 80 of the Service is named "http"' in said) == (1, True)
+
+
+def test_lint_says_that_a_certificate_has_ended_and_exits_with_one(tmp_path: Path) -> None:
+    yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    issued = trustme.CA().issue_cert("a.localhost", not_before=yesterday - dt.timedelta(days=9), not_after=yesterday)
+    data = {"tls.crt": issued.cert_chain_pems[0].bytes().decode(), "tls.key": issued.private_key_pem.bytes().decode()}
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "s"}, "stringData": data}
+    (tmp_path / "secret.json").write_text(json.dumps(secret))
+    found = CliRunner().invoke(main, ["lint", str(tmp_path), "--default-certificate", "default/s"], catch_exceptions=False)
+
+    message = f'the certificate of Secret "default/s" ended on {yesterday:%Y-%m-%dT%H:%M:%SZ} and is served all the same'
+    assert (found.exit_code, message in found.stdout) == (1, True)
 
 
 def test_lint_exits_with_zero_without_problems_and_two_where_nothing_can_be_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 
@@ -134,7 +135,7 @@ async def test_fault_of_ours_keeps_the_configuration_and_the_next_change_is_serv
 def test_default_certificate_that_is_missing_is_said_once_and_so_is_its_coming(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "sluice.reconciler")
     ref = ObjectRef("Secret", "edge", "wildcard")
-    there = {ref: Secret(ref, b"chain", Sensitive(b"key"), 0.0)}
+    there = {ref: Secret(ref, b"chain", Sensitive(b"key"), math.inf)}
     snapshots = iter(SourceSnapshot(secrets=secrets) for secrets in ({}, {}, there, there, {}))
     reconciler = Reconciler(lambda: (next(snapshots), ()), TranslateSettings(default_certificate=ref.path), Hub())
     for _ in range(5):
@@ -150,3 +151,35 @@ def test_default_certificate_that_is_missing_is_said_once_and_so_is_its_coming(c
         ("INFO", '--default-certificate: Secret "edge/wildcard" is served'),
         ("WARNING", missing),
     ]
+
+
+async def test_certificate_that_ends_is_said_when_it_does_though_nothing_changed() -> None:
+    ref = ObjectRef("Secret", "shop", "tls")
+    secret = Secret(ref, b"chain", Sensitive(b"key"), 1000.0, (), 0.0)
+    snapshot = SourceSnapshot(secrets={ref: secret})
+    built = asyncio.Event()
+    begun: list[float] = []
+
+    def clock() -> float:
+        """A fifth of a second before the end, until the first build is done."""
+        return 1000.8 + (time.monotonic() - begun[0] if begun else 0)
+
+    def done() -> None:
+        begun.append(time.monotonic())
+        built.set()
+
+    settings = TranslateSettings(default_certificate=ref.path)
+    reconciler = Reconciler(lambda: (snapshot, ()), settings, Hub(), built=done, clock=clock)
+    reconciler.poke()
+    task = asyncio.create_task(reconciler.run())
+    said = []
+    async with asyncio.timeout(WAIT):
+        for _ in range(2):
+            await built.wait()
+            built.clear()
+            said.append([problem.message.partition(" on ")[0] for problem in reconciler.problems])
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+    assert said == [[], ['--default-certificate: the certificate of Secret "shop/tls" ended']]
