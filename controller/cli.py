@@ -115,7 +115,9 @@ def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
     except FolderError as error:
         _fail(error, 2)
     snapshot = CertificateDates().judge(source.snapshot, time.time())
-    return source, translate(snapshot, translate_settings(settings, standalone=True), Memo())
+    # A folder without any EndpointSlice is written for a cluster, which makes them.
+    how = dataclasses.replace(translate_settings(settings, standalone=True), note_endpoints=bool(snapshot.endpoint_slices))
+    return source, translate(snapshot, how, Memo())
 
 
 @main.command()
@@ -127,7 +129,8 @@ def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
 def lint(folder: Path, form: str, **values: Any) -> None:
     """Print one line per problem of the objects in DIR. Exits with 1 if there is any, with 2 if something cannot be read.
 
-    What is wrong with Secrets that no object names is a note: it is printed, and the exit code does not tell of it.
+    What is wrong with Secrets that no object names is a note, and so is, where DIR has EndpointSlices, a Service without an
+    endpoint that is ready: it is printed, and the exit code does not tell of it.
     """
     source, translation = _read(folder, Settings(**values))
     problems = (*source.problems, *translation.problems)

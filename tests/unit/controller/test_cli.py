@@ -77,6 +77,7 @@ def test_lint_says_what_makes_the_services_of_a_first_folder_answer_503(tmp_path
 
     told = "Ingress default/a: spec.rules[0].http.paths[0].backend.service: "
     assert lint(right) == (0, "")
+    assert lint(service + ingress) == (0, "")  # for a cluster, which makes EndpointSlices
     code, said = lint((service + ingress + endpoints).replace("LABEL", "app"))
     assert (code, said.startswith(f'note: {told}Service "default/chat" has no endpoint that is ready')) == (0, True)
     assert 'EndpointSlice "default/chat-1" has no such label' in said
