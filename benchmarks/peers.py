@@ -59,11 +59,16 @@ class Proxy:
         """The objects that ours serves; None for peers."""
 
     def _stats(self) -> Iterator[tuple[Path, list[str]]]:
+        """Find the processes of the session, and of sessions that one of them began: `sluice standalone` gives the proxy one."""
+        found: dict[str, tuple[Path, list[str]]] = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
-                fields = path.read_text().rsplit(")", 1)[1].split()
-                if fields[3] == str(self.pid):
-                    yield path.parent, fields
+                found[path.parent.name] = path.parent, path.read_text().rsplit(")", 1)[1].split()
+        own = {pid for pid, (_, fields) in found.items() if fields[3] == str(self.pid)}
+        sessions = {str(self.pid)} | {pid for pid, (_, fields) in found.items() if fields[3] == pid and fields[1] in own}
+        for folder, fields in found.values():
+            if fields[3] in sessions:
+                yield folder, fields
 
     def cpu(self) -> float:
         """Seconds of CPU that all processes of the session have used."""
