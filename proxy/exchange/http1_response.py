@@ -5,6 +5,8 @@ The common case is one write to a pooled connection and one write to the client.
 request and answer ended whole and nothing followed; otherwise it is closed.
 """
 
+from typing import Final
+
 from proxy.exchange.http1_request import BODY_GRACE, Downstream, RequestForwarding
 from proxy.http.message import Failure, Request
 from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
@@ -28,7 +30,10 @@ WRITE_STALL = 60.0
 CLIENT_CLOSED = 499
 """In the access log, where the client left before there was an answer (as nginx has it)."""
 
-UNTIL_CLOSE, SIZED, DECHUNK, BODYLESS = range(4)
+UNTIL_CLOSE: Final = 0
+SIZED: Final = 1
+DECHUNK: Final = 2
+BODYLESS: Final = 3
 
 
 class HttpForwarding(RequestForwarding):

@@ -2,6 +2,7 @@
 """Bodies as they are framed on the wire: a strict decoder of the chunked coding (RFC 9112, 7.1), and the encoding of a chunk."""
 
 import re
+from typing import Final
 
 MAX_LINE = 1024
 """Bytes of a chunk's size line, extensions included."""
@@ -9,7 +10,7 @@ MAX_TRAILERS = 8192
 MAX_OVERHEAD = 16 * 1024
 """Bytes of extensions that one body may carry."""
 
-LINES_PER_TURN = 128
+LINES_PER_TURN: Final = 128
 """Lines between chunks, so chunks, that are decoded at once: about 0.2 ms."""
 
 # RFC 9112, 7.1.1: no whitespace at the end, no empty extension. Sets of characters are possessive, so that nothing is tried twice;
@@ -19,7 +20,11 @@ _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff
 _EXTENSION = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (_NAME, _NAME, _QUOTED)
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*" % _EXTENSION)
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
-_IN_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER, _DONE = range(5)
+_IN_SIZE: Final = 0
+_IN_DATA: Final = 1
+_AFTER_DATA: Final = 2
+_IN_TRAILER: Final = 3
+_DONE: Final = 4
 
 
 class ChunkError(Exception):

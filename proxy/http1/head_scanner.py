@@ -8,6 +8,7 @@ worker remembers what it found in those that can be expected to come again: then
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 MAX_HEAD = 64 * 1024
 """Bytes of a head (docs/wire.md, size of a head): 431 above."""
@@ -15,7 +16,10 @@ MAX_LINE = 16 * 1024
 """Bytes of a request line: 414 above."""
 MAX_FIELDS = 128
 
-BAD, PASS, CONSUME, INSPECT = 0, 1, 2, 3
+BAD: Final = 0
+PASS: Final = 1
+CONSUME: Final = 2
+INSPECT: Final = 3
 """What a field line is: malformed; ordinary, so it passes as it is; the proxy's business and not passed on; both."""
 
 _REMEMBERED_LENGTH = 512
