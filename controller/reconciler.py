@@ -53,6 +53,8 @@ class Reconciler:
         self._memo = Memo()
         self._dirty = asyncio.Event()
         self._urgent = False
+        self._objects = False
+        """Something else than what is urgent changed."""
         self._observed = 0.0
         self._no_default: Problem | None = None
         """What was last said of the default certificate."""
@@ -65,6 +67,7 @@ class Reconciler:
         """Take note that something changed. `urgent`: it is not to wait for the end of a burst."""
         self._observed = time.monotonic()
         self._urgent |= urgent
+        self._objects |= not urgent
         self._dirty.set()
 
     async def run(self) -> None:
@@ -78,9 +81,11 @@ class Reconciler:
             if (early := quiet_since + URGENT - time.monotonic()) > 0:
                 await asyncio.sleep(early)
             self._dirty.clear()
-            urgent, self._urgent = self._urgent, False
+            endpoints_only = self._urgent and not self._objects
+            self._urgent = self._objects = False
             try:
-                self.build(level=logging.DEBUG if urgent else logging.INFO)
+                # Endpoints alone change all the time; a build with objects in it is said.
+                self.build(level=logging.DEBUG if endpoints_only else logging.INFO)
             except Exception:  # noqa: BLE001  our bug must not take the configuration away, nor what is built after the next change
                 _log.exception("the change is not served; the configuration before it stays")
                 self._memo = Memo()

@@ -33,7 +33,7 @@ for package in (controller, proxy):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-print(proxy.runtime.__file__.rsplit(".", 1)[1])
+print(proxy.runtime.state.__file__.rsplit(".", 1)[1])
 """
 
 

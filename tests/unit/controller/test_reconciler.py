@@ -108,6 +108,26 @@ async def test_endpoints_do_not_wait_for_a_burst() -> None:
         assert bench.looks[1] - start < QUIET / 2
 
 
+async def test_build_is_said_at_info_unless_endpoints_alone_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a start everything is listed together: that build is the one to be seen."""
+    levels: asyncio.Queue[int] = asyncio.Queue()
+
+    def build(_: Reconciler, *, level: int = logging.INFO) -> None:
+        levels.put_nowait(level)
+
+    monkeypatch.setattr(Reconciler, "build", build)
+    async with running() as bench, asyncio.timeout(WAIT):
+        bench.reconciler.poke(urgent=True)
+        bench.reconciler.poke()
+        together = await levels.get()
+        bench.reconciler.poke(urgent=True)
+        alone = await levels.get()
+        bench.reconciler.poke()
+        after = await levels.get()
+
+    assert (together, alone, after) == (logging.INFO, logging.DEBUG, logging.INFO)
+
+
 async def test_fault_of_ours_keeps_the_configuration_and_the_next_change_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     real = module.translate
 
