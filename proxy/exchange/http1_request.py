@@ -52,7 +52,7 @@ class Downstream(Protocol):
 
 
 class RequestForwarding:
-    """One request on its way. `Forwarding` adds the answer, and says what failing means."""
+    """One request on its way. `HttpForwarding` adds the answer, and says what failing means."""
 
     __slots__ = (
         "_answer",
@@ -162,7 +162,7 @@ class RequestForwarding:
             self._dial(pool)
 
     def _take_pool(self, pool: EndpointPool | None) -> None:
-        # An upgrade has a seat, which `Hold` gives back.
+        # An upgrade has a seat, which its `Reservation` gives back.
         if self._pool is not None:
             self._pool.in_flight -= 1
             if not self.request.upgrade:

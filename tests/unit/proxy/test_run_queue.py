@@ -2,28 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import cast
 
 import pytest
+from turns import Turns
 
 from proxy.transport.run_queue import TURN_SECONDS, RunQueue
-
-
-class Turns:
-    """A loop that runs what waits for its next turn when it is told to."""
-
-    def __init__(self) -> None:
-        self.soon: list[Callable[[], None]] = []
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.soon.append(callback)
-
-    def turn(self) -> int:
-        soon, self.soon = self.soon, []
-        for callback in soon:
-            callback()
-        return len(soon)
 
 
 def queue(turns: Turns) -> RunQueue:

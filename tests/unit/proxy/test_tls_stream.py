@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given
 from hypothesis import strategies as st
+from turns import Turns
 from wire.harness import AUTHORITY
 
 from proxy.tls.stream import MOST_WAITING, PIECE, RECORDS_PER_TURN, TlsStream
@@ -57,22 +58,6 @@ class Wire(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.paused = False
-
-
-class Turns:
-    """A loop that runs what waits for its next turn when it is told to."""
-
-    def __init__(self) -> None:
-        self.soon: list[Callable[[], None]] = []
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.soon.append(callback)
-
-    def turn(self) -> bool:
-        soon, self.soon = self.soon, []
-        for callback in soon:
-            callback()
-        return bool(soon)
 
 
 class Said(Stream):
