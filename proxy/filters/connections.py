@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, limit_key, packed
-from proxy.http.local_replies import CLIENT_FULL, POD_CLIENT_FULL, POD_FULL, RETRY, ROUTE_FULL
+from proxy.http.local_replies import POD_CLIENT_FULL, POD_FULL, ROUTE_FULL, client_full
 from proxy.http.message import Answer, Request
 from proxy.model.policy import Connections
 from proxy.shared_memory.counters import Counters, Reservation
@@ -17,8 +17,7 @@ from proxy.shared_memory.counters import Counters, Reservation
 def compile_connections(policy: Connections, route_id: str, counts: Counters) -> Filter | None:
     """Make the filter of a route's own limits; None: it has none that a filter carries out."""
     scope = (policy.scope or route_id).encode()
-    full = CLIENT_FULL if policy.status == 429 else Answer(policy.status, CLIENT_FULL.message, RETRY, cause="client_full")
-    return _compile(policy, scope, counts, ROUTE_FULL, full)
+    return _compile(policy, scope, counts, ROUTE_FULL, client_full(policy.status))
 
 
 def compile_pod_connections(total: int, per_client: int, counts: Counters) -> Filter | None:
@@ -45,7 +44,7 @@ def _client_key(request: Request, scope: bytes, counts: Counters, exempt: Networ
     return counts.key(b"client", scope, limit_key(request.address))
 
 
-def _compile(policy: Connections, scope: bytes, counts: Counters, full: Answer, client_full: Answer) -> Filter | None:
+def _compile(policy: Connections, scope: bytes, counts: Counters, full: Answer, full_of_client: Answer) -> Filter | None:
     exempt = Networks(policy.exempt)
     mine: list[tuple[bytes, int]] = [(counts.key(b"sockets", scope), policy.total)] if policy.total else []
     per_client, requests = policy.per_client, policy.requests
@@ -66,6 +65,6 @@ def _compile(policy: Connections, scope: bytes, counts: Counters, full: Answer, 
         over = counts.claim(hold, wanted)
         if over < 0:
             return None
-        return full if over < len(mine) else client_full
+        return full if over < len(mine) else full_of_client
 
     return take

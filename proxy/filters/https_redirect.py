@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from proxy.filters.contract import Filter
+from proxy.http.local_replies import https_redirect
 from proxy.http.message import Answer, Request
 
 CHALLENGE = "/.well-known/acme-challenge/"
@@ -20,7 +21,6 @@ def compile_https_redirect(port: int, hosts: Collection[str] = ()) -> Filter:
             return None
         if request.client.trusted and request.values("x-forwarded-proto")[-1:] == ["https"]:
             return None
-        location = f"https://{request.host}{suffix}{request.target}"
-        return Answer(308, "This host is served over https.", (("Location", location),), cause="https_redirect")
+        return https_redirect(f"https://{request.host}{suffix}{request.target}")
 
     return redirect

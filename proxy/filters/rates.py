@@ -2,12 +2,10 @@
 
 from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, limit_key, packed
+from proxy.http.local_replies import rate_exceeded
 from proxy.http.message import Answer, Request
 from proxy.model.policy import Rate
 from proxy.shared_memory.counters import SECOND, Counters, seconds_of
-
-UPGRADES = "This address opens WebSockets faster than it may."
-REQUESTS = "This address sends requests faster than it may."
 
 
 def compile_rate(policy: Rate, route_id: str, counts: Counters) -> Filter:
@@ -19,7 +17,6 @@ def compile_rate(policy: Rate, route_id: str, counts: Counters) -> Filter:
     interval = max(1, round(SECOND / policy.rate))
     burst, upgrades_only, status = policy.burst, policy.upgrades_only, policy.status
     exempt = Networks(policy.exempt)
-    message = UPGRADES if upgrades_only else REQUESTS
 
     def spend(request: Request) -> Answer | None:
         if upgrades_only and not request.upgrade:
@@ -30,6 +27,6 @@ def compile_rate(policy: Rate, route_id: str, counts: Counters) -> Filter:
         missing = counts.spend(counts.key(b"rate", kind, scope, limit_key(request.address)), interval, burst)
         if not missing:
             return None
-        return Answer(status, message, (("Retry-After", str(seconds_of(missing))),), cause="rate_exceeded")
+        return rate_exceeded(status, seconds_of(missing), upgrades_only=upgrades_only)
 
     return spend

@@ -1,19 +1,25 @@
 # Compiled by mypyc: see setup.py.
-"""Every answer of the proxy's own that depends on nothing: status, one sentence, cause. None names an address or a version."""
+"""Every answer of the proxy's own: status, one sentence, cause. No other module makes one; none names an address or a version.
+
+What depends on the request or on a limit is made by a function. Its bytes are a codec's: text, or JSON where the client prefers it
+(proxy/http1/render.py). A status and a cause are part of the interface (docs/troubleshooting.md), the sentence is not.
+"""
 
 from typing import Final
 
 from proxy.http.message import Answer
 
+RETRY: Final = (("Retry-After", "5"),)
+
 # No route, or one that cannot serve.
-NOT_FOUND = Answer(404, "No route of this proxy serves this host and path.", cause="no_route")
-UPGRADE_REQUIRED = Answer(
+NOT_FOUND: Final = Answer(404, "No route of this proxy serves this host and path.", cause="no_route")
+UPGRADE_REQUIRED: Final = Answer(
     426,
     "This path serves WebSockets only; the request asks for no upgrade.",
     (("Upgrade", "websocket"), ("Connection", "Upgrade")),
     cause="upgrade_required",
 )
-BAD_PATH = Answer(
+BAD_PATH: Final = Answer(
     400,
     "The request's path can be read in more than one way, and these lead to different routes:"
     ' leave out "//", ".", "..", ";" and what is encoded without need.',
@@ -21,25 +27,27 @@ BAD_PATH = Answer(
 )
 
 # A client that keeps its connection would ask on it again, and be told the same.
-MISDIRECTED = Answer(
+MISDIRECTED: Final = Answer(
     421, "This connection was made for another host; make a new one for this host.", close=True, cause="misdirected"
 )
-FAULT = Answer(500, "The route of this host and path has a fault in its configuration.", cause="route_fault")
-UNRESOLVED = Answer(
+FAULT: Final = Answer(500, "The route of this host and path has a fault in its configuration.", cause="route_fault")
+UNRESOLVED: Final = Answer(
     500,
     "The backend of this route cannot be resolved; its object's conditions or Events, and /problems of the admin port, say why.",
     cause="backend_unresolved",
 )
-NO_ENDPOINTS = Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),), cause="no_endpoint")
-ENDPOINTS_FULL = Answer(
-    503, "Every endpoint of this route has as many open WebSockets as it may have.", (("Retry-After", "5"),), cause="endpoints_full"
+NO_ENDPOINTS: Final = Answer(503, "The backend of this route has no ready endpoint.", RETRY, cause="no_endpoint")
+ENDPOINTS_FULL: Final = Answer(
+    503, "Every endpoint of this route has as many open WebSockets as it may have.", RETRY, cause="endpoints_full"
 )
 
 # What is no request that can be served: its fields.
-BAD_HOST = Answer(400, "The request must have exactly one valid Host field.", close=True, cause="host_malformed")
-BAD_LENGTH = Answer(400, "The request's length is not given in exactly one valid way.", close=True, cause="length_malformed")
-BAD_EXPECT = Answer(417, "The only expectation that is supported is 100-continue.", close=True, cause="expectation_unsupported")
-BAD_REQUEST = Answer(400, "The request is malformed.", close=True, cause="request_malformed")
+BAD_HOST: Final = Answer(400, "The request must have exactly one valid Host field.", close=True, cause="host_malformed")
+BAD_LENGTH: Final = Answer(400, "The request's length is not given in exactly one valid way.", close=True, cause="length_malformed")
+BAD_EXPECT: Final = Answer(
+    417, "The only expectation that is supported is 100-continue.", close=True, cause="expectation_unsupported"
+)
+BAD_REQUEST: Final = Answer(400, "The request is malformed.", close=True, cause="request_malformed")
 
 # Heads that are too much.
 TOO_LARGE: Final = Answer(431, "The request's header fields are too large.", close=True, cause="fields_too_large")
@@ -56,43 +64,103 @@ BAD_LINE: Final = Answer(
 BAD_VERSION: Final = Answer(
     505, "The HTTP version is not supported; HTTP/1.0 and HTTP/1.1 are.", close=True, cause="version_unsupported"
 )
+
+
+def unsupported_method(method: str) -> Answer:
+    """Refuse CONNECT and TRACE (RFC 9110, 9.3.6, 9.3.8)."""
+    allowed = (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),)
+    return Answer(405, f"The method {method} is not supported.", allowed, close=True, cause="method_not_allowed")
+
+
+def odd_method(character: str) -> Answer:
+    """Refuse a method that has a character in it which none may have."""
+    sentence = f"The request's method has {_named(character)} in it; it may have letters, digits and -."
+    return Answer(400, sentence, close=True, cause="method_malformed")
+
+
+def odd_target(character: str) -> Answer:
+    """Refuse a target that has a character in it which must be encoded."""
+    sentence = f"The request's target has {_named(character)} in it, which must be written %{ord(character):02X}."
+    return Answer(400, sentence, close=True, cause="target_malformed")
+
+
+def unreadable_target(sentence: str) -> Answer:
+    """Refuse a path that no backend can read; `sentence` says why (proxy/routing/paths.py)."""
+    return Answer(400, sentence, cause="target_malformed")
+
+
+def _named(character: str) -> str:
+    return f'"{character}"' if "!" <= character <= "~" else f"the byte 0x{ord(character):02X}"
+
+
 BAD_FORM: Final = Answer(
     400, 'The request\'s target must begin with "/", or with http:// or https:// and a host.', close=True, cause="target_malformed"
 )
 
 # Targets in absolute form.
-OTHER_HOST = Answer(400, "The request's target names another host or port than its Host field.", close=True, cause="host_mismatch")
-USERINFO = Answer(
+OTHER_HOST: Final = Answer(
+    400, "The request's target names another host or port than its Host field.", close=True, cause="host_mismatch"
+)
+USERINFO: Final = Answer(
     400, 'The request\'s target has "@" before its path; a user name may not be in it.', close=True, cause="target_malformed"
 )
 
+# Handshakes of WebSockets (RFC 6455, 4.2.1).
+HANDSHAKE_METHOD: Final = Answer(400, "A WebSocket handshake must be a GET request.", close=True, cause="handshake_malformed")
+HANDSHAKE_BODY: Final = Answer(400, "A WebSocket handshake must not have a body.", close=True, cause="handshake_malformed")
+HANDSHAKE_PROTOCOL: Final = Answer(
+    400, "A WebSocket handshake must ask for no other protocol in Upgrade.", close=True, cause="handshake_malformed"
+)
+HANDSHAKE_KEY: Final = Answer(
+    400, "A WebSocket handshake must have one Sec-WebSocket-Key of 16 bytes in base64.", close=True, cause="handshake_malformed"
+)
+HANDSHAKE_VERSION: Final = Answer(
+    426,
+    "The WebSocket version asked for is not supported; version 13 is.",
+    (("Sec-WebSocket-Version", "13"),),
+    cause="websocket_version",
+)
+
 # What became of a request on its way; the cause is found there.
-GATEWAY = {
+GATEWAY: Final = {
     400: Answer(400, "The request's body is malformed.", close=True),
     502: Answer(502, "The backend of this route refused the connection or did not answer properly."),
-    503: Answer(503, "The backend of this route has no ready endpoint.", (("Retry-After", "5"),)),
+    503: Answer(503, "The backend of this route has no ready endpoint.", RETRY),
     504: Answer(504, "The backend of this route did not answer in time."),
 }
 
-TIMED_OUT = Answer(408, "The request did not arrive in time.", close=True, cause="request_timeout")
-NO_CONTENT = Answer(204, "")
+TIMED_OUT: Final = Answer(408, "The request did not arrive in time.", close=True, cause="request_timeout")
+NO_CONTENT: Final = Answer(204, "")
 
 # Doors.
-PLAIN_ON_TLS = Answer(400, "This port speaks HTTPS; the request came as plain HTTP.", close=True, cause="plain_http_on_tls")
+PLAIN_ON_TLS: Final = Answer(400, "This port speaks HTTPS; the request came as plain HTTP.", close=True, cause="plain_http_on_tls")
 
 # Guards and limits.
-ADDRESS_REFUSED = Answer(403, "This address may not use this route.", cause="address_refused")
+ADDRESS_REFUSED: Final = Answer(403, "This address may not use this route.", cause="address_refused")
+ORIGIN_REFUSED: Final = Answer(403, "Pages of this origin may not open WebSockets here.", cause="origin_refused")
 
-RETRY = (("Retry-After", "5"),)
-ROUTE_FULL = Answer(503, "This route has as many open WebSockets as it may have.", RETRY, cause="route_full")
-CLIENT_FULL = Answer(429, "This address has as many open WebSockets on this route as it may have.", RETRY, cause="client_full")
-POD_FULL = Answer(503, "This proxy has as many open WebSockets as it may have.", RETRY, cause="pod_full")
-POD_CLIENT_FULL = Answer(429, "This address has as many open WebSockets as it may have.", RETRY, cause="pod_client_full")
+ROUTE_FULL: Final = Answer(503, "This route has as many open WebSockets as it may have.", RETRY, cause="route_full")
+POD_FULL: Final = Answer(503, "This proxy has as many open WebSockets as it may have.", RETRY, cause="pod_full")
+POD_CLIENT_FULL: Final = Answer(429, "This address has as many open WebSockets as it may have.", RETRY, cause="pod_client_full")
 
-ORIGIN_REFUSED = Answer(403, "Pages of this origin may not open WebSockets here.", cause="origin_refused")
+
+def client_full(status: int) -> Answer:
+    """Refuse a client that has as many sockets on a route as it may have; `status` is what the limit's kind of object says."""
+    return Answer(status, "This address has as many open WebSockets on this route as it may have.", RETRY, cause="client_full")
+
+
+def rate_exceeded(status: int, seconds: int, *, upgrades_only: bool) -> Answer:
+    """Refuse a client that comes too fast, and say after how many seconds it may come again."""
+    what = "opens WebSockets" if upgrades_only else "sends requests"
+    return Answer(status, f"This address {what} faster than it may.", (("Retry-After", str(seconds)),), cause="rate_exceeded")
+
+
+def https_redirect(location: str) -> Answer:
+    """Send a request over plain HTTP to https (RFC 9110, 15.4.9)."""
+    return Answer(308, "This host is served over https.", (("Location", location),), cause="https_redirect")
+
 
 # Pods by name.
-UNNAMED = Answer(404, "This path must name a pod behind the one that the route serves.", cause="no_pod")
-AMBIGUOUS_PATH = Answer(400, "The request's path can be read in more than one way.", cause="path_ambiguous")
-
-NO_POD = Answer(404, "No pod of this name or address is behind this route.", cause="no_pod")
+UNNAMED: Final = Answer(404, "This path must name a pod behind the one that the route serves.", cause="no_pod")
+NO_POD: Final = Answer(404, "No pod of this name or address is behind this route.", cause="no_pod")
+AMBIGUOUS_PATH: Final = Answer(400, "The request's path can be read in more than one way.", cause="path_ambiguous")

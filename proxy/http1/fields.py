@@ -5,13 +5,11 @@ All other fields pass as the client wrote them. head_scanner.py has found the li
 well-formed.
 """
 
-import re
 from collections.abc import Callable, Iterable
 
-from proxy.http.addresses import hops_behind
+from proxy.http.forwarded import forwarding_fields, is_forwarding
 from proxy.http.local_replies import BAD_EXPECT, BAD_HOST, BAD_LENGTH
 from proxy.http.message import Answer, Client
-from proxy.http1.head_scanner import is_forwarding
 from proxy.routing.hosts import normalise_host
 from proxy.websocket.handshake import check_attempt, is_attempt
 
@@ -24,11 +22,6 @@ _NOTHING: frozenset[bytes] = frozenset()
 _EXPECT = frozenset((b"expect",))
 _CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
 """Transfer codings that may lie below chunked (RFC 9112, 7.2)."""
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}", re.ASCII)
-_OURS = frozenset(
-    ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "x-request-id", "forwarded")
-)
-"""Forwarding fields that the proxy writes itself; the others of a trusted peer pass."""
 
 
 def split_fields(lines: Iterable[bytes]) -> list[tuple[str, str]]:
@@ -143,7 +136,7 @@ def read_request(
         # Bytes behind an Upgrade that is not followed may be meant for the other protocol: they are never read as a request.
         facts.keep_alive = False
     trusted = incoming if client.trusted else []
-    facts.address, added = _forwarding_fields(facts.authority, client, trusted, trusts, forwarded=forwarded)
+    facts.address, added = forwarding_fields(facts.authority, client, trusted, trusts, forwarded=forwarded)
     facts.request_id = dict(trusted).get("x-request-id", "")
     facts.added = added.encode("latin-1")
     return facts
@@ -159,74 +152,6 @@ def _body_length(lengths: list[str], codings: list[str], version: int) -> int | 
         # Some read leading zeros as octal.
         return None
     return int(value)
-
-
-def _forwarding_fields(
-    authority: str, client: Client, incoming: list[tuple[str, str]], trusts: Callable[[bytes], bool], *, forwarded: bool
-) -> tuple[str, str]:
-    """Return the client's address and the forwarding fields for the backend; `incoming` is what a trusted peer sent."""
-    lists: dict[str, list[str]] = {}
-    for name, value in incoming:
-        if value:  # a field without one says nothing
-            lists.setdefault(name, []).append(value)
-    values = {name: ", ".join(found) for name, found in lists.items()}
-    peer = client.peer
-    hops = [peer]
-    chain = peer
-    if "x-forwarded-for" in values:
-        chain = f"{values['x-forwarded-for']}, {peer}"
-        hops = hops_behind(values["x-forwarded-for"], peer, trusts)
-    address = hops[-1]
-    proto = values.get("x-forwarded-proto", "https" if client.secure else "http")
-    lines = [
-        f"X-Forwarded-For: {chain}\r\n",
-        f"X-Forwarded-Proto: {proto}\r\n",
-        f"X-Forwarded-Host: {values.get('x-forwarded-host', authority)}\r\n",
-        f"X-Forwarded-Port: {values.get('x-forwarded-port', client.port)}\r\n",
-        f"X-Real-IP: {address}\r\n",
-    ]
-    lines += [f"{name.title()}: {value}\r\n" for name, value in values.items() if name not in _OURS]
-    if forwarded:
-        lines.append(f"Forwarded: {_forwarded(authority, client, hops, values)}\r\n")
-    elif "forwarded" in values:
-        lines.append(f"Forwarded: {values['forwarded']}\r\n")
-    return address, "".join(lines)
-
-
-def _forwarded(authority: str, client: Client, hops: list[str], values: dict[str, str]) -> str:
-    """Write Forwarded (RFC 7239, 4): an element for each hop that is believed, the client's first, that of who asked us last.
-
-    X-Forwarded-For is what is believed, so it is what is written here (RFC 7239, 7.4). A Forwarded beside it may be the client's,
-    which the load balancer let pass; without it, what a trusted peer sent goes first.
-    """
-    scheme = "https" if client.secure else "http"
-    told = _last(values.get("x-forwarded-proto", ""))
-    if _SCHEME.fullmatch(told) is None:
-        told = ""
-    elements = [f"for={_node(hop)}" for hop in reversed(hops)]
-    if len(hops) > 1:
-        # What the first proxy was asked for, and how.
-        host = _last(values.get("x-forwarded-host", ""))
-        elements[0] += (f";host={_quoted(host)}" if host else "") + (f";proto={told}" if told else "")
-    elif told:
-        scheme = told
-    elements[-1] += f";host={_quoted(authority)};proto={scheme}"
-    if "forwarded" in values and "x-forwarded-for" not in values:
-        elements.insert(0, values["forwarded"])
-    return ", ".join(elements)
-
-
-def _last(values: str) -> str:
-    return values.rpartition(",")[2].strip(" \t")
-
-
-def _node(address: str) -> str:
-    """Write an address as a node (RFC 7239, 6)."""
-    return f'"[{address}]"' if ":" in address else address
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class ResponseFraming:

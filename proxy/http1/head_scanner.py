@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from proxy.http.forwarded import is_forwarding
+
 MAX_HEAD = 64 * 1024
 """Bytes of a head (docs/wire.md, size of a head): 431 above."""
 MAX_LINE = 16 * 1024
@@ -47,23 +49,6 @@ _HOP = frozenset(
         b"http2-settings",
     )
 )
-FORWARDING = frozenset(
-    (
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-prefix",
-        b"x-forwarded-scheme",
-        b"x-forwarded-server",
-        b"x-original-forwarded-for",
-        b"x-real-ip",
-        b"x-request-id",
-        b"x-scheme",
-        b"forwarded",
-    )
-)
-"""Fields in which proxies say what they know of the client; so is every other X-Forwarded-*, see `is_forwarding`."""
 _REGULAR_FRAMING = re.compile(rb" ?(?:[0-9]{1,18}|[A-Za-z]+)")
 _REGULAR_CODINGS = re.compile(rb" ?[A-Za-z-]+(?:[ \t]*,[ \t]*[A-Za-z-]+)+")
 """More than one: they are an answer's to have (RFC 9112, 6.1), a request's are refused."""
@@ -192,11 +177,6 @@ class FieldLines:
                 # Many backends read an underscore as a dash: such a field would frame the message there and not here.
                 return BAD
         return PASS
-
-
-def is_forwarding(name: bytes) -> bool:
-    """Tell whether a field, by its lower-case name, is for proxies to say what they know of the client."""
-    return name in FORWARDING or name.startswith(b"x-forwarded-")
 
 
 def is_connection_login(value: bytes) -> bool:

@@ -4,7 +4,7 @@
 import re
 from typing import Final
 
-from proxy.http.local_replies import BAD_FORM, BAD_LINE, BAD_VERSION, UNKNOWN_METHOD
+from proxy.http.local_replies import BAD_FORM, BAD_LINE, BAD_VERSION, UNKNOWN_METHOD, odd_method, odd_target, unsupported_method
 from proxy.http.message import Answer
 
 MAX_METHOD: Final = 32
@@ -26,20 +26,9 @@ def judge_line(line: bytes) -> tuple[str, str, str] | Answer:
         return BAD_VERSION if target and _VERSION.fullmatch(version) else BAD_LINE
     name = method.decode()
     if name in ("CONNECT", "TRACE"):
-        return Answer(
-            405,
-            f"The method {name} is not supported.",
-            (("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),),
-            close=True,
-            cause="method_not_allowed",
-        )
+        return unsupported_method(name)
     if (odd := _NOT_TARGET.search(target)) is not None:
-        return Answer(
-            400,
-            f"The request's target has {_named(odd[0])} in it, which must be written %{ord(odd[0]):02X}.",
-            close=True,
-            cause="target_malformed",
-        )
+        return odd_target(odd[0])
     if _FORM.match(target) is None and (name, target) != ("OPTIONS", "*"):
         return BAD_FORM
     return name, target, version
@@ -48,18 +37,8 @@ def judge_line(line: bytes) -> tuple[str, str, str] | Answer:
 def judge_method(method: bytes) -> Answer | None:
     """Judge a method, or what is here of it; None: nothing is wrong yet."""
     if (odd := _NOT_TOKEN.search(method)) is not None:
-        character = odd[0].decode("latin-1")
-        return Answer(
-            400,
-            f"The request's method has {_named(character)} in it; it may have letters, digits and -.",
-            close=True,
-            cause="method_malformed",
-        )
+        return odd_method(odd[0].decode("latin-1"))
     if not method:
         return BAD_LINE
     # RFC 9112, 3: a method that is longer than any that is implemented.
     return UNKNOWN_METHOD if len(method) > MAX_METHOD else None
-
-
-def _named(character: str) -> str:
-    return f'"{character}"' if "!" <= character <= "~" else f"the byte 0x{ord(character):02X}"

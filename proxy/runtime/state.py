@@ -18,7 +18,7 @@ from proxy.filters.connections import enlist
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http.addresses import Networks
-from proxy.http.local_replies import BAD_PATH, FAULT, MISDIRECTED, NOT_FOUND, UPGRADE_REQUIRED
+from proxy.http.local_replies import BAD_PATH, FAULT, MISDIRECTED, NOT_FOUND, UPGRADE_REQUIRED, unreadable_target
 from proxy.http.message import Answer, Client, Request
 from proxy.http1.head_scanner import FieldLines
 from proxy.model.config import Certificate, Path, Route, Target, Upstream
@@ -205,7 +205,7 @@ class Runtime:
             if found is NoMatch.UPGRADE_REQUIRED:
                 return UPGRADE_REQUIRED
             wrong = unreadable(request.path)
-            return Answer(400, wrong, cause="target_malformed") if wrong else BAD_PATH
+            return unreadable_target(wrong) if wrong else BAD_PATH
         if found.fault:
             return found, FAULT
         for one in found.filters:

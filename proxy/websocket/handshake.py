@@ -10,6 +10,13 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from proxy.http.local_replies import (
+    HANDSHAKE_BODY,
+    HANDSHAKE_KEY,
+    HANDSHAKE_METHOD,
+    HANDSHAKE_PROTOCOL,
+    HANDSHAKE_VERSION,
+)
 from proxy.http.message import Answer
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -42,29 +49,16 @@ def is_attempt(version: int, fields: Fields) -> bool:
 def check_attempt(method: str, fields: Fields, *, has_body: bool) -> Answer | None:
     """Say what is wrong with an attempt (RFC 6455, 4.2.1); None: it is well-formed."""
     if method != "GET":
-        return Answer(400, "A WebSocket handshake must be a GET request.", close=True, cause="handshake_malformed")
+        return HANDSHAKE_METHOD
     if has_body:
-        return Answer(400, "A WebSocket handshake must not have a body.", close=True, cause="handshake_malformed")
+        return HANDSHAKE_BODY
     if tokens(fields, "upgrade") != ["websocket"]:
-        return Answer(
-            400, "A WebSocket handshake must ask for no other protocol in Upgrade.", close=True, cause="handshake_malformed"
-        )
-    versions = values(fields, "sec-websocket-version")
-    if versions != ["13"]:
-        return Answer(
-            426,
-            "The WebSocket version asked for is not supported; version 13 is.",
-            (("Sec-WebSocket-Version", "13"),),
-            cause="websocket_version",
-        )
+        return HANDSHAKE_PROTOCOL
+    if values(fields, "sec-websocket-version") != ["13"]:
+        return HANDSHAKE_VERSION
     keys = values(fields, "sec-websocket-key")
     if len(keys) != 1 or not is_key(keys[0]):
-        return Answer(
-            400,
-            "A WebSocket handshake must have one Sec-WebSocket-Key of 16 bytes in base64.",
-            close=True,
-            cause="handshake_malformed",
-        )
+        return HANDSHAKE_KEY
     return None
 
 

@@ -1,54 +1,75 @@
 """Causes: every answer of the proxy has one, and what is remembered of backends' errors is bounded."""
 
+import ast
 import asyncio
-import importlib
 import logging
-import pkgutil
-import re
 from pathlib import Path
 
 import pytest
 
 import proxy
 from proxy.exchange.accounting import outline
+from proxy.http import local_replies
 from proxy.http.causes import REFUSALS, UPSTREAM
-from proxy.http.local_replies import GATEWAY, NO_CONTENT
+from proxy.http.local_replies import NO_CONTENT
 from proxy.http.message import Answer, Client, Failure
 from proxy.observability.worker_stats import ServiceStats
 from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.errors import MAX_KINDS, UpstreamErrors
 
+MADE_WHEN_DUE = {
+    "unsupported_method": ("TRACE",),
+    "odd_method": ("[",),
+    "odd_target": ("#",),
+    "unreadable_target": ("The request's path has an encoded NUL in it.",),
+    "client_full": (429,),
+    "rate_exceeded": (429, 3),
+    "https_redirect": ("https://a.test/",),
+}
+"""The functions of local_replies, and what each is called with."""
+
 
 def own_answers() -> dict[str, Answer]:
-    """Every answer that is a constant of a module, but for those to which a failure or a success gives the cause."""
-    found: dict[str, Answer] = {}
-    for module in pkgutil.walk_packages(proxy.__path__, "proxy."):
-        if not module.name.endswith("__main__"):
-            for name, value in vars(importlib.import_module(module.name)).items():
-                if isinstance(value, Answer) and value is not NO_CONTENT:
-                    found[f"{module.name}.{name}"] = value
-    return found
+    """Every answer of local_replies, but for those to which a failure or a success gives the cause."""
+    names = vars(local_replies)
+    constants = {name: value for name, value in names.items() if isinstance(value, Answer) and value is not NO_CONTENT}
+    made: dict[str, Answer] = {}
+    for name, arguments in MADE_WHEN_DUE.items():
+        keywords = {"upgrades_only": True} if name == "rate_exceeded" else {}
+        made[name] = names[name](*arguments, **keywords)
+    return constants | made
 
 
 def test_every_answer_of_the_proxy_has_a_cause_that_is_documented() -> None:
     answers = own_answers()
 
-    assert len(answers) > 20
+    assert len(answers) > 30
     assert {name: one.cause for name, one in answers.items() if one.cause not in {**REFUSALS, **UPSTREAM}} == {}
+    assert {one.cause for one in answers.values()} == {*REFUSALS, "no_endpoint", "endpoints_full"}
+    assert all(one.message.endswith(".") for one in answers.values())
 
 
-def test_every_answer_that_is_made_when_it_is_due_has_a_cause() -> None:
-    """Those are no constants: their calls are read."""
-    calls = [
-        (path.name, call)
-        for path in Path(proxy.__path__[0]).rglob("*.py")
-        for call in re.findall(r"\bAnswer\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)", path.read_text())
-    ]
-    bare = [(name, call) for name, call in calls if "cause=" not in call and not call.startswith("Answer(204")]
-    gateway = [("local_replies.py", str(one.status)) for one in GATEWAY.values()]
+def test_every_function_that_makes_an_answer_is_among_those_that_are_tried() -> None:
+    functions = {
+        node.name
+        for node in ast.parse(Path(local_replies.__file__).with_suffix(".py").read_text()).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
 
-    assert len(calls) > 40
-    assert [(name, call.partition("(")[2][:3]) for name, call in bare] == gateway
+    assert functions == set(MADE_WHEN_DUE)
+
+
+def test_no_other_module_makes_an_answer() -> None:
+    makers: set[str] = set()
+    for path in Path(proxy.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            if (isinstance(called, ast.Name) and called.id == "Answer") or (
+                isinstance(called, ast.Attribute) and called.attr == "Answer"
+            ):
+                makers.add(path.name)
+
+    assert makers == {"local_replies.py"}
 
 
 @pytest.mark.slow
