@@ -22,7 +22,7 @@ import yaml
 from controller.commands import CommandError, fetch_sockets, order_drain, table
 from controller.keeper import KEPT, become_keeper
 from controller.resources import Ingress, WsRoute
-from controller.resources.fields import parse_duration
+from controller.resources.reading.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
 from controller.sources.dates import CertificateDates
 from controller.sources.folder import FolderError, FolderSource

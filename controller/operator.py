@@ -14,8 +14,8 @@ from controller.heap import keep_little
 from controller.publish.hub import Hub
 from controller.publish.server import Peers, serve
 from controller.reconciler import Reconciler
-from controller.resources.observed import Addresses
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.stored_status import Addresses
 from controller.settings import ClusterSettings, Settings, service_ref, translate_settings
 from controller.sources.access import AccessError
 from controller.sources.cluster import ClusterSource

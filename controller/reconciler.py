@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from controller.publish.hub import Hub
-from controller.resources.problems import Problem
+from controller.resources.reading.problems import Problem
 from controller.sources.dates import CertificateDates
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate import Memo, TranslateSettings, Translation, translate

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 from controller.translate import TranslateSettings
 from controller.translate.attach import CONTROLLER
 

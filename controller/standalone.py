@@ -16,7 +16,7 @@ from controller.heap import keep_little
 from controller.publish.hub import Hub
 from controller.publish.server import serve
 from controller.reconciler import Reconciler
-from controller.resources.problems import Problem
+from controller.resources.reading.problems import Problem
 from controller.settings import Settings, translate_settings
 from controller.sources.folder import FolderError, FolderSource
 from controller.sources.watching import FolderWatch

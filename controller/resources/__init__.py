@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.resources.annotations import CLASS
-from controller.resources.fields import Reader, as_mapping, metadata_of, metadata_ref, shown
 from controller.resources.ingress import Ingress, parse_ingress
 from controller.resources.ingressclass import IngressClass, parse_ingress_class
-from controller.resources.problems import Malformed
+from controller.resources.reading.fields import Reader, as_mapping, metadata_of, metadata_ref, shown
+from controller.resources.reading.problems import Malformed
 from controller.resources.secret import Secret, parse_secret
 from controller.resources.service import EndpointSlice, Service, parse_endpoint_slice, parse_service
 from controller.resources.wsroute import WsRoute, parse_ws_route

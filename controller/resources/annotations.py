@@ -15,13 +15,13 @@ from controller.resources.balance import ANNOTATIONS as BALANCE
 from controller.resources.balance import NOTHING, Balance, read_balance
 from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
 from controller.resources.closing import ANNOTATIONS as CLOSING
-from controller.resources.fields import TIMEOUT_HINT, Reader, as_mapping, metadata_of, parse_timeout, shown
 from controller.resources.guards import GUARD_ANNOTATIONS, Guards, read_guards
 from controller.resources.ingress_nginx import GUARDS, INSTEAD, asks, instead_of, protects, read_bool, unknown
 from controller.resources.keepalive import KEEPALIVE_ANNOTATIONS, KeepaliveSpec, read_keepalive
 from controller.resources.limits import LIMIT_ANNOTATIONS, Limits, read_limits
 from controller.resources.message_limits import MESSAGE_ANNOTATIONS, MessageLimitsSpec, read_message_limits
-from controller.resources.problems import Reason
+from controller.resources.reading.fields import TIMEOUT_HINT, Reader, as_mapping, metadata_of, parse_timeout, shown
+from controller.resources.reading.problems import Reason
 from controller.resources.unknown_annotations import MOST_NAMED, NGINX, OURS, KnownKeys, Meaning, of_other_controllers
 
 CANARY = NGINX + "canary"

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from controller.resources.fields import PATH_HINT, TIMEOUT_HINT, Reader, is_literal_path, parse_timeout, shown
-from controller.resources.problems import Reason
-from controller.resources.schema import check_rule_part
+from controller.resources.reading.fields import PATH_HINT, TIMEOUT_HINT, Reader, is_literal_path, parse_timeout, shown
+from controller.resources.reading.problems import Reason
+from controller.resources.reading.schema import check_rule_part
 
 Policy = Literal["RoundRobin", "LeastConnections", "Random2", "Hash", "EWMA"]
 HashKind = Literal["client-ip", "header", "cookie", "query"]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from controller.resources.fields import MAX_SECONDS, TIMEOUT_HINT, Reader, parse_duration, parse_timeout, shown
-from controller.resources.problems import Reason
+from controller.resources.reading.fields import MAX_SECONDS, TIMEOUT_HINT, Reader, parse_duration, parse_timeout, shown
+from controller.resources.reading.problems import Reason
 from proxy.model.sockets import MAX_REASON_BYTES, is_close_code, is_close_reason
 
 Mode = Literal["Keep", "Drain", "Now"]

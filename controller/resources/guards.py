@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.resources.faults import Faults
-from controller.resources.fields import Reader, shown
-from controller.resources.problems import Problem
+from controller.resources.reading.fields import Reader, shown
+from controller.resources.reading.guard_faults import Faults
+from controller.resources.reading.problems import Problem
 
 ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]{0,31}://"

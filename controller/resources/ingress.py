@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.resources.annotations import CLASS, IngressPolicy, annotations_of, check_strings, read_policy
-from controller.resources.fields import (
+from controller.resources.reading.fields import (
     PATH_HINT,
     Reader,
     check_names,
@@ -17,8 +17,8 @@ from controller.resources.fields import (
     read_uid,
     shown,
 )
-from controller.resources.problems import Malformed, Problem
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Malformed, Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.resources.annotations import DEFAULT_CLASS, annotations_of, check_strings
-from controller.resources.fields import Reader, check_names, metadata_ref
-from controller.resources.problems import Malformed, Problem
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.fields import Reader, check_names, metadata_ref
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Malformed, Problem
 
 
 @dataclass(frozen=True, slots=True)

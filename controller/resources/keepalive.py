@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from controller.resources.fields import Reader, parse_count, parse_duration, shown
-from controller.resources.problems import Reason
+from controller.resources.reading.fields import Reader, parse_count, parse_duration, shown
+from controller.resources.reading.problems import Reason
 
 Side = Literal["Client", "Backend", "Both"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.faults import Faults
-from controller.resources.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
 from controller.resources.guards import ADDRESS_HINT, parse_network
+from controller.resources.reading.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
+from controller.resources.reading.guard_faults import Faults
 
 MOST_CONNECTIONS = 10_000_000
 MOST_HANDSHAKES = 1_000_000

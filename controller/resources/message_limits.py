@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.faults import Faults
-from controller.resources.fields import TIMEOUT_HINT, Reader, parse_count, parse_size, parse_timeout, shown
+from controller.resources.reading.fields import TIMEOUT_HINT, Reader, parse_count, parse_size, parse_timeout, shown
+from controller.resources.reading.guard_faults import Faults
 
 _PREFIX = "sluice.dev/limits-"
 _NEED_A_RATE = (_PREFIX + "messages-per", _PREFIX + "messages-burst")

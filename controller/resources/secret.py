@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.chain import names_of, read_chain, read_key, write_chain, write_key, wrong_order
-from controller.resources.fields import metadata_ref
-from controller.resources.problems import Malformed, Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.certificate_chain import names_of, read_chain, read_key, write_chain, write_key, wrong_order
+from controller.resources.reading.fields import metadata_ref
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Malformed, Problem, Reason
 from proxy.model.sensitive import Sensitive
 
 TYPE = "kubernetes.io/tls"

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.fields import Reader, check_names, metadata_ref, shown
-from controller.resources.problems import Malformed
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.fields import Reader, check_names, metadata_ref, shown
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Malformed
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 """Label of an EndpointSlice that names its Service (discovery.k8s.io/v1, LabelServiceName)."""

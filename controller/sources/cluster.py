@@ -11,9 +11,9 @@ from kopf._cogs.clients import api
 from kopf._cogs.structs.references import NamespaceName, Resource
 
 from controller.resources import parse_object
-from controller.resources.observed import Addresses, Observed, observe, service_addresses
-from controller.resources.problems import Problem
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem
+from controller.resources.reading.stored_status import Addresses, Observed, observe, service_addresses
 from controller.resources.service import EndpointSlice
 from controller.sources.access import Access
 from controller.sources.pods import PodGraces

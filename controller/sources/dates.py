@@ -11,7 +11,7 @@ import math
 from types import MappingProxyType
 
 from controller.resources import Secret
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.secret import is_valid
 from controller.sources.snapshot import SourceSnapshot
 

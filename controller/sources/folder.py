@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 
 from controller.resources import Malformed, Record, parse_object
-from controller.resources.fields import shown
-from controller.resources.problems import Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.fields import shown
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem, Reason
 from controller.sources.snapshot import SourceSnapshot, Store
 
 _log = logging.getLogger("sluice.folder")

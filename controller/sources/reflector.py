@@ -20,9 +20,9 @@ import kopf
 from kopf._cogs.clients import api, errors, fetching
 from kopf._cogs.structs.references import NamespaceName, Resource
 
-from controller.resources.fields import metadata_of, metadata_ref
-from controller.resources.problems import Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.fields import metadata_of, metadata_ref
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem, Reason
 from controller.sources.access import AccessError
 
 _log = logging.getLogger("sluice.cluster")

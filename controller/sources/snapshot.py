@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from controller.resources import Ingress, IngressClass, Record, Secret, Service, WsRoute
-from controller.resources.problems import Malformed
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Malformed
 from controller.resources.secret import is_valid
 from controller.resources.service import EndpointSlice
 

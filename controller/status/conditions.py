@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.resources.observed import ObservedCondition
+from controller.resources.reading.stored_status import ObservedCondition
 from controller.translate.report import Verdict
 
 MAX_MESSAGE = 32768

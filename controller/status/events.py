@@ -7,7 +7,7 @@ there up to date.
 import hashlib
 from dataclasses import dataclass
 
-from controller.resources.observed import Observed
+from controller.resources.reading.stored_status import Observed
 from controller.translate.report import Verdict, joined
 
 COMPONENT = "sluice"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from kubernetes.aio import client
 
-from controller.resources.observed import Addresses
+from controller.resources.reading.stored_status import Addresses
 from controller.status.client import FAILURES, TIMEOUT, explain
 
 _log = logging.getLogger("sluice.nodes")

@@ -6,7 +6,7 @@ Objects whose answer may differ from what was last told are collected; whoever w
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.snapshot import SourceSnapshot
 from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, Programmed, rejected
 from controller.translate import Verdict

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
-from controller.resources.observed import Addresses, Observed
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.stored_status import Addresses, Observed
 from controller.status.client import FAILURES, MERGE, TIMEOUT, explain, status_of
 from controller.status.conditions import OURS, PENDING, foreign_conditions, make_conditions
 from controller.status.events import FINE, REPEAT_SECONDS, Saying, event_name, make_event, saying

@@ -7,8 +7,8 @@ last one (`memo.py` tells how); a new memo changes nothing but the time taken.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.resources.problems import Problem
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate.memo import Memo
 from controller.translate.report import Condition, Verdict

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.resources import Ingress, IngressClass, Malformed, WsRoute
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 
 CONTROLLER = "sluice.dev/ingress-controller"
 IMPLICIT_CLASS = "sluice"

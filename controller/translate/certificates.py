@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from controller.resources import Ingress, Secret, WsRoute
-from controller.resources.fields import is_host
 from controller.resources.ingress import TlsEntry
-from controller.resources.problems import Malformed, Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.fields import is_host
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Malformed, Problem, Reason
 from proxy.model.config import Certificate
 
 Source = Literal["listed", "rule", "certificate"]

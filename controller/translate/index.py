@@ -5,7 +5,7 @@ import operator
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 
 K = TypeVar("K", bound=Hashable)
 _NOBODY: frozenset[ObjectRef] = frozenset()

@@ -27,8 +27,8 @@ from types import MappingProxyType
 import msgspec
 
 from controller.resources import Ingress, WsRoute
-from controller.resources.problems import Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem, Reason
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate.attach import Classes, find_classes
 from controller.translate.certificates import (

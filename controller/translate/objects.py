@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from controller.resources import Ingress, Secret, Service, WsRoute
 from controller.resources.ingress import BackendRef
-from controller.resources.problems import Problem
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem
 from controller.translate.certificates import Claim, wishes_of
 from controller.translate.routes import translate_ingress, translate_ws_route
 from controller.translate.upstreams import Backend, UpstreamRules, resolve_backend

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from controller.resources.problems import Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem, Reason
 from proxy.model.config import Conditions, Path, Route
 from proxy.model.precedence import route_order
 

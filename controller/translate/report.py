@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from controller.resources.guards import WITHHELD
-from controller.resources.problems import Problem, Reason
+from controller.resources.reading.problems import Problem, Reason
 
 RESOLUTION = frozenset(
     (

@@ -6,8 +6,8 @@ from controller.resources import Ingress, WsRoute
 from controller.resources.balance import Balance
 from controller.resources.guards import Guards
 from controller.resources.ingress import BackendRef
-from controller.resources.problems import Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem, Reason
 from controller.resources.wsroute import WsRule, names_pods_by_host
 from controller.translate.policies.affinity import translate_affinity
 from controller.translate.policies.client_addresses import translate_client_addresses

@@ -34,8 +34,8 @@ from cluster.schema_walk import (
 )
 
 from controller.resources import WsRoute, parse_object, wsroute
-from controller.resources.problems import Malformed, Problem
-from controller.resources.schema import with_defaults
+from controller.resources.reading.problems import Malformed, Problem
+from controller.resources.reading.schema import with_defaults
 
 pytestmark = pytest.mark.timeout(180)
 COLLECTION = f"/apis/sluice.dev/v1alpha1/namespaces/{NAMESPACE}/wsroutes"

@@ -9,7 +9,7 @@ from cluster.control_plane import ControlPlane
 from cluster.installation import GOOD, conditions, ingress, installed, service, until, ws_route
 
 from controller.resources import Malformed, WsRoute, parse_object
-from controller.resources.problems import Problem
+from controller.resources.reading.problems import Problem
 
 pytestmark = pytest.mark.timeout(120)
 ACCEPTED: list[dict[str, Any]] = [

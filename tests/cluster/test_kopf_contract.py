@@ -20,7 +20,7 @@ from cluster.relay import is_list, relaying, status
 from kopf._cogs.clients import api, errors, fetching
 from kopf._cogs.structs.references import NamespaceName, Resource
 
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 from controller.sources import access as access_module
 from controller.sources.access import Access
 from controller.sources.cluster import KINDS, ClusterSource

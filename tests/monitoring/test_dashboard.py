@@ -18,7 +18,7 @@ from e2e.standalone import FREE, endpoints_text
 from metrics_page import page
 from monitoring.scraping import FILES, HOST, Traffic, alert_selectors, dashboard_queries, ended, objects, of_a_cluster, prometheus
 
-from controller.resources.problems import Reason
+from controller.resources.reading.problems import Reason
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 

@@ -6,7 +6,7 @@ import pytest
 import trustme
 
 from controller.resources import parse_object
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.snapshot import Store
 from controller.translate import Memo, TranslateSettings, translate
 from controller.translate import memo as memo_module

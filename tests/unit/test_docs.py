@@ -17,7 +17,7 @@ from settings_table import with_table
 
 from controller.cli import controller_command, drain_command, sockets_command, standalone
 from controller.resources import WsRoute, parse_object
-from controller.resources.problems import Reason
+from controller.resources.reading.problems import Reason
 from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, rejected
 from controller.translate.report import ACCEPTED, RESOLVED
 from proxy.__main__ import main as proxy_main

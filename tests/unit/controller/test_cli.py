@@ -126,7 +126,7 @@ def test_translate_prints_yaml_without_key_material(tmp_path: Path) -> None:
 def test_crd_in_the_package_is_the_one_in_manifests() -> None:
     root = Path(__file__).parents[3]
 
-    assert (root / "controller/resources/wsroute-crd.yaml").read_text() == (
+    assert (root / "controller/resources/reading/wsroute-crd.yaml").read_text() == (
         root / "manifests/crds/sluice.dev_wsroutes.yaml"
     ).read_text()
 

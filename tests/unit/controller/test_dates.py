@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from controller.resources import Secret
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.dates import CertificateDates
 from controller.sources.snapshot import SourceSnapshot, Store
 from proxy.model.sensitive import Sensitive

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 from controller.sources import folder
 from controller.sources.folder import FolderError, FolderSource
 from controller.sources.watching import FolderWatch

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from controller.resources.problems import Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem, Reason
 from controller.standalone import MOST_SAID, Teller
 
 

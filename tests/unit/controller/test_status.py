@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.resources import WsRoute, parse_object
-from controller.resources.observed import Observed, ObservedCondition, observe, service_addresses
-from controller.resources.problems import Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem, Reason
+from controller.resources.reading.stored_status import Observed, ObservedCondition, observe, service_addresses
 from controller.sources.snapshot import SourceSnapshot
 from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, make_conditions, rejected
 from controller.status.events import MAX_MESSAGE, event_name, make_event, saying

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 
-from controller.resources.observed import Observed
-from controller.resources.problems import Problem, Reason
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem, Reason
+from controller.resources.reading.stored_status import Observed
 from controller.sources.snapshot import SourceSnapshot
 from controller.status import writer as writer_module
 from controller.status.tracker import Tracker

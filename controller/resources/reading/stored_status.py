@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.fields import as_mapping, metadata_of, metadata_ref, read_generation
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.fields import as_mapping, metadata_of, metadata_ref, read_generation
+from controller.resources.reading.object_ref import ObjectRef
 
 Addresses = tuple[tuple[str, str], ...]
 """IP address and host name of each entry of a load balancer's status; one of the two is empty."""

@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass
 
-from controller.resources.refs import ObjectRef
+from controller.resources.reading.object_ref import ObjectRef
 
 
 class Reason(enum.StrEnum):

@@ -13,13 +13,13 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from controller.resources.fields import Reader, shown
+from controller.resources.reading.fields import Reader, shown
 
 
 @cache
 def wsroute_schema() -> Mapping[str, Any]:
     """Return the OpenAPI schema of a WsRoute's spec, with unknown fields forbidden."""
-    text = resources.files("controller.resources").joinpath("wsroute-crd.yaml").read_text()
+    text = resources.files("controller.resources.reading").joinpath("wsroute-crd.yaml").read_text()
     crd = yaml.load(text, Loader=yaml.CSafeLoader)
     spec: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return _closed(spec)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from controller.resources.fields import Reader, shown
-from controller.resources.problems import Reason
+from controller.resources.reading.fields import Reader, shown
+from controller.resources.reading.problems import Reason
 
 
 class Faults:
