@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import re2
 
-from controller.resources.balance import Balance, parse_balance
-from controller.resources.closing import AGE_HINT, UNWRITTEN, Closing, parse_age, parse_closing
-from controller.resources.guards import Guards, guard_of, parse_guards, withheld
+from controller.resources.features.access import Guards, guard_of, parse_guards, withheld
+from controller.resources.features.close import AGE_HINT, UNWRITTEN, Closing, parse_age, parse_closing
+from controller.resources.features.keepalive import KeepaliveSpec, parse_keepalive
+from controller.resources.features.limits import Limits, parse_limits
+from controller.resources.features.load_balancing import Balance, parse_balance
+from controller.resources.features.message_limits import MessageLimitsSpec, parse_message_limits
 from controller.resources.ingress import BackendRef
-from controller.resources.keepalive import KeepaliveSpec, parse_keepalive
-from controller.resources.limits import Limits, parse_limits
-from controller.resources.message_limits import MessageLimitsSpec, parse_message_limits
 from controller.resources.reading.fields import (
     PATH_HINT,
     TIMEOUT_HINT,

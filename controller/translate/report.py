@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from controller.resources.guards import WITHHELD
+from controller.resources.features.access import WITHHELD
 from controller.resources.reading.problems import Problem, Reason
 
 RESOLUTION = frozenset(

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 
 from controller.resources import Ingress, WsRoute
-from controller.resources.balance import Balance
-from controller.resources.guards import Guards
+from controller.resources.features.access import Guards
+from controller.resources.features.load_balancing import Balance
 from controller.resources.ingress import BackendRef
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason

@@ -1,6 +1,6 @@
 """Requests of one client go to the endpoint that served it before: by a cookie of ours, or by the session id of Engine.IO."""
 
-from controller.resources.balance import Balance
+from controller.resources.features.load_balancing import Balance
 from controller.resources.reading.object_ref import ObjectRef
 from proxy.model.policy import CookieAffinity, EngineIoAffinity
 

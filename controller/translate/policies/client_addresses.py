@@ -1,6 +1,6 @@
 """Networks of clients that are served, and that are not."""
 
-from controller.resources.guards import Guards
+from controller.resources.features.access import Guards
 from proxy.model.policy import ClientAddresses
 
 

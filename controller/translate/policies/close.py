@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from controller.resources.closing import Closing, Mode
+from controller.resources.features.close import Closing, Mode
 from proxy.model.policy import Close, CloseMode, Drain
 
 _MODES: Mapping[Mode, CloseMode] = {"Keep": "keep", "Drain": "drain", "Now": "now"}

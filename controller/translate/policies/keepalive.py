@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from controller.resources.keepalive import KeepaliveSpec, Side
+from controller.resources.features.keepalive import KeepaliveSpec, Side
 from proxy.model.policy import Keepalive
 
 _SIDES: Mapping[Side, Literal["client", "backend", "both"]] = {"Client": "client", "Backend": "backend", "Both": "both"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from controller.resources.limits import Handshakes, Limits, RequestLimits
+from controller.resources.features.limits import Handshakes, Limits, RequestLimits
 from proxy.model.policy import Connections, Policy, Rate
 
 MINUTE = 60.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from controller.resources.balance import Balance, Policy
+from controller.resources.features.load_balancing import Balance, Policy
 from proxy.model.config import LoadBalancing
 from proxy.model.policy import HashOn
 

@@ -1,6 +1,6 @@
 """Limits on the messages of a socket."""
 
-from controller.resources.message_limits import MessageLimitsSpec
+from controller.resources.features.message_limits import MessageLimitsSpec
 from proxy.model.policy import MessageLimits
 
 

@@ -1,6 +1,6 @@
 """Origins of pages that may open WebSockets."""
 
-from controller.resources.guards import Guards
+from controller.resources.features.access import Guards
 from proxy.model.policy import AllowedOrigins
 
 

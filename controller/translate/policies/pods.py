@@ -1,6 +1,6 @@
 """Upgrades that name the pod they go to."""
 
-from controller.resources.balance import Balance
+from controller.resources.features.load_balancing import Balance
 from proxy.model.config import Path
 from proxy.model.policy import PodTarget
 

@@ -1,6 +1,6 @@
 """Endpoints that shed sockets after a scale-up."""
 
-from controller.resources.balance import Balance
+from controller.resources.features.load_balancing import Balance
 from proxy.model.policy import Rebalance
 
 

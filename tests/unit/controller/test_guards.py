@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.resources import Ingress, parse_object
-from controller.resources.guards import parse_network, parse_origin
-from controller.resources.limits import Limits, RequestLimits
+from controller.resources.features.access import parse_network, parse_origin
+from controller.resources.features.limits import Limits, RequestLimits
 from controller.translate.policies.limits import translate_limits
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.model.policy import AllowedOrigins, ClientAddresses, Connections, Rate

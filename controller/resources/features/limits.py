@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.guards import ADDRESS_HINT, parse_network
+from controller.resources.features.access import ADDRESS_HINT, parse_network
 from controller.resources.reading.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
 from controller.resources.reading.guard_faults import Faults
 

@@ -1,0 +1,1 @@
+"""What rules and annotations ask for in common: one module per feature, each with its record."""
