@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pages import between, write_or_check
 
-from controller.resources.ingress_nginx import GUARDS, INSTEAD
+from controller.resources.annotations.ingress_nginx import GUARDS, INSTEAD
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ingress.md"
 

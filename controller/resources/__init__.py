@@ -6,7 +6,7 @@ Raw dictionaries end here. Nothing in this package does I/O or logs.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.resources.annotations import CLASS
+from controller.resources.annotations.read import CLASS
 from controller.resources.ingress import Ingress, parse_ingress
 from controller.resources.ingressclass import IngressClass, parse_ingress_class
 from controller.resources.reading.fields import Reader, as_mapping, metadata_of, metadata_ref, shown

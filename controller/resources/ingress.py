@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from controller.resources.annotations import CLASS, IngressPolicy, annotations_of, check_strings, read_policy
+from controller.resources.annotations.read import CLASS, IngressPolicy, annotations_of, check_strings, read_policy
 from controller.resources.reading.fields import (
     PATH_HINT,
     Reader,

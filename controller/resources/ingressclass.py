@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.annotations import DEFAULT_CLASS, annotations_of, check_strings
+from controller.resources.annotations.read import DEFAULT_CLASS, annotations_of, check_strings
 from controller.resources.reading.fields import Reader, check_names, metadata_ref
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Malformed, Problem

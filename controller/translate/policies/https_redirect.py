@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from controller.resources.annotations import IngressPolicy
+from controller.resources.annotations.read import IngressPolicy
 from controller.translate.certificates import covered
 from proxy.model.config import Route
 from proxy.model.policy import HttpsRedirect

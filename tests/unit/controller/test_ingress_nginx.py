@@ -3,8 +3,8 @@
 import pytest
 
 from controller.resources import Ingress, parse_object
-from controller.resources.annotations import _READ_ELSEWHERE, NGINX
-from controller.resources.ingress_nginx import GUARDS, INSTEAD, protects
+from controller.resources.annotations.ingress_nginx import GUARDS, INSTEAD, protects
+from controller.resources.annotations.read import _READ_ELSEWHERE, NGINX
 
 DOCUMENTED = """
     affinity affinity-canary-behavior affinity-mode allowlist-source-range app-root auth-always-set-cookie

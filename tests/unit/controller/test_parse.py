@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.resources import _PARSERS, Ingress, IngressClass, Malformed, Service, WsRoute, parse_object
-from controller.resources.annotations import _READ_ELSEWHERE
+from controller.resources.annotations.read import _READ_ELSEWHERE
 from controller.resources.reading.fields import is_literal_path, parse_timeout, shown
 from controller.resources.reading.schema import wsroute_schema
 from proxy.model.sockets import is_close_code

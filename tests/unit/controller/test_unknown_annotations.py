@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.resources import Ingress, parse_object
-from controller.resources.annotations import _GUARD, KNOWN
-from controller.resources.ingress_nginx import INSTEAD
-from controller.resources.unknown_annotations import (
+from controller.resources.annotations.ingress_nginx import INSTEAD
+from controller.resources.annotations.read import _GUARD, KNOWN
+from controller.resources.annotations.unknown_keys import (
     GUARD_WORDS,
     MOST_MISSPELT,
     NGINX,

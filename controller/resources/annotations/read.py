@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from controller.resources.annotations.ingress_nginx import GUARDS, INSTEAD, asks, instead_of, protects, read_bool, unknown
+from controller.resources.annotations.unknown_keys import MOST_NAMED, NGINX, OURS, KnownKeys, Meaning, of_other_controllers
 from controller.resources.features.access import GUARD_ANNOTATIONS, Guards, read_guards
 from controller.resources.features.close import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
 from controller.resources.features.close import ANNOTATIONS as CLOSING
@@ -19,10 +21,8 @@ from controller.resources.features.limits import LIMIT_ANNOTATIONS, Limits, read
 from controller.resources.features.load_balancing import ANNOTATIONS as BALANCE
 from controller.resources.features.load_balancing import NOTHING, Balance, read_balance
 from controller.resources.features.message_limits import MESSAGE_ANNOTATIONS, MessageLimitsSpec, read_message_limits
-from controller.resources.ingress_nginx import GUARDS, INSTEAD, asks, instead_of, protects, read_bool, unknown
 from controller.resources.reading.fields import TIMEOUT_HINT, Reader, as_mapping, metadata_of, parse_timeout, shown
 from controller.resources.reading.problems import Reason
-from controller.resources.unknown_annotations import MOST_NAMED, NGINX, OURS, KnownKeys, Meaning, of_other_controllers
 
 CANARY = NGINX + "canary"
 CLASS = "kubernetes.io/ingress.class"
