@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.resources.annotations.read import CLASS
-from controller.resources.ingress import Ingress, parse_ingress
-from controller.resources.ingressclass import IngressClass, parse_ingress_class
+from controller.resources.kinds.ingress import Ingress, parse_ingress
+from controller.resources.kinds.ingress_class import IngressClass, parse_ingress_class
+from controller.resources.kinds.secret import Secret, parse_secret
+from controller.resources.kinds.service import EndpointSlice, Service, parse_endpoint_slice, parse_service
+from controller.resources.kinds.wsroute import WsRoute, parse_ws_route
 from controller.resources.reading.fields import Reader, as_mapping, metadata_of, metadata_ref, shown
 from controller.resources.reading.problems import Malformed
-from controller.resources.secret import Secret, parse_secret
-from controller.resources.service import EndpointSlice, Service, parse_endpoint_slice, parse_service
-from controller.resources.wsroute import WsRoute, parse_ws_route
 
 Record = Ingress | IngressClass | Service | EndpointSlice | Secret | WsRoute
 

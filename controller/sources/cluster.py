@@ -11,10 +11,10 @@ from kopf._cogs.clients import api
 from kopf._cogs.structs.references import NamespaceName, Resource
 
 from controller.resources import parse_object
+from controller.resources.kinds.service import EndpointSlice
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem
 from controller.resources.reading.stored_status import Addresses, Observed, observe, service_addresses
-from controller.resources.service import EndpointSlice
 from controller.sources.access import Access
 from controller.sources.pods import PodGraces
 from controller.sources.reflector import Kind, Reflector, State, requests_log

@@ -11,8 +11,8 @@ import math
 from types import MappingProxyType
 
 from controller.resources import Secret
+from controller.resources.kinds.secret import is_valid
 from controller.resources.reading.object_ref import ObjectRef
-from controller.resources.secret import is_valid
 from controller.sources.snapshot import SourceSnapshot
 
 

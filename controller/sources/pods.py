@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from controller.resources.kinds.service import EndpointSlice
 from controller.resources.reading.fields import metadata_of
 from controller.resources.reading.object_ref import ObjectRef
-from controller.resources.service import EndpointSlice
 
 _log = logging.getLogger("sluice.pods")
 PATIENCE = 0.25

@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from controller.resources import Ingress, IngressClass, Record, Secret, Service, WsRoute
+from controller.resources.kinds.secret import is_valid
+from controller.resources.kinds.service import EndpointSlice
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Malformed
-from controller.resources.secret import is_valid
-from controller.resources.service import EndpointSlice
 
 R = TypeVar("R")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from controller.resources import Ingress, Secret, WsRoute
-from controller.resources.ingress import TlsEntry
+from controller.resources.kinds.ingress import TlsEntry
 from controller.resources.reading.fields import is_host
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Malformed, Problem, Reason

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.resources import Ingress, Secret, Service, WsRoute
-from controller.resources.ingress import BackendRef
+from controller.resources.kinds.ingress import BackendRef
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem
 from controller.translate.certificates import Claim, wishes_of

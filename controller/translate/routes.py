@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from controller.resources import Ingress, WsRoute
 from controller.resources.features.access import Guards
 from controller.resources.features.load_balancing import Balance
-from controller.resources.ingress import BackendRef
+from controller.resources.kinds.ingress import BackendRef
+from controller.resources.kinds.wsroute import WsRule, names_pods_by_host
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
-from controller.resources.wsroute import WsRule, names_pods_by_host
 from controller.translate.policies.affinity import translate_affinity
 from controller.translate.policies.client_addresses import translate_client_addresses
 from controller.translate.policies.close import translate_close

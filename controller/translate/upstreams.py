@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.resources import EndpointSlice, Service
-from controller.resources.ingress import BackendRef
+from controller.resources.kinds.ingress import BackendRef
+from controller.resources.kinds.service import SERVICE_LABEL, ServicePort, SliceEndpoint
 from controller.resources.reading.fields import shown
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
-from controller.resources.service import SERVICE_LABEL, ServicePort, SliceEndpoint
 from controller.translate.index import Users
 from proxy.model.config import Endpoint, EndpointState, Upstream
 

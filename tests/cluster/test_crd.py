@@ -33,7 +33,8 @@ from cluster.schema_walk import (
     unknown_cases,
 )
 
-from controller.resources import WsRoute, parse_object, wsroute
+from controller.resources import WsRoute, parse_object
+from controller.resources.kinds import wsroute
 from controller.resources.reading.problems import Malformed, Problem
 from controller.resources.reading.schema import with_defaults
 

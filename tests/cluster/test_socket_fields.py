@@ -10,8 +10,8 @@ from cluster.control_plane import ControlPlane
 from cluster.installation import ingress, installed, service, until, ws_route
 from cluster.sockets import counts, silent_backend, slice_at
 
+from controller.resources.kinds.wsroute import parse_ws_route
 from controller.resources.reading.schema import with_defaults
-from controller.resources.wsroute import parse_ws_route
 
 FIELDS: list[tuple[dict[str, Any], bool]] = [
     ({"keepalive": {}}, True),

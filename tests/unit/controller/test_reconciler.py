@@ -13,8 +13,8 @@ from controller import reconciler as module
 from controller.publish.hub import Hub
 from controller.reconciler import LONGEST, QUIET, Reconciler
 from controller.resources import Secret, Service
+from controller.resources.kinds.service import ServicePort
 from controller.resources.reading.object_ref import ObjectRef
-from controller.resources.service import ServicePort
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate import TranslateSettings
 from proxy.model.sensitive import Sensitive

@@ -12,7 +12,7 @@ from controller.resources.features.keepalive import KeepaliveSpec, parse_keepali
 from controller.resources.features.limits import Limits, parse_limits
 from controller.resources.features.load_balancing import Balance, parse_balance
 from controller.resources.features.message_limits import MessageLimitsSpec, parse_message_limits
-from controller.resources.ingress import BackendRef
+from controller.resources.kinds.ingress import BackendRef
 from controller.resources.reading.fields import (
     PATH_HINT,
     TIMEOUT_HINT,

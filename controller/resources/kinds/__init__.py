@@ -1,0 +1,1 @@
+"""One module per kind of object: its record, and the function that reads it from a raw one."""
