@@ -9,7 +9,7 @@ import click
 
 from controller.resources.reading.object_ref import ObjectRef
 from controller.translate import TranslateSettings
-from controller.translate.attach import CONTROLLER
+from controller.translate.ingress_class import CONTROLLER
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.resources.reading.stored_status import ObservedCondition
-from controller.translate.report import Verdict
+from controller.translate.verdicts import Verdict
 
 MAX_MESSAGE = 32768
 """What the CRD's schema takes."""

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 from controller.resources.reading.stored_status import Observed
-from controller.translate.report import Verdict, joined
+from controller.translate.verdicts import Verdict, joined
 
 COMPONENT = "sluice"
 MAX_MESSAGE = 1024

@@ -10,7 +10,7 @@ from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.snapshot import SourceSnapshot
 from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, Programmed, rejected
 from controller.translate import Verdict
-from controller.translate.index import changed_refs
+from controller.translate.dependencies import changed_refs
 
 _NO_VERDICTS: Mapping[ObjectRef, Verdict] = {}
 

@@ -1,7 +1,7 @@
 """From what a source knows to what the proxy serves, and what the owners of objects are told. Pure: no clock, no I/O, no log.
 
 A translation is whole every time: the result is a function of the snapshot and the settings. What makes it cheap is a memo of the
-last one (`memo.py` tells how); a new memo changes nothing but the time taken.
+last one (`incremental.py` tells how); a new memo changes nothing but the time taken.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem
 from controller.sources.snapshot import SourceSnapshot
-from controller.translate.memo import Memo
-from controller.translate.report import Condition, Verdict
+from controller.translate.incremental import Memo
 from controller.translate.settings import TranslateSettings
+from controller.translate.verdicts import Condition, Verdict
 from proxy.model.config import ProxyConfig
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from controller.translate.attach import CONTROLLER
+from controller.translate.ingress_class import CONTROLLER
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from controller.resources.kinds.service import SERVICE_LABEL, ServicePort, Slice
 from controller.resources.reading.fields import shown
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
-from controller.translate.index import Users
+from controller.translate.dependencies import Users
 from proxy.model.config import Endpoint, EndpointState, Upstream
 
 TLS_PROTOCOLS = frozenset({"https", "kubernetes.io/wss"})

@@ -16,7 +16,7 @@ from e2e.harness import trusting
 from e2e.standalone import AUTHORITY, FREE, HOSTS, WAIT, Running, echo_backends, endpoints_text, objects, secret
 from websockets.asyncio.client import connect
 
-from controller.translate.report import USED
+from controller.translate.verdicts import USED
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.resources.reading.object_ref import ObjectRef
-from controller.translate.index import Users, changed_refs
+from controller.translate.dependencies import Users, changed_refs
 
 REFS = [ObjectRef("Ingress", "shop", f"i{number}") for number in range(4)]
 

@@ -9,7 +9,7 @@ from controller.resources import parse_object
 from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.snapshot import Store
 from controller.translate import Memo, TranslateSettings, translate
-from controller.translate import memo as memo_module
+from controller.translate import incremental as memo_module
 from proxy.model.policy import HttpsRedirect
 
 SETTINGS = TranslateSettings(implicit_class=True)

@@ -19,7 +19,7 @@ from controller.cli import controller_command, drain_command, sockets_command, s
 from controller.resources import WsRoute, parse_object
 from controller.resources.reading.problems import Reason
 from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, rejected
-from controller.translate.report import ACCEPTED, RESOLVED
+from controller.translate.verdicts import ACCEPTED, RESOLVED
 from proxy.__main__ import main as proxy_main
 
 ROOT = Path(__file__).parents[2]

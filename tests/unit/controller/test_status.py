@@ -15,7 +15,7 @@ from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, make_con
 from controller.status.events import MAX_MESSAGE, event_name, make_event, saying
 from controller.status.tracker import Tracker, owner_of
 from controller.translate import Verdict
-from controller.translate.report import GOOD, make_verdict
+from controller.translate.verdicts import GOOD, make_verdict
 
 REF = ObjectRef("WsRoute", "shop", "chat")
 NOW, LATER = "2026-11-21T08:00:00Z", "2026-11-21T09:00:00Z"

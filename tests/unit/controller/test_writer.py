@@ -19,7 +19,7 @@ from controller.sources.snapshot import SourceSnapshot
 from controller.status import writer as writer_module
 from controller.status.tracker import Tracker
 from controller.status.writer import View, Writer
-from controller.translate.report import make_verdict
+from controller.translate.verdicts import make_verdict
 
 
 async def test_failure_of_many_objects_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:

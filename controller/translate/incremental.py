@@ -30,7 +30,6 @@ from controller.resources import Ingress, WsRoute
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
 from controller.sources.snapshot import SourceSnapshot
-from controller.translate.attach import Classes, find_classes
 from controller.translate.certificates import (
     Claim,
     TlsHosts,
@@ -41,13 +40,14 @@ from controller.translate.certificates import (
     secret_ref,
     translate_certificate,
 )
-from controller.translate.index import Users, changed_refs
-from controller.translate.objects import Translated, keep_identity, translate_object
+from controller.translate.conflicts import Contests, Owners, conflict_problems, foreign_host
+from controller.translate.dependencies import Users, changed_refs
+from controller.translate.ingress_class import Classes, find_classes
+from controller.translate.per_object import Translated, keep_identity, translate_object
 from controller.translate.policies.https_redirect import with_redirect
-from controller.translate.precedence import Contests, Owners, conflict_problems, foreign_host
-from controller.translate.report import KEPT, SHUT, USED, Verdict, make_verdict, with_end
 from controller.translate.settings import TranslateSettings
 from controller.translate.upstreams import UpstreamRules, Upstreams
+from controller.translate.verdicts import KEPT, SHUT, USED, Verdict, make_verdict, with_end
 from proxy.model.config import EMPTY, Certificate, ProxyConfig, Route
 
 _ROUTING = ("Ingress", "WsRoute")
