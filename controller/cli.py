@@ -24,7 +24,7 @@ from controller.keeper import KEPT, become_keeper
 from controller.resources import Ingress, WsRoute
 from controller.resources.reading.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
-from controller.sources.dates import CertificateDates
+from controller.sources.certificate_dates import CertificateDates
 from controller.sources.folder import FolderError, FolderSource
 from controller.translate import Memo, Translation, translate
 from proxy.model.sensitive import Sensitive

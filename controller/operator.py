@@ -17,7 +17,7 @@ from controller.reconciler import Reconciler
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.stored_status import Addresses
 from controller.settings import ClusterSettings, Settings, service_ref, translate_settings
-from controller.sources.access import AccessError
+from controller.sources.api_session import AccessError
 from controller.sources.cluster import ClusterSource
 from controller.status.tracker import Tracker
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from controller.publish.hub import Hub
 from controller.resources.reading.problems import Problem
-from controller.sources.dates import CertificateDates
+from controller.sources.certificate_dates import CertificateDates
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate import Memo, TranslateSettings, Translation, translate
 from controller.translate.certificates import check_default

@@ -19,7 +19,7 @@ from controller.reconciler import Reconciler
 from controller.resources.reading.problems import Problem
 from controller.settings import Settings, translate_settings
 from controller.sources.folder import FolderError, FolderSource
-from controller.sources.watching import FolderWatch
+from controller.sources.inotify import FolderWatch
 
 _PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("sluice.standalone")

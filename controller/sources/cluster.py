@@ -15,8 +15,8 @@ from controller.resources.kinds.service import EndpointSlice
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem
 from controller.resources.reading.stored_status import Addresses, Observed, observe, service_addresses
-from controller.sources.access import Access
-from controller.sources.pods import PodGraces
+from controller.sources.api_session import Access
+from controller.sources.pod_grace import PodGraces
 from controller.sources.reflector import Kind, Reflector, State, requests_log
 from controller.sources.snapshot import SourceSnapshot, Store
 

@@ -23,7 +23,7 @@ from kopf._cogs.structs.references import NamespaceName, Resource
 from controller.resources.reading.fields import metadata_of, metadata_ref
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
-from controller.sources.access import AccessError
+from controller.sources.api_session import AccessError
 
 _log = logging.getLogger("sluice.cluster")
 requests_log = logging.getLogger("sluice.cluster.requests")

@@ -21,8 +21,8 @@ from kopf._cogs.clients import api, errors, fetching
 from kopf._cogs.structs.references import NamespaceName, Resource
 
 from controller.resources.reading.object_ref import ObjectRef
-from controller.sources import access as access_module
-from controller.sources.access import Access
+from controller.sources import api_session as access_module
+from controller.sources.api_session import Access
 from controller.sources.cluster import KINDS, ClusterSource
 from controller.sources.reflector import CHUNK, watch_settings
 

@@ -14,7 +14,7 @@ from cluster.relay import relaying, status
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.sources.pods import deadline_of
+from controller.sources.pod_grace import deadline_of
 
 pytestmark = pytest.mark.timeout(120)
 NOW = 1_800_000_000.0

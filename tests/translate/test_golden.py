@@ -14,7 +14,7 @@ import yaml
 from controller.cli import show
 from controller.resources import parse_object
 from controller.resources.reading.problems import Reason
-from controller.sources.dates import CertificateDates
+from controller.sources.certificate_dates import CertificateDates
 from controller.sources.snapshot import Store
 from controller.translate import Memo, TranslateSettings, translate
 

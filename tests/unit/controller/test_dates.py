@@ -5,7 +5,7 @@ import math
 
 from controller.resources import Secret
 from controller.resources.reading.object_ref import ObjectRef
-from controller.sources.dates import CertificateDates
+from controller.sources.certificate_dates import CertificateDates
 from controller.sources.snapshot import SourceSnapshot, Store
 from proxy.model.sensitive import Sensitive
 

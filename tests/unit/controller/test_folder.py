@@ -13,7 +13,7 @@ import pytest
 from controller.resources.reading.object_ref import ObjectRef
 from controller.sources import folder
 from controller.sources.folder import FolderError, FolderSource
-from controller.sources.watching import FolderWatch
+from controller.sources.inotify import FolderWatch
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {0}}}\nspec: {{ports: [{{port: {1}}}]}}\n"
 A, B = ObjectRef("Service", "default", "a"), ObjectRef("Service", "default", "b")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from asyncinotify import Inotify, Mask, Watch
 
-from controller.sources import watching
+from controller.sources import inotify
 from controller.sources.folder import FolderSource
-from controller.sources.watching import MANY, FolderWatch
+from controller.sources.inotify import MANY, FolderWatch
 
 LIMIT = 5.0
 ANYTHING: frozenset[str] = frozenset()
@@ -95,7 +95,7 @@ async def test_steps_of_one_writing_are_one_piece_of_news(watch: FolderWatch, tm
 async def test_everything_is_looked_at_however_much_is_heard(
     watch: FolderWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "RESCAN_SECONDS", 0.1)
+    monkeypatch.setattr(inotify, "RESCAN_SECONDS", 0.1)
     async with asyncio.timeout(LIMIT):
         while True:
             written(tmp_path)
@@ -104,13 +104,13 @@ async def test_everything_is_looked_at_however_much_is_heard(
 
 
 async def test_news_outlives_a_call_that_is_cancelled(watch: FolderWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "QUIET_SECONDS", LIMIT)
-    monkeypatch.setattr(watching, "LONGEST_SECONDS", LIMIT)
+    monkeypatch.setattr(inotify, "QUIET_SECONDS", LIMIT)
+    monkeypatch.setattr(inotify, "LONGEST_SECONDS", LIMIT)
     written(tmp_path)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await watch.heard()
-    monkeypatch.setattr(watching, "LONGEST_SECONDS", 0.01)
+    monkeypatch.setattr(inotify, "LONGEST_SECONDS", 0.01)
 
     assert await heard(watch) == {str(tmp_path / "sub" / "a.yaml")}
 
@@ -217,7 +217,7 @@ def there_again(folder: Path) -> None:
 
 
 async def test_folder_that_is_away_is_looked_for(watch: FolderWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "BLIND_SECONDS", 0.01)
+    monkeypatch.setattr(inotify, "BLIND_SECONDS", 0.01)
     shutil.rmtree(tmp_path)
 
     assert await heard(watch) == ANYTHING
@@ -231,7 +231,7 @@ async def test_folder_that_is_away_is_looked_for(watch: FolderWatch, tmp_path: P
 async def test_folder_that_the_kernel_does_not_watch_is_looked_at_every_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(watching, "BLIND_SECONDS", 0.01)
+    monkeypatch.setattr(inotify, "BLIND_SECONDS", 0.01)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
