@@ -20,7 +20,7 @@ import uvloop
 import yaml
 
 from controller.commands import CommandError, fetch_sockets, order_drain, table
-from controller.keeper import KEPT, become_keeper
+from controller.process.restarter import KEPT, become_keeper
 from controller.resources import Ingress, WsRoute
 from controller.resources.reading.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from controller.heap import keep_little
+from controller.process.malloc import keep_little
 from controller.publish.hub import Hub
 from controller.publish.server import Peers, serve
 from controller.reconciler import Reconciler

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from controller.heap import keep_little
+from controller.process.malloc import keep_little
 from controller.publish.hub import Hub
 from controller.publish.server import serve
 from controller.reconciler import Reconciler

@@ -67,8 +67,8 @@ class _Keeper:
 
 def become_keeper(arguments: list[str]) -> None:
     """Put a keeper in the place of this process, which then starts the controller with `arguments`; does not return."""
-    place = str(Path(__file__).resolve().parent.parent)
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from controller.keeper import main; sys.exit(main())"
+    place = str(Path(__file__).resolve().parents[2])
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from controller.process.restarter import main; sys.exit(main())"
     os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", code, place, *arguments])  # noqa: S606  ourselves
 
 

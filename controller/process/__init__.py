@@ -1,0 +1,1 @@
+"""What the controller does with its own processes: starting again, and memory."""
