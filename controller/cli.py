@@ -19,7 +19,7 @@ import msgspec
 import uvloop
 import yaml
 
-from controller.commands import CommandError, fetch_sockets, order_drain, table
+from controller.admin_client import CommandError, fetch_sockets, order_drain, table
 from controller.process.restarter import KEPT, become_keeper
 from controller.resources import Ingress, WsRoute
 from controller.resources.reading.fields import parse_duration

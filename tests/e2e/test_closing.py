@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from e2e.harness import HOST, Hub, Proxy, backend, config, proxy, until
 
-from controller.commands import CommandError, fetch_sockets, order_drain
+from controller.admin_client import CommandError, fetch_sockets, order_drain
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.policy import Close, Drain
 from proxy.model.sockets import DrainOrder

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.commands import duration, table
+from controller.admin_client import duration, table
 from proxy.model.sockets import DrainOrder, SocketRow, wrong_with
 
 ROW = SocketRow(
