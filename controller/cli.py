@@ -20,7 +20,7 @@ import uvloop
 import yaml
 
 from controller.admin_client import CommandError, fetch_sockets, order_drain, table
-from controller.process.restarter import KEPT, become_keeper
+from controller.process.restarter import RESTARTER_PID, become_restarter
 from controller.resources import Ingress, WsRoute
 from controller.resources.reading.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
@@ -84,10 +84,10 @@ def controller_command(**values: Any) -> None:
     names = {field.name for field in dataclasses.fields(ClusterSettings)}
     settings = Settings(**{name: value for name, value in values.items() if name not in names})
     cluster = ClusterSettings(**{name: value for name, value in values.items() if name in names})
-    keeper = os.environ.get(KEPT)
-    if keeper is None:
-        become_keeper(["-P", "-m", "controller.cli", *sys.argv[1:]])
-    elif not _die_with(int(keeper)):
+    restarter = os.environ.get(RESTARTER_PID)
+    if restarter is None:
+        become_restarter(["-P", "-m", "controller.cli", *sys.argv[1:]])
+    elif not _die_with(int(restarter)):
         sys.exit(1)
     _log_to_stderr(settings)
     # Imported here: kopf brings the kubernetes client, and neither standalone nor lint needs 25 MB of them.

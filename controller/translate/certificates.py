@@ -151,7 +151,7 @@ def check_secret(claim: Claim, secrets: Mapping[ObjectRef, Secret], malformed: M
 
 
 def check_dates(owner: ObjectRef, field: str, secret: Secret) -> Problem | None:
-    """Say that a certificate has ended or has not begun, as far as the shell looked at the clock (`sources/certificate_dates.py`)."""
+    """Say that a certificate has ended or has not begun, as far as the clock was looked at (`sources/certificate_dates.py`)."""
     if not secret.misdated:
         return None
     message = f'{field}: the certificate of Secret "{secret.ref.path}" {secret.misdated}; one that is valid now would be accepted.'

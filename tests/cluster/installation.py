@@ -158,7 +158,7 @@ class Pod:
 
     @property
     def controller_pid(self) -> int:
-        """Process of the controller itself, whose keeper is its parent; 0: it is down."""
+        """Process of the controller itself, whose restarter is its parent; 0: it is down."""
         assert self.controller is not None
         pid = self.controller.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -373,7 +373,7 @@ def _used(plane: ControlPlane, user: str) -> set[tuple[str, str, str]]:
     return found
 
 
-async def test_controller_that_dies_is_started_again_by_its_keeper_and_the_container_stays_up(
+async def test_controller_that_dies_is_started_again_by_its_restarter_and_the_container_stays_up(
     plane: ControlPlane, tmp_path: Path
 ) -> None:
     with installed(plane, "kept", tmp_path) as sluice:
@@ -390,7 +390,7 @@ async def test_controller_that_dies_is_started_again_by_its_keeper_and_the_conta
             assert pod.controller is not None
             assert pod.controller.returncode is None
             kept = pod.controller_pid
-            await pod.kill_controller(signal.SIGKILL)  # the keeper: what it kept ends with it
+            await pod.kill_controller(signal.SIGKILL)  # the restarter: its controller ends with it
             await until(lambda: Path(f"/proc/{kept}").exists(), lambda there: not there)
 
 

@@ -68,8 +68,8 @@ def test_help_of_standalone_is_that_of_our_proxy_in_any_folder(folder: Path) -> 
     assert not folder.joinpath("ran").exists()
 
 
-def test_controller_that_its_keeper_starts_is_ours_in_any_folder(folder: Path) -> None:
-    """Without a cluster it ends and says why; the keeper does not start it again."""
+def test_controller_that_its_restarter_starts_is_ours_in_any_folder(folder: Path) -> None:
+    """Without a cluster it ends and says why; the restarter does not start it again."""
     told = run(SLUICE, "controller", "--control-socket", folder / "s.sock", "--health", ":0", folder=folder, HOME=str(folder))
 
     assert "No API server is configured" in told.stderr
