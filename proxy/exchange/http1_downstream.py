@@ -358,7 +358,11 @@ class ServerConnection:
         if target is None or upstream is None:
             self.answer(UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
             return
-        pool = upstream.seat(target.policy, route.seats, self._hold(request)) if request.upgrade else upstream.choose(target.policy)
+        pool = (
+            upstream.reserve(target.policy, route.sockets_per_endpoint, self._hold(request))
+            if request.upgrade
+            else upstream.choose(target.policy)
+        )
         if pool is None:
             self._without_endpoint(upstream, request, route, facts)
             return
@@ -370,7 +374,7 @@ class ServerConnection:
             self.answer(placed or UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
             return
         upstream = placed.upstream
-        pool = placed.seat(route.seats, self._hold(request)) if request.upgrade else placed.pool
+        pool = placed.reserve(route.sockets_per_endpoint, self._hold(request)) if request.upgrade else placed.pool
         if pool is None:
             self._without_endpoint(upstream, request, route, facts)
             return

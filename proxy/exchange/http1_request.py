@@ -162,16 +162,16 @@ class RequestForwarding:
             self._dial(pool)
 
     def _take_pool(self, pool: EndpointPool | None) -> None:
-        # An upgrade has a seat, which its `Reservation` gives back.
+        # An upgrade counts by its `Reservation`.
         if self._pool is not None:
             self._pool.in_flight -= 1
             if not self.request.upgrade:
-                self._pool.tally.end()
+                self._pool.counter.end_request()
         self._pool = pool
         if pool is not None:
             pool.in_flight += 1
             if not self.request.upgrade:
-                pool.tally.begin()
+                pool.counter.begin_request()
 
     def _dial(self, pool: EndpointPool | None) -> None:
         if self.wants_body and self._early_size > EARLY_LIMIT:
@@ -191,7 +191,7 @@ class RequestForwarding:
                 self._timeouts.connect,
                 pool,
                 hold=hold,
-                limit=self.route.seats,
+                limit=self.route.sockets_per_endpoint,
                 key=key,
                 only=only,
             )

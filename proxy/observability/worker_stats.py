@@ -241,10 +241,10 @@ class ServiceStats:
         "connections",
         "draining",
         "ejected",
+        "endpoint_counters",
         "errors",
         "key",
         "ready",
-        "tallies",
     )
 
     def __init__(self, key: str) -> None:
@@ -257,7 +257,7 @@ class ServiceStats:
         self.ready = 0
         self.draining = 0
         self.ejected: tuple[tuple[str, int], ...] = ()
-        self.tallies: list[EndpointCounter] = []
+        self.endpoint_counters: list[EndpointCounter] = []
         """What its usable endpoints have open, of all workers."""
         self._imbalance = 0.0
         self._touched = False
@@ -308,9 +308,9 @@ class ServiceStats:
         )
 
     def _imbalance_now(self) -> float:
-        seats = [tally.seats for tally in self.tallies]
-        total = sum(seats)
-        return max(seats) * len(seats) / total if total else 0.0
+        sockets = [counter.sockets for counter in self.endpoint_counters]
+        total = sum(sockets)
+        return max(sockets) * len(sockets) / total if total else 0.0
 
 
 class WorkerStats:

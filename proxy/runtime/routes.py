@@ -43,7 +43,7 @@ class ActiveRoute:
         "keepalive",
         "message_limits",
         "route",
-        "seats",
+        "sockets_per_endpoint",
         "stats",
         "timeouts",
         "websocket",
@@ -65,7 +65,9 @@ class ActiveRoute:
         self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
         self.keepalive = next((policy for policy in route.policies if isinstance(policy, Keepalive)), None)
         self.message_limits = next((policy for policy in route.policies if isinstance(policy, MessageLimits)), None)
-        self.seats = max((policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0)
+        self.sockets_per_endpoint = max(
+            (policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0
+        )
         """Sockets that an endpoint may have; 0: any number."""
         self.http = http
         self.websocket = websocket

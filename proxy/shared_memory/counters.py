@@ -29,7 +29,7 @@ _CELL = 8
 
 REQUESTS = 1 << 28
 """An endpoint's cell has three parts: sockets and handshakes from bit 0, other requests from here,"""
-PIN = 1 << 56
+REFERENCED = 1 << 56
 """and whether the worker has the endpoint at all: then its entry is nobody else's."""
 
 SECOND = 1_000_000_000
@@ -69,13 +69,13 @@ class _Keys:
 class Reservation:
     """What one request or socket counts for. Given back once, whoever does it."""
 
-    __slots__ = ("_cells", "_counts", "seat")
+    __slots__ = ("_cells", "_counts", "endpoint_counter")
 
     def __init__(self, counts: "Counters") -> None:
         self._counts = counts
         self._cells: tuple[int, ...] = ()
-        self.seat: EndpointCounter | None = None
-        """The endpoint on which it has a seat."""
+        self.endpoint_counter: EndpointCounter | None = None
+        """The endpoint on which a socket counts; None: on none."""
 
     def add(self, cells: tuple[int, ...]) -> None:
         """Take note of cells that count this one."""
@@ -90,103 +90,115 @@ class Reservation:
         cells, self._cells = self._cells, ()
         for cell in cells:
             self._counts.give_back(cell)
-        self.leave()
+        self.release_endpoint()
 
-    def leave(self) -> None:
-        """Give the seat on an endpoint back."""
-        seat, self.seat = self.seat, None
-        if seat is not None:
-            seat.stand()
+    def release_endpoint(self) -> None:
+        """Count on no endpoint any more."""
+        counter, self.endpoint_counter = self.endpoint_counter, None
+        if counter is not None:
+            counter.release()
 
 
 class EndpointCounter:
     """What this worker has open to one endpoint, and what all workers have. Shared by everything that leads there."""
 
-    __slots__ = ("_cell", "_counts", "_key", "_pins", "_requests", "_seats")
+    __slots__ = ("_cell", "_counts", "_key", "_refs", "_requests", "_sockets")
 
     def __init__(self, counts: "Counters", key: bytes, cell: int) -> None:
         self._counts = counts
         self._key = key
         self._cell = cell
         """This worker's; -1: it is counted by this worker alone."""
-        self._pins = 0
-        self._seats = 0
+        self._refs = 0
+        self._sockets = 0
         self._requests = 0
 
     @property
     def load(self) -> int:
         """Requests in flight and open sockets, of all workers."""
-        return self._total(seats_only=False)
+        return self._total(sockets_only=False)
 
     @property
-    def seats(self) -> int:
+    def sockets(self) -> int:
         """Open sockets and handshakes under way, of all workers."""
-        return self._total(seats_only=True)
+        return self._total(sockets_only=True)
 
-    def _total(self, *, seats_only: bool) -> int:
+    def _total(self, *, sockets_only: bool) -> int:
         if self._cell < 0:
-            return self._seats if seats_only else self._seats + self._requests
+            return self._sockets if sockets_only else self._sockets + self._requests
         total = self._counts.total(self._cell)
-        seats = total % REQUESTS
-        return seats if seats_only else seats + total % PIN // REQUESTS
+        sockets = total % REQUESTS
+        return sockets if sockets_only else sockets + total % REFERENCED // REQUESTS
 
-    def pin(self) -> None:
+    def ref(self) -> None:
         """Keep the entry while there is an endpoint for it."""
-        self._pins += 1
+        self._refs += 1
         self._publish()
 
-    def unpin(self) -> None:
+    def unref(self) -> None:
         """Let go of it."""
-        self._pins -= 1
+        self._refs -= 1
         self._publish()
 
-    def begin(self) -> None:
+    def begin_request(self) -> None:
         """Count a request that is no upgrade."""
         self._requests += 1
         self._publish()
 
-    def end(self) -> None:
+    def end_request(self) -> None:
         """Count it no more."""
         self._requests -= 1
         self._publish()
 
-    def sit(self, limit: int) -> bool:
+    def acquire(self, limit: int) -> bool:
         """Count an upgrade, unless `limit` sockets and handshakes are counted already; 0: no limit."""
         counts = self._counts
         if not limit:
-            self._seats += 1
+            self._sockets += 1
             self._publish()
             return True
         if self._cell < 0 and counts.shared:
             return False  # there was no room for it, or it is gone: nobody knows how many there are
         counts.lock()
         try:
-            if self.seats >= limit:
+            if self.sockets >= limit:
                 return False
-            self._seats += 1
+            self._sockets += 1
             self._publish()
             return True
         finally:
             counts.unlock()
 
-    def stand(self) -> None:
+    def release(self) -> None:
         """Count an upgrade or its socket no more."""
-        self._seats -= 1
+        self._sockets -= 1
         self._publish()
 
     def _publish(self) -> None:
         if self._cell >= 0:
-            self._counts.write(self._cell, self._seats + self._requests * REQUESTS + (PIN if self._pins else 0))
-        if not (self._pins or self._seats or self._requests):
+            self._counts.write(self._cell, self._sockets + self._requests * REQUESTS + (REFERENCED if self._refs else 0))
+        if not (self._refs or self._sockets or self._requests):
             # The entry may be somebody else's from now on.
             self._cell = -1
-            self._counts.drop_tally(self._key, self)
+            self._counts.drop_endpoint_counter(self._key, self)
 
 
 class Counters:
     """The memory. Made before the fork; a worker says which one it is with `become`."""
 
-    __slots__ = ("_cells", "_fd", "_keys", "_memory", "_now", "_rate_keys", "_rates", "_secret", "_slot", "_tallies", "_workers")
+    __slots__ = (
+        "_cells",
+        "_endpoint_counters",
+        "_fd",
+        "_keys",
+        "_memory",
+        "_now",
+        "_rate_keys",
+        "_rates",
+        "_secret",
+        "_slot",
+        "_workers",
+    )
 
     def __init__(self, workers: int, now: Callable[[], int] = time.monotonic_ns) -> None:
         """`now`: nanoseconds of a clock that all workers share."""
@@ -200,7 +212,7 @@ class Counters:
         self._rate_keys = _Keys(RATE_BUCKETS)
         self._rates = memoryview(mmap.mmap(-1, self._rate_keys.size * _CELL)).cast("Q")
         """When the tokens of a client will all be back (generic cell rate algorithm), in nanoseconds."""
-        self._tallies: dict[bytes, EndpointCounter] = {}
+        self._endpoint_counters: dict[bytes, EndpointCounter] = {}
         self._fd = os.memfd_create("sluice-lock") if workers > 1 else -1
 
     @property
@@ -313,9 +325,9 @@ class Counters:
         finally:
             self.unlock()
 
-    def tally(self, key: bytes) -> EndpointCounter:
+    def endpoint_counter(self, key: bytes) -> EndpointCounter:
         """Return what counts an endpoint."""
-        found = self._tallies.get(key)
+        found = self._endpoint_counters.get(key)
         if found is None:
             cell = -1
             if self.shared:
@@ -324,16 +336,16 @@ class Counters:
                     entry = self._entry(key)
                     if entry >= 0:
                         cell = self._slot * self._keys.size + entry
-                        self._cells[cell] = PIN
+                        self._cells[cell] = REFERENCED
                 finally:
                     self.unlock()
-            found = self._tallies[key] = EndpointCounter(self, key, cell)
+            found = self._endpoint_counters[key] = EndpointCounter(self, key, cell)
         return found
 
-    def drop_tally(self, key: bytes, tally: EndpointCounter) -> None:
+    def drop_endpoint_counter(self, key: bytes, counter: EndpointCounter) -> None:
         """Forget what counts an endpoint: nothing leads there any more."""
-        if self._tallies.get(key) is tally:
-            del self._tallies[key]
+        if self._endpoint_counters.get(key) is counter:
+            del self._endpoint_counters[key]
 
     def total(self, cell: int) -> int:
         """Return the sum of an entry, given one of its cells."""

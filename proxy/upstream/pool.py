@@ -95,6 +95,7 @@ class EndpointPool:
         "_tls",
         "_wheel",
         "address",
+        "counter",
         "draining",
         "health",
         "in_flight",
@@ -106,7 +107,6 @@ class EndpointPool:
         "seed",
         "sockets",
         "stats",
-        "tally",
     )
 
     def __init__(
@@ -119,8 +119,10 @@ class EndpointPool:
         loop: asyncio.AbstractEventLoop,
         counts: Counters,
     ) -> None:
-        self.tally = counts.tally(counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode()))
-        self.tally.pin()
+        self.counter = counts.endpoint_counter(
+            counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode())
+        )
+        self.counter.ref()
         self._owner: LiveUpstream | None = owner
         """None: the endpoint is gone, and waits for no collector."""
         self._tcp_keepalive = owner.tcp_keepalive
@@ -149,7 +151,7 @@ class EndpointPool:
     @property
     def load(self) -> int:
         """Requests in flight and open sockets, of all workers."""
-        return self.tally.load
+        return self.counter.load
 
     @property
     def cost(self) -> float:
@@ -195,7 +197,7 @@ class EndpointPool:
     def retire(self) -> None:
         """Let nothing new go to an endpoint that is gone; what is under way ends as it would."""
         if not self.retired:
-            self.tally.unpin()
+            self.counter.unref()
         self.retired = True
         self._owner = None
         self._wheel.cancel(self._reaper)
@@ -334,7 +336,7 @@ class LiveUpstream:
         self.usable = [pool for pool in self.ready if not pool.health.ejected]
         ejected = tuple([(pool.address, pool.port) for pool in self.ready if pool.health.ejected])
         self.stats.set_endpoints(len(self.usable), len(self.draining), ejected)
-        self.stats.tallies = [pool.tally for pool in self.usable]
+        self.stats.endpoint_counters = [pool.counter for pool in self.usable]
 
     def update(self, upstream: Upstream, tls: ssl.SSLContext) -> None:
         """Take the endpoints of a new configuration; pools of endpoints that stay are kept."""
@@ -385,22 +387,22 @@ class LiveUpstream:
             return None
         return self._chooser.choose(policy, candidates) if key == NO_KEY else first_of(key, candidates)
 
-    def seat(
+    def reserve(
         self, policy: LoadBalancing, limit: int, hold: Reservation, tried: Collection[EndpointPool] = (), key: int = NO_KEY
     ) -> EndpointPool | None:
         """Choose an endpoint for an upgrade, as `choose`, and have it count there instead of where it did before.
 
         Endpoints with `limit` sockets and handshakes, of all workers, are left out; 0: no limit.
         """
-        hold.leave()
+        hold.release_endpoint()
         if limit:
-            tried = [*tried, *(pool for pool in (*self.ready, *self.draining) if pool.tally.seats >= limit)]
+            tried = [*tried, *(pool for pool in (*self.ready, *self.draining) if pool.counter.sockets >= limit)]
         while True:
             pool = self.choose(policy, tried, key)
             if pool is None:
                 return None
-            if pool.tally.sit(limit):
-                hold.seat = pool.tally
+            if pool.counter.acquire(limit):
+                hold.endpoint_counter = pool.counter
                 return pool
             tried = [*tried, pool]  # another worker was faster
 
@@ -423,13 +425,13 @@ async def dial(
 ) -> UpstreamConnection:
     """Connect to an endpoint, one after the other within `timeout`, `only` to the first; raises `UpstreamUnavailableError`.
 
-    An upgrade takes its seat along in `hold`, where there are less than `limit`.
+    An upgrade is counted by `hold`, where there are less than `limit`.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     tried: list[EndpointPool] = []
     timed_out, cause = False, "connect_timeout"
-    pool = first or (upstream.choose(policy, (), key) if hold is None else upstream.seat(policy, limit, hold, (), key))
+    pool = first or (upstream.choose(policy, (), key) if hold is None else upstream.reserve(policy, limit, hold, (), key))
     if pool is None:
         raise UpstreamUnavailableError(503, "endpoints_full" if limit and upstream.count else "no_endpoint")
     while pool is not None:
@@ -449,5 +451,5 @@ async def dial(
         pool.refused()
         if only:
             break
-        pool = upstream.choose(policy, tried, key) if hold is None else upstream.seat(policy, limit, hold, tried, key)
+        pool = upstream.choose(policy, tried, key) if hold is None else upstream.reserve(policy, limit, hold, tried, key)
     raise UpstreamUnavailableError(504 if timed_out else 502, cause, tried[-1].name)

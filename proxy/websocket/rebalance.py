@@ -29,11 +29,11 @@ AWAY_SECONDS = 30.0
 """Within this time sockets that were shed are expected to be back."""
 
 
-class Seats(Protocol):
+class SocketCount(Protocol):
     """What all workers have open to an endpoint."""
 
     @property
-    def seats(self) -> int:
+    def sockets(self) -> int:
         """Open sockets and handshakes under way."""
         ...
 
@@ -45,7 +45,7 @@ class Pool(Protocol):
     """Open to it in this worker."""
 
     @property
-    def tally(self) -> Seats:
+    def counter(self) -> SocketCount:
         """What all workers have."""
         ...
 
@@ -74,7 +74,7 @@ class _Rule:
 
     def excess(self, key: str, pools: Sequence[Pool], now: float) -> list[tuple[Pool, int, float]]:
         """Return the endpoints that hold too many: how many of all workers they hold, and how many of those too many."""
-        counts = [pool.tally.seats for pool in pools]
+        counts = [pool.counter.sockets for pool in pools]
         total = sum(counts)
         peak, seen = self._peaks.get(key, (0, 0.0))
         if total >= peak or now - seen > AWAY_SECONDS:

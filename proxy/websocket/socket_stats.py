@@ -20,7 +20,7 @@ class TunnelEndpoint(Protocol):
     address: str
     port: int
     sockets: int
-    tally: EndpointCounter
+    counter: EndpointCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ class SocketStats:
         facts.endpoint.sockets -= 1
         endpoint.sockets += 1
         hold = facts.request.hold
-        if hold is not None and hold.seat is not None and endpoint.tally.sit(0):
-            hold.leave()
-            hold.seat = endpoint.tally
+        if hold is not None and hold.endpoint_counter is not None and endpoint.counter.acquire(0):
+            hold.release_endpoint()
+            hold.endpoint_counter = endpoint.counter
         self._facts = SocketInfo(facts.request, facts.stats, service, endpoint, facts.opened)
 
     def open(self) -> None:

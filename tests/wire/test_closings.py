@@ -212,7 +212,7 @@ async def test_socket_stays_when_its_services_port_gets_another_number(mode: Clo
         assert tunnel.lease is not None
         assert (tunnel.lease.slot, tunnel.lease.sound) == (None, True)
         (pool,) = proxy.runtime.upstreams[RENUMBERED].ready
-        assert (pool.sockets, pool.tally.seats) == (1, 1)
+        assert (pool.sockets, pool.counter.sockets) == (1, 1)
         assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 0, RENUMBERED: 1}
         assert proxy.runtime.closings.drain(SERVICE, QUICK) == 0
         if mode != "keep":
@@ -223,7 +223,7 @@ async def test_socket_stays_when_its_services_port_gets_another_number(mode: Clo
             assert proxy.runtime.closings.drain(RENUMBERED, QUICK) == 1
             await dismissed(client, backend)
         await socketless(proxy)
-        assert (pool.sockets, pool.tally.seats) == (0, 0)
+        assert (pool.sockets, pool.counter.sockets) == (0, 0)
         assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 0, RENUMBERED: 0}
         restored(proxy, config)
 

@@ -164,16 +164,16 @@ async def test_endpoint_that_cannot_be_reached_keeps_no_seat() -> None:
         proxy.serves(replaced(config, upstream))
         await opened(proxy)
         live = proxy.runtime.upstreams["test/backend:80"]
-        seats = [pool.tally.seats for pool in live.ready]
+        sockets = [pool.counter.sockets for pool in live.ready]
         refused = await told(proxy)
-        after = [pool.tally.seats for pool in live.ready]
+        after = [pool.counter.sockets for pool in live.ready]
         for peer in proxy.peers:
             peer.resets()
         await until_free(proxy)
-        free = [pool.tally.load for pool in live.ready]
+        free = [pool.counter.load for pool in live.ready]
         proxy.serves(config_for(proxy.backend.port, Timeouts(connect=1.0)))
 
-    assert (seats, refused[0], after, free) == ([0, 1], 502, [0, 1], [0, 0])
+    assert (sockets, refused[0], after, free) == ([0, 1], 502, [0, 1], [0, 0])
 
 
 async def test_counts_survive_a_reload() -> None:

@@ -32,7 +32,7 @@ class Other:
 
     def _obey(self, counts: Counters, line: Connection) -> None:
         holds: list[Reservation] = []
-        tally = None
+        counter = None
         while True:
             match line.recv():
                 case ("claim", key, limit, times):
@@ -43,9 +43,9 @@ class Other:
                             holds.append(hold)
                             taken += 1
                     line.send(taken)
-                case ("sit", key, limit, times):
-                    tally = tally or counts.tally(key)
-                    line.send(sum(tally.sit(limit) for _ in range(times)))
+                case ("acquire", key, limit, times):
+                    counter = counter or counts.endpoint_counter(key)
+                    line.send(sum(counter.acquire(limit) for _ in range(times)))
                 case ("release",):
                     for hold in holds:
                         hold.release()
@@ -92,7 +92,7 @@ def others(counts: Counters) -> Iterator[list[Other]]:
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100])
-@pytest.mark.parametrize("order", ["claim", "sit"])
+@pytest.mark.parametrize("order", ["claim", "acquire"])
 def test_storm_from_several_workers_takes_exactly_what_there_is(
     counts: Counters, others: list[Other], limit: int, order: str
 ) -> None:
@@ -236,29 +236,29 @@ def test_keys_without_room_are_refused_and_room_comes_back(monkeypatch: pytest.M
 
 def test_endpoint_is_counted_once_for_all_that_leads_to_it(counts: Counters) -> None:
     key = counts.key(b"endpoint")
-    old = counts.tally(key)
-    old.pin()
+    old = counts.endpoint_counter(key)
+    old.ref()
     old.begin()
-    assert old.sit(0)
-    old.unpin()
-    new = counts.tally(key)
-    new.pin()
-    assert new.sit(0)
+    assert old.acquire(0)
+    old.unref()
+    new = counts.endpoint_counter(key)
+    new.ref()
+    assert new.acquire(0)
 
-    assert (new.load, new.seats, counts.tally(key) is old) == (3, 2, True)
+    assert (new.load, new.sockets, counts.endpoint_counter(key) is old) == (3, 2, True)
 
 
 def test_endpoint_that_is_gone_writes_into_nobodys_cell(counts: Counters) -> None:
     key = counts.key(b"endpoint")
-    old = counts.tally(key)
-    old.pin()
-    old.unpin()
-    new = counts.tally(key)
-    new.pin()
+    old = counts.endpoint_counter(key)
+    old.ref()
+    old.unref()
+    new = counts.endpoint_counter(key)
+    new.ref()
     old.begin()
-    seated = old.sit(5)
+    acquired = old.acquire(5)
 
-    assert (new is old, new.load, new.seats, seated) == (False, 0, 0, False)
+    assert (new is old, new.load, new.sockets, acquired) == (False, 0, 0, False)
 
 
 @pytest.mark.parametrize(("nanoseconds", "seconds"), [(1, 1), (SECOND, 1), (SECOND + 1, 2)])

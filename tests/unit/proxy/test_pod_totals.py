@@ -23,12 +23,12 @@ PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 Samples = dict[str, float]
 
 
-def seated(count: int) -> EndpointCounter:
+def with_sockets(count: int) -> EndpointCounter:
     """An endpoint with open sockets."""
-    tally = EndpointCounter(Counters(1), b"", -1)
+    counter = EndpointCounter(Counters(1), b"", -1)
     for _ in range(count):
-        tally.sit(0)
-    return tally
+        counter.acquire(0)
+    return counter
 
 
 def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStats:
@@ -50,7 +50,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     route.ws_bytes_out += 40
     stats.service(service_key).set_endpoints(2, 1, ())
     service = stats.service(service_key)
-    service.tallies = [seated(3), seated(1)]
+    service.endpoint_counters = [with_sockets(3), with_sockets(1)]
     service.connected(0.004)
     service.connections = 5
     service.connect_failed()

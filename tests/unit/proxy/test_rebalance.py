@@ -64,7 +64,7 @@ class Worker:
     def __init__(self, world: "World", endpoints: int) -> None:
         self.world = world
         self.sockets: dict[Socket, None] = {}
-        self.pools = [SimpleNamespace(sockets=0, tally=Tally(world, number)) for number in range(endpoints)]
+        self.pools = [SimpleNamespace(sockets=0, counter=Counter(world, number)) for number in range(endpoints)]
         self.usable: list[Any] = list(self.pools)
         self.due: dict[Deadline, None] = {}
         upstreams: Any = {"u": self}
@@ -83,14 +83,14 @@ class Worker:
 
 
 @dataclass
-class Tally:
+class Counter:
     """What all workers have of one endpoint."""
 
     world: "World"
     number: int
 
     @property
-    def seats(self) -> int:
+    def sockets(self) -> int:
         return sum(worker.pools[self.number].sockets for worker in self.world.workers)
 
 
@@ -119,7 +119,7 @@ class World:
             worker.rebalancer.replace(self.where.id, self.where)
 
     def counts(self) -> list[int]:
-        return [pool.tally.seats for pool in self.workers[0].pools]
+        return [pool.counter.sockets for pool in self.workers[0].pools]
 
     def run(self, seconds: float) -> None:
         chance = random.Random(2)  # noqa: S311  the same
