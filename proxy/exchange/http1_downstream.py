@@ -46,7 +46,7 @@ class ServerConnection:
     __slots__ = (
         *("_busy", "_deferred", "_filtering", "_head", "_late", "_stalls", "_unsent"),
         *("_memo_facts", "_memo_fields", "_memo_forward", "_memo_lines", "_memo_read", "_memo_version"),
-        *("at", "buffer", "client", "clogged", "closing", "deadline", "eof", "forwarding", "hold"),
+        *("at", "buffer", "client", "clogged", "closing", "deadline", "eof", "forwarding", "reservation"),
         *("lingering", "lost", "more", "paused", "runtime", "served", "transport", "unframed", "write"),
     )
 
@@ -65,7 +65,7 @@ class ServerConnection:
         self._deferred = False
         """Requests wait in the worker's queue for their turn."""
         self.forwarding: HttpForwarding | None = None
-        self.hold: Reservation | None = None
+        self.reservation: Reservation | None = None
         """What the request under way counts for."""
         self.closing = False
         """The connection ends after the answer under way."""
@@ -324,7 +324,7 @@ class ServerConnection:
             self.answer(NO_CONTENT, request, None, body_follows=facts.length != NO_BODY)
             return
         decided = runtime.handle(request)
-        self.hold = request.hold
+        self.reservation = request.reservation
         if isinstance(decided, Answer):
             self.answer(decided, request, None, body_follows=facts.length != NO_BODY)
             return
@@ -359,7 +359,7 @@ class ServerConnection:
             self.answer(UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
             return
         pool = (
-            upstream.reserve(target.policy, route.sockets_per_endpoint, self._hold(request))
+            upstream.reserve(target.policy, route.sockets_per_endpoint, self._reserve(request))
             if request.upgrade
             else upstream.choose(target.policy)
         )
@@ -374,7 +374,7 @@ class ServerConnection:
             self.answer(placed or UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
             return
         upstream = placed.upstream
-        pool = placed.reserve(route.sockets_per_endpoint, self._hold(request)) if request.upgrade else placed.pool
+        pool = placed.reserve(route.sockets_per_endpoint, self._reserve(request)) if request.upgrade else placed.pool
         if pool is None:
             self._without_endpoint(upstream, request, route, facts)
             return
@@ -385,10 +385,10 @@ class ServerConnection:
         refusal, failed = no_endpoint(upstream, request, self.runtime)
         self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
 
-    def _hold(self, request: Request) -> Reservation:
-        if self.hold is None:
-            self.hold = request.hold = Reservation(self.runtime.counts)
-        return self.hold
+    def _reserve(self, request: Request) -> Reservation:
+        if self.reservation is None:
+            self.reservation = request.reservation = Reservation(self.runtime.counts)
+        return self.reservation
 
     def _start(self, forwarding: HttpForwarding, pool: EndpointPool, facts: RequestFraming) -> None:
         self.forwarding = forwarding
@@ -442,9 +442,9 @@ class ServerConnection:
             self.proceed()
 
     def _give_back(self) -> None:
-        hold, self.hold = self.hold, None
-        if hold is not None:
-            hold.release()
+        reservation, self.reservation = self.reservation, None
+        if reservation is not None:
+            reservation.release()
 
     def _end(self) -> None:
         """Close when what was written has arrived; a peer that does not take it is cut."""
@@ -520,7 +520,7 @@ class ServerConnection:
         """Let go of the connection: a tunnel has taken it."""
         self.runtime.wheel.cancel(self.deadline)
         self.forwarding = None
-        self.hold = None
+        self.reservation = None
         self.lost = True
         self.transport, self.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
         self.runtime.connections.discard(self)

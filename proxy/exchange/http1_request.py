@@ -184,13 +184,13 @@ class RequestForwarding:
         if placed is not None and pool is None:
             pool = self._pool or placed.pool
         try:
-            hold = self.request.hold if self.request.upgrade else None
+            reservation = self.request.reservation if self.request.upgrade else None
             connection = await dial(
                 self._upstream,
                 self._policy,
                 self._timeouts.connect,
                 pool,
-                hold=hold,
+                reservation=reservation,
                 limit=self.route.sockets_per_endpoint,
                 key=key,
                 only=only,

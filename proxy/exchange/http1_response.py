@@ -180,11 +180,11 @@ class HttpForwarding(RequestForwarding):
         early, client = side.take_rest(), side.transport
         side.release()
         runtime, listener, service = side.runtime, side.client.listener, self._upstream.stats
-        hold = self.request.hold
+        reservation = self.request.reservation
 
         def ended() -> None:
-            if hold is not None:
-                hold.release()
+            if reservation is not None:
+                reservation.release()
             runtime.stats.connection_closed(listener)
             service.connections -= 1
 

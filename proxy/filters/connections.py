@@ -31,9 +31,9 @@ def enlist(policy: Connections, route_id: str, counts: Counters, sockets: Iterab
     exempt = Networks(policy.exempt)
     mine = [counts.key(b"sockets", scope)] if policy.total else []
     for request in sockets:
-        if request.hold is not None:
+        if request.reservation is not None:
             client = _client_key(request, scope, counts, exempt) if policy.per_client else None
-            counts.enlist(request.hold, mine if client is None else [*mine, client])
+            counts.enlist(request.reservation, mine if client is None else [*mine, client])
 
 
 def _client_key(request: Request, scope: bytes, counts: Counters, exempt: Networks) -> bytes | None:
@@ -59,10 +59,10 @@ def _compile(policy: Connections, scope: bytes, counts: Counters, full: Answer, 
             client = _client_key(request, scope, counts, exempt)
             if client is not None:
                 wanted = [*mine, (client, per_client)]
-        hold = request.hold
-        if hold is None:
-            hold = request.hold = Reservation(counts)
-        over = counts.claim(hold, wanted)
+        reservation = request.reservation
+        if reservation is None:
+            reservation = request.reservation = Reservation(counts)
+        over = counts.claim(reservation, wanted)
         if over < 0:
             return None
         return full if over < len(mine) else full_of_client

@@ -54,7 +54,6 @@ class Request:
         "address",
         "authority",
         "client",
-        "hold",
         "host",
         "id",
         "lines",
@@ -62,6 +61,7 @@ class Request:
         "path",
         "pod",
         "query",
+        "reservation",
         "sent_target",
         "target",
         "upgrade",
@@ -105,7 +105,7 @@ class Request:
         """X-Request-ID of this request."""
         self.address = client.peer
         """The client's address: the peer, or what a trusted proxy says."""
-        self.hold: Reservation | None = None
+        self.reservation: Reservation | None = None
         """What it counts for, where anything is limited; every upgrade has one from the choice of its endpoint on."""
         self._lowered: dict[str, list[str]] | None = None
 

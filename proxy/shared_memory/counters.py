@@ -260,10 +260,10 @@ class Counters:
             digest.update(part)
         return digest.digest()
 
-    def claim(self, hold: Reservation, wanted: list[tuple[bytes, int]]) -> int:
+    def claim(self, reservation: Reservation, wanted: list[tuple[bytes, int]]) -> int:
         """Count one more under each key, if all of them are below their limits; else nothing, and return which one was not.
 
-        -1: all were counted, and `hold` has them.
+        -1: all were counted, and `reservation` has them.
         """
         cells: list[int] = []
         self.lock()
@@ -275,7 +275,7 @@ class Counters:
                 cells.append(self._slot * self._keys.size + entry)
                 # Before the next key is looked at: an entry that counts nothing could be given to that one.
                 self._cells[cells[-1]] += 1
-            hold.add(tuple(cells))
+            reservation.add(tuple(cells))
             cells = []
             return -1
         finally:
@@ -283,16 +283,16 @@ class Counters:
                 self._cells[cell] -= 1
             self.unlock()
 
-    def enlist(self, hold: Reservation, keys: list[bytes]) -> None:
+    def enlist(self, reservation: Reservation, keys: list[bytes]) -> None:
         """Count what is open already under each key that does not count it yet, whatever the limits are."""
         self.lock()
         try:
             for key in keys:
                 entry = self._entry(key)
                 cell = self._slot * self._keys.size + entry
-                if entry >= 0 and not hold.has(cell):
+                if entry >= 0 and not reservation.has(cell):
                     self._cells[cell] += 1
-                    hold.add((cell,))
+                    reservation.add((cell,))
         finally:
             self.unlock()
 

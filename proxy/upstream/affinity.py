@@ -164,14 +164,14 @@ class Selection:
         self.learning = False
         """The body of the answer is to be shown to `watch`."""
 
-    def reserve(self, limit: int, hold: Reservation) -> EndpointPool | None:
+    def reserve(self, limit: int, reservation: Reservation) -> EndpointPool | None:
         """Have an upgrade count on its endpoint, or where that has `limit` sockets already, on another; None: there is no room."""
-        hold.release_endpoint()
+        reservation.release_endpoint()
         pool = self.pool
         if pool is None or pool.counter.acquire(limit):
-            hold.endpoint_counter = pool.counter if pool is not None else None
+            reservation.endpoint_counter = pool.counter if pool is not None else None
             return pool
-        return None if self.only else self.upstream.reserve(self.policy, limit, hold, (pool,), self.key)
+        return None if self.only else self.upstream.reserve(self.policy, limit, reservation, (pool,), self.key)
 
     def remember(self, request: Request, given: str, *, learning: bool) -> None:
         """Keep what the answer depends on: the cookie that came, whether a session id is expected."""

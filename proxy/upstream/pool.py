@@ -388,13 +388,13 @@ class LiveUpstream:
         return self._chooser.choose(policy, candidates) if key == NO_KEY else first_of(key, candidates)
 
     def reserve(
-        self, policy: LoadBalancing, limit: int, hold: Reservation, tried: Collection[EndpointPool] = (), key: int = NO_KEY
+        self, policy: LoadBalancing, limit: int, reservation: Reservation, tried: Collection[EndpointPool] = (), key: int = NO_KEY
     ) -> EndpointPool | None:
         """Choose an endpoint for an upgrade, as `choose`, and have it count there instead of where it did before.
 
         Endpoints with `limit` sockets and handshakes, of all workers, are left out; 0: no limit.
         """
-        hold.release_endpoint()
+        reservation.release_endpoint()
         if limit:
             tried = [*tried, *(pool for pool in (*self.ready, *self.draining) if pool.counter.sockets >= limit)]
         while True:
@@ -402,7 +402,7 @@ class LiveUpstream:
             if pool is None:
                 return None
             if pool.counter.acquire(limit):
-                hold.endpoint_counter = pool.counter
+                reservation.endpoint_counter = pool.counter
                 return pool
             tried = [*tried, pool]  # another worker was faster
 
@@ -418,20 +418,20 @@ async def dial(
     timeout: float,
     first: EndpointPool | None = None,
     *,
-    hold: Reservation | None = None,
+    reservation: Reservation | None = None,
     limit: int = 0,
     key: int = NO_KEY,
     only: bool = False,
 ) -> UpstreamConnection:
     """Connect to an endpoint, one after the other within `timeout`, `only` to the first; raises `UpstreamUnavailableError`.
 
-    An upgrade is counted by `hold`, where there are less than `limit`.
+    An upgrade is counted by `reservation`, where there are less than `limit`.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     tried: list[EndpointPool] = []
     timed_out, cause = False, "connect_timeout"
-    pool = first or (upstream.choose(policy, (), key) if hold is None else upstream.reserve(policy, limit, hold, (), key))
+    pool = first or _next_endpoint(upstream, policy, reservation, limit, (), key)
     if pool is None:
         raise UpstreamUnavailableError(503, "endpoints_full" if limit and upstream.count else "no_endpoint")
     while pool is not None:
@@ -451,5 +451,18 @@ async def dial(
         pool.refused()
         if only:
             break
-        pool = upstream.choose(policy, tried, key) if hold is None else upstream.reserve(policy, limit, hold, tried, key)
+        pool = _next_endpoint(upstream, policy, reservation, limit, tried, key)
     raise UpstreamUnavailableError(504 if timed_out else 502, cause, tried[-1].name)
+
+
+def _next_endpoint(
+    upstream: LiveUpstream,
+    policy: LoadBalancing,
+    reservation: Reservation | None,
+    limit: int,
+    tried: Collection[EndpointPool],
+    key: int,
+) -> EndpointPool | None:
+    if reservation is None:
+        return upstream.choose(policy, tried, key)
+    return upstream.reserve(policy, limit, reservation, tried, key)

@@ -72,10 +72,10 @@ class SocketStats:
         facts.stats.ws_opened(service)
         facts.endpoint.sockets -= 1
         endpoint.sockets += 1
-        hold = facts.request.hold
-        if hold is not None and hold.endpoint_counter is not None and endpoint.counter.acquire(0):
-            hold.release_endpoint()
-            hold.endpoint_counter = endpoint.counter
+        reservation = facts.request.reservation
+        if reservation is not None and reservation.endpoint_counter is not None and endpoint.counter.acquire(0):
+            reservation.release_endpoint()
+            reservation.endpoint_counter = endpoint.counter
         self._facts = SocketInfo(facts.request, facts.stats, service, endpoint, facts.opened)
 
     def open(self) -> None:

@@ -31,26 +31,26 @@ class Other:
         theirs.close()
 
     def _obey(self, counts: Counters, line: Connection) -> None:
-        holds: list[Reservation] = []
+        reservations: list[Reservation] = []
         counter = None
         while True:
             match line.recv():
                 case ("claim", key, limit, times):
                     taken = 0
                     for _ in range(times):
-                        hold = Reservation(counts)
-                        if counts.claim(hold, [(key, limit)]) < 0:
-                            holds.append(hold)
+                        reservation = Reservation(counts)
+                        if counts.claim(reservation, [(key, limit)]) < 0:
+                            reservations.append(reservation)
                             taken += 1
                     line.send(taken)
                 case ("acquire", key, limit, times):
                     counter = counter or counts.endpoint_counter(key)
                     line.send(sum(counter.acquire(limit) for _ in range(times)))
                 case ("release",):
-                    for hold in holds:
-                        hold.release()
-                    line.send(len(holds))
-                    holds = []
+                    for reservation in reservations:
+                        reservation.release()
+                    line.send(len(reservations))
+                    reservations = []
                 case ("spend", key, interval, burst, times):
                     line.send(sum(not counts.spend(key, interval, burst) for _ in range(times)))
                 case ("count", key):
@@ -207,11 +207,11 @@ def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit
             pair = (
                 [(counts.key(bytes([name])), limit)] if other != 5 else [(counts.key(bytes([name])), limit), (counts.key(b"no"), 0)]
             )
-            hold = Reservation(counts)
+            reservation = Reservation(counts)
             expected = 0 if len(held.get(name, [])) >= limit else 1 if other == 5 else -1
-            assert counts.claim(hold, pair) == expected
+            assert counts.claim(reservation, pair) == expected
             if expected < 0:
-                held.setdefault(name, []).append(hold)
+                held.setdefault(name, []).append(reservation)
 
         assert [counts.count(counts.key(bytes([one]))) for one in range(4)] == [len(held.get(one, [])) for one in range(4)]
 
@@ -219,15 +219,15 @@ def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit
 def test_keys_without_room_are_refused_and_room_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.shared_memory.counters.COUNT_BUCKETS", 2)
     counts = Counters(1)
-    holds = []
+    reservations = []
     for number in range(100):
-        hold = Reservation(counts)
-        if counts.claim(hold, [(counts.key(b"%d" % number), 1)]) < 0:
-            holds.append(hold)
-    full = len(holds)
-    for hold in holds:
-        hold.release()
-        hold.release()
+        reservation = Reservation(counts)
+        if counts.claim(reservation, [(counts.key(b"%d" % number), 1)]) < 0:
+            reservations.append(reservation)
+    full = len(reservations)
+    for reservation in reservations:
+        reservation.release()
+        reservation.release()
     again = counts.claim(Reservation(counts), [(counts.key(b"new"), 1)])
 
     assert 16 <= full <= 32
