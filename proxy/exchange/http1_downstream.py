@@ -387,7 +387,7 @@ class ServerConnection:
 
     def _reserve(self, request: Request) -> Reservation:
         if self.reservation is None:
-            self.reservation = request.reservation = Reservation(self.runtime.counts)
+            self.reservation = request.reservation = Reservation(self.runtime.counters)
         return self.reservation
 
     def _start(self, forwarding: HttpForwarding, pool: EndpointPool, facts: RequestFraming) -> None:

@@ -14,39 +14,39 @@ from proxy.model.policy import Connections
 from proxy.shared_memory.counters import Counters, Reservation
 
 
-def compile_connections(policy: Connections, route_id: str, counts: Counters) -> Filter | None:
+def compile_connections(policy: Connections, route_id: str, counters: Counters) -> Filter | None:
     """Make the filter of a route's own limits; None: it has none that a filter carries out."""
     scope = (policy.scope or route_id).encode()
-    return _compile(policy, scope, counts, ROUTE_FULL, client_full(policy.status))
+    return _compile(policy, scope, counters, ROUTE_FULL, client_full(policy.status))
 
 
-def compile_pod_connections(total: int, per_client: int, counts: Counters) -> Filter | None:
+def compile_pod_connections(total: int, per_client: int, counters: Counters) -> Filter | None:
     """Make the filter of the limits that hold for all routes together; None: there are none."""
-    return _compile(Connections(total, per_client), b"", counts, POD_FULL, POD_CLIENT_FULL)
+    return _compile(Connections(total, per_client), b"", counters, POD_FULL, POD_CLIENT_FULL)
 
 
-def enlist(policy: Connections, route_id: str, counts: Counters, sockets: Iterable[Request]) -> None:
+def enlist(policy: Connections, route_id: str, counters: Counters, sockets: Iterable[Request]) -> None:
     """Count sockets that were opened before their route had these limits, or others than now, by the requests that opened them."""
     scope = (policy.scope or route_id).encode()
     exempt = Networks(policy.exempt)
-    mine = [counts.key(b"sockets", scope)] if policy.total else []
+    mine = [counters.key(b"sockets", scope)] if policy.total else []
     for request in sockets:
         if request.reservation is not None:
-            client = _client_key(request, scope, counts, exempt) if policy.per_client else None
-            counts.enlist(request.reservation, mine if client is None else [*mine, client])
+            client = _client_key(request, scope, counters, exempt) if policy.per_client else None
+            counters.enlist(request.reservation, mine if client is None else [*mine, client])
 
 
-def _client_key(request: Request, scope: bytes, counts: Counters, exempt: Networks) -> bytes | None:
+def _client_key(request: Request, scope: bytes, counters: Counters, exempt: Networks) -> bytes | None:
     """Return what a request's client is counted under; None: it is exempt."""
     address = packed(request.address)
     if address is not None and exempt.covers(address):
         return None
-    return counts.key(b"client", scope, limit_key(request.address))
+    return counters.key(b"client", scope, limit_key(request.address))
 
 
-def _compile(policy: Connections, scope: bytes, counts: Counters, full: Answer, full_of_client: Answer) -> Filter | None:
+def _compile(policy: Connections, scope: bytes, counters: Counters, full: Answer, full_of_client: Answer) -> Filter | None:
     exempt = Networks(policy.exempt)
-    mine: list[tuple[bytes, int]] = [(counts.key(b"sockets", scope), policy.total)] if policy.total else []
+    mine: list[tuple[bytes, int]] = [(counters.key(b"sockets", scope), policy.total)] if policy.total else []
     per_client, requests = policy.per_client, policy.requests
     if not mine and not per_client:
         return None
@@ -56,13 +56,13 @@ def _compile(policy: Connections, scope: bytes, counts: Counters, full: Answer, 
             return None
         wanted = mine
         if per_client:
-            client = _client_key(request, scope, counts, exempt)
+            client = _client_key(request, scope, counters, exempt)
             if client is not None:
                 wanted = [*mine, (client, per_client)]
         reservation = request.reservation
         if reservation is None:
-            reservation = request.reservation = Reservation(counts)
-        over = counts.claim(reservation, wanted)
+            reservation = request.reservation = Reservation(counters)
+        over = counters.claim(reservation, wanted)
         if over < 0:
             return None
         return full if over < len(mine) else full_of_client

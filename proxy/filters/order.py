@@ -29,7 +29,7 @@ class FilterSettings:
     """What filters need of the proxy's settings, and of what its workers share."""
 
     public_https_port: int
-    counts: Counters
+    counters: Counters
     max_connections: int = 0
     max_connections_per_client: int = 0
 
@@ -47,7 +47,7 @@ def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_
     """
     wanted = sorted((policy for policy in policies if type(policy) in ORDER), key=lambda policy: ORDER.index(type(policy)))
     filters = [_compile(policy, settings, route_id) for policy in wanted]
-    filters.append(compile_pod_connections(settings.max_connections, settings.max_connections_per_client, settings.counts))
+    filters.append(compile_pod_connections(settings.max_connections, settings.max_connections_per_client, settings.counters))
     return tuple(one for one in filters if one is not None)
 
 
@@ -63,7 +63,7 @@ def _compile(policy: Policy, settings: FilterSettings, route_id: str) -> Filter 
     if isinstance(policy, AllowedOrigins):
         return compile_origins(policy)
     if isinstance(policy, Rate):
-        return compile_rate(policy, route_id, settings.counts)
+        return compile_rate(policy, route_id, settings.counters)
     if isinstance(policy, Connections):
-        return compile_connections(policy, route_id, settings.counts)
+        return compile_connections(policy, route_id, settings.counters)
     raise TypeError(f"{type(policy).__name__} has no filter")

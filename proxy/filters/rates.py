@@ -8,7 +8,7 @@ from proxy.model.policy import Rate
 from proxy.shared_memory.counters import SECOND, Counters, seconds_of
 
 
-def compile_rate(policy: Rate, route_id: str, counts: Counters) -> Filter:
+def compile_rate(policy: Rate, route_id: str, counters: Counters) -> Filter:
     """Make the filter; raises ValueError for a rate that lets nobody in."""
     if policy.rate <= 0 or policy.burst < 1:
         raise ValueError(f"a rate of {policy.rate:g} per second in bursts of {policy.burst} lets nobody in")
@@ -24,7 +24,7 @@ def compile_rate(policy: Rate, route_id: str, counts: Counters) -> Filter:
         address = packed(request.address)
         if address is not None and exempt.covers(address):
             return None
-        missing = counts.spend(counts.key(b"rate", kind, scope, limit_key(request.address)), interval, burst)
+        missing = counters.spend(counters.key(b"rate", kind, scope, limit_key(request.address)), interval, burst)
         if not missing:
             return None
         return rate_exceeded(status, seconds_of(missing), upgrades_only=upgrades_only)

@@ -219,7 +219,7 @@ def supervise(settings: Settings) -> int:
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,
         sids=SidTable(settings.workers),
-        counts=Counters(settings.workers),
+        counters=Counters(settings.workers),
     )
     announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
     return asyncio.run(_run(settings, inheritance, admin, announcement))

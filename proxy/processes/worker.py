@@ -84,7 +84,7 @@ class Inheritance:
     http_port: int
     """The ports that clients see."""
     https_port: int
-    counts: Counters
+    counters: Counters
     """What limits and load balancing count, over all workers."""
     sids: SidTable
     """Sessions of Engine.IO, known to all workers."""
@@ -109,7 +109,7 @@ class Worker:
             accesslog=self._log,
             certificates=self._store,
             public_https_port=inheritance.https_port,
-            counts=inheritance.counts,
+            counters=inheritance.counters,
             sids=inheritance.sids,
             phase=slot / len(inheritance.slots),
         )
@@ -235,7 +235,7 @@ class Worker:
 
 def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, slot: int) -> int:
     """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
-    inheritance.counts.become(slot)
+    inheritance.counters.become(slot)
     inheritance.sids.region = slot
     # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
     gc.freeze()
@@ -246,7 +246,7 @@ def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, s
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     listening = [sock.fileno() for slot in inheritance.slots for sock in (slot.http, slot.https)]
-    _close_all_but({0, 1, 2, line.fileno(), inheritance.counts.descriptor, *listening})
+    _close_all_but({0, 1, 2, line.fileno(), inheritance.counters.descriptor, *listening})
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:

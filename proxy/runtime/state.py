@@ -133,11 +133,11 @@ class Runtime:
         accesslog: AccessLog,
         certificates: Certificates,
         public_https_port: int,
-        counts: Counters | None = None,
+        counters: Counters | None = None,
         sids: SidTable | None = None,
         phase: float = 0.0,
     ) -> None:
-        """Hold nothing yet. `counts`, `sids`: what the workers of the pod share; None: this one is alone.
+        """Hold nothing yet. `counters`, `sids`: what the workers of the pod share; None: this one is alone.
 
         `phase`: see `DrainSchedule`.
         """
@@ -166,9 +166,9 @@ class Runtime:
         )
         self._rebalancer = Rebalancer(self.wheel, loop.time, self.tunnels, self.upstreams)
         self._sids = sids or SidTable(1)
-        self.counts = counts or Counters(1)
+        self.counters = counters or Counters(1)
         self._filter_settings = FilterSettings(
-            public_https_port, self.counts, settings.max_connections, settings.max_connections_per_client
+            public_https_port, self.counters, settings.max_connections, settings.max_connections_per_client
         )
         self._upstream_tls = make_upstream_context()
         self._trusted = Networks(map(str, settings.trusted_proxies)) if settings.trusted_proxies else None
@@ -263,7 +263,7 @@ class Runtime:
         live = self.upstreams.get(name)
         if live is None:
             live = self.upstreams[name] = LiveUpstream(
-                *(name, self.stats.service(name), self.wheel, self.run_queue, self.loop, self.counts),
+                *(name, self.stats.service(name), self.wheel, self.run_queue, self.loop, self.counters),
                 tcp_keepalive=self.settings.tcp_keepalive,
             )
         live.update(upstream, self._upstream_tls)
@@ -310,7 +310,7 @@ class Runtime:
             if facts.stats.route_id in limited:
                 sockets.setdefault(facts.stats.route_id, []).append(facts.request)
         for route_id, requests in sockets.items():
-            enlist(limited[route_id], route_id, self.counts, requests)
+            enlist(limited[route_id], route_id, self.counters, requests)
 
     def _compile(self, route: Route, targets: dict[Target, ActiveTarget]) -> ActiveRoute:
         if route.path.kind == "regex":

@@ -69,10 +69,10 @@ class _Keys:
 class Reservation:
     """What one request or socket counts for. Given back once, whoever does it."""
 
-    __slots__ = ("_cells", "_counts", "endpoint_counter")
+    __slots__ = ("_cells", "_counters", "endpoint_counter")
 
-    def __init__(self, counts: "Counters") -> None:
-        self._counts = counts
+    def __init__(self, counters: "Counters") -> None:
+        self._counters = counters
         self._cells: tuple[int, ...] = ()
         self.endpoint_counter: EndpointCounter | None = None
         """The endpoint on which a socket counts; None: on none."""
@@ -89,7 +89,7 @@ class Reservation:
         """Give everything back."""
         cells, self._cells = self._cells, ()
         for cell in cells:
-            self._counts.give_back(cell)
+            self._counters.give_back(cell)
         self.release_endpoint()
 
     def release_endpoint(self) -> None:
@@ -102,10 +102,10 @@ class Reservation:
 class EndpointCounter:
     """What this worker has open to one endpoint, and what all workers have. Shared by everything that leads there."""
 
-    __slots__ = ("_cell", "_counts", "_key", "_refs", "_requests", "_sockets")
+    __slots__ = ("_cell", "_counters", "_key", "_refs", "_requests", "_sockets")
 
-    def __init__(self, counts: "Counters", key: bytes, cell: int) -> None:
-        self._counts = counts
+    def __init__(self, counters: "Counters", key: bytes, cell: int) -> None:
+        self._counters = counters
         self._key = key
         self._cell = cell
         """This worker's; -1: it is counted by this worker alone."""
@@ -126,7 +126,7 @@ class EndpointCounter:
     def _total(self, *, sockets_only: bool) -> int:
         if self._cell < 0:
             return self._sockets if sockets_only else self._sockets + self._requests
-        total = self._counts.total(self._cell)
+        total = self._counters.total(self._cell)
         sockets = total % REQUESTS
         return sockets if sockets_only else sockets + total % REFERENCED // REQUESTS
 
@@ -152,14 +152,14 @@ class EndpointCounter:
 
     def acquire(self, limit: int) -> bool:
         """Count an upgrade, unless `limit` sockets and handshakes are counted already; 0: no limit."""
-        counts = self._counts
+        counters = self._counters
         if not limit:
             self._sockets += 1
             self._publish()
             return True
-        if self._cell < 0 and counts.shared:
+        if self._cell < 0 and counters.shared:
             return False  # there was no room for it, or it is gone: nobody knows how many there are
-        counts.lock()
+        counters.lock()
         try:
             if self.sockets >= limit:
                 return False
@@ -167,7 +167,7 @@ class EndpointCounter:
             self._publish()
             return True
         finally:
-            counts.unlock()
+            counters.unlock()
 
     def release(self) -> None:
         """Count an upgrade or its socket no more."""
@@ -176,11 +176,11 @@ class EndpointCounter:
 
     def _publish(self) -> None:
         if self._cell >= 0:
-            self._counts.write(self._cell, self._sockets + self._requests * REQUESTS + (REFERENCED if self._refs else 0))
+            self._counters.write(self._cell, self._sockets + self._requests * REQUESTS + (REFERENCED if self._refs else 0))
         if not (self._refs or self._sockets or self._requests):
             # The entry may be somebody else's from now on.
             self._cell = -1
-            self._counts.drop_endpoint_counter(self._key, self)
+            self._counters.drop_endpoint_counter(self._key, self)
 
 
 class Counters:

@@ -117,10 +117,10 @@ class EndpointPool:
         wheel: TimerWheel,
         run_queue: RunQueue,
         loop: asyncio.AbstractEventLoop,
-        counts: Counters,
+        counters: Counters,
     ) -> None:
-        self.counter = counts.endpoint_counter(
-            counts.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode())
+        self.counter = counters.endpoint_counter(
+            counters.key(b"endpoint", owner.key.encode(), f"{endpoint.address}|{endpoint.port}".encode())
         )
         self.counter.ref()
         self._owner: LiveUpstream | None = owner
@@ -282,7 +282,7 @@ class LiveUpstream:
 
     __slots__ = (
         "_chooser",
-        "_counts",
+        "_counters",
         "_loop",
         "_pools",
         "_run_queue",
@@ -304,12 +304,12 @@ class LiveUpstream:
         wheel: TimerWheel,
         run_queue: RunQueue,
         loop: asyncio.AbstractEventLoop,
-        counts: Counters,
+        counters: Counters,
         *,
         tcp_keepalive: float = 0.0,
     ) -> None:
         self.key = key
-        self._counts = counts
+        self._counters = counters
         self.stats = stats
         self._wheel = wheel
         self._run_queue = run_queue
@@ -349,7 +349,7 @@ class LiveUpstream:
             pool = old.get(key)
             if pool is None:
                 pool = EndpointPool(
-                    self, endpoint, tls if upstream.tls else None, self._wheel, self._run_queue, self._loop, self._counts
+                    self, endpoint, tls if upstream.tls else None, self._wheel, self._run_queue, self._loop, self._counters
                 )
             pool.pod, pool.draining = endpoint.pod, endpoint.state != "ready"
             pools[key] = pool

@@ -20,17 +20,17 @@ _FORK = multiprocessing.get_context("fork")
 class Other:
     """A worker in a process of its own, which does as it is told."""
 
-    def __init__(self, counts: Counters, slot: int) -> None:
+    def __init__(self, counters: Counters, slot: int) -> None:
         self.line, theirs = _FORK.Pipe()
         self.pid = os.fork()
         if self.pid == 0:
             with contextlib.suppress(BaseException):
-                counts.become(slot)
-                self._obey(counts, theirs)
+                counters.become(slot)
+                self._obey(counters, theirs)
             os._exit(0)
         theirs.close()
 
-    def _obey(self, counts: Counters, line: Connection) -> None:
+    def _obey(self, counters: Counters, line: Connection) -> None:
         reservations: list[Reservation] = []
         counter = None
         while True:
@@ -38,13 +38,13 @@ class Other:
                 case ("claim", key, limit, times):
                     taken = 0
                     for _ in range(times):
-                        reservation = Reservation(counts)
-                        if counts.claim(reservation, [(key, limit)]) < 0:
+                        reservation = Reservation(counters)
+                        if counters.claim(reservation, [(key, limit)]) < 0:
                             reservations.append(reservation)
                             taken += 1
                     line.send(taken)
                 case ("acquire", key, limit, times):
-                    counter = counter or counts.endpoint_counter(key)
+                    counter = counter or counters.endpoint_counter(key)
                     line.send(sum(counter.acquire(limit) for _ in range(times)))
                 case ("release",):
                     for reservation in reservations:
@@ -52,11 +52,11 @@ class Other:
                     line.send(len(reservations))
                     reservations = []
                 case ("spend", key, interval, burst, times):
-                    line.send(sum(not counts.spend(key, interval, burst) for _ in range(times)))
+                    line.send(sum(not counters.spend(key, interval, burst) for _ in range(times)))
                 case ("count", key):
-                    line.send(counts.count(key))
+                    line.send(counters.count(key))
                 case ("lock",):
-                    counts.lock()
+                    counters.lock()
                     line.send(True)
 
     def told(self, *order: object) -> None:
@@ -78,13 +78,13 @@ class Other:
 
 
 @pytest.fixture
-def counts() -> Counters:
+def counters() -> Counters:
     return Counters(4)
 
 
 @pytest.fixture
-def others(counts: Counters) -> Iterator[list[Other]]:
-    found = [Other(counts, slot) for slot in range(1, 4)]
+def others(counters: Counters) -> Iterator[list[Other]]:
+    found = [Other(counters, slot) for slot in range(1, 4)]
     yield found
     for one in found:
         one.dies()
@@ -94,9 +94,9 @@ def others(counts: Counters) -> Iterator[list[Other]]:
 @pytest.mark.parametrize("limit", [1, 7, 100])
 @pytest.mark.parametrize("order", ["claim", "acquire"])
 def test_storm_from_several_workers_takes_exactly_what_there_is(
-    counts: Counters, others: list[Other], limit: int, order: str
+    counters: Counters, others: list[Other], limit: int, order: str
 ) -> None:
-    key = counts.key(b"route")
+    key = counters.key(b"route")
     for one in others:
         one.told(order, key, limit, 700)
     taken = [one.says() for one in others]
@@ -104,43 +104,43 @@ def test_storm_from_several_workers_takes_exactly_what_there_is(
     assert sum(taken) == limit
 
 
-def test_storm_of_claims_and_releases_is_never_over(counts: Counters, others: list[Other]) -> None:
-    key = counts.key(b"route")
+def test_storm_of_claims_and_releases_is_never_over(counters: Counters, others: list[Other]) -> None:
+    key = counters.key(b"route")
     for _ in range(30):
         for one in others:
             one.told("claim", key, 10, 40)
         assert sum(one.says() for one in others) == 10
-        assert counts.count(key) == 10
+        assert counters.count(key) == 10
         assert sum(one.asked("release") for one in others) == 10
 
 
-def test_share_of_a_dead_worker_is_returned_and_no_other(counts: Counters, others: list[Other]) -> None:
-    key = counts.key(b"route")
+def test_share_of_a_dead_worker_is_returned_and_no_other(counters: Counters, others: list[Other]) -> None:
+    key = counters.key(b"route")
     taken = [others[0].asked("claim", key, 10, 6), others[1].asked("claim", key, 10, 6)]
     others[0].dies()
-    before = counts.count(key)
-    counts.wipe(1)
-    after = counts.count(key)
+    before = counters.count(key)
+    counters.wipe(1)
+    after = counters.count(key)
     again = others[2].asked("claim", key, 10, 20)
 
     assert (taken, before, after, again) == ([6, 4], 10, 4, 6)
 
 
-def test_share_is_returned_where_memory_cannot_be_given_back(counts: Counters, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_share_is_returned_where_memory_cannot_be_given_back(counters: Counters, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmap.MADV_REMOVE", -1)
-    key = counts.key(b"route")
-    counts.become(1)
-    counts.claim(Reservation(counts), [(key, 5)])
-    counts.become(2)
-    counts.claim(Reservation(counts), [(key, 5)])
-    before = counts.count(key)
-    counts.wipe(1)
+    key = counters.key(b"route")
+    counters.become(1)
+    counters.claim(Reservation(counters), [(key, 5)])
+    counters.become(2)
+    counters.claim(Reservation(counters), [(key, 5)])
+    before = counters.count(key)
+    counters.wipe(1)
 
-    assert (before, counts.count(key)) == (2, 1)
+    assert (before, counters.count(key)) == (2, 1)
 
 
-def test_lock_of_a_worker_that_dies_is_free(counts: Counters, others: list[Other]) -> None:
-    key = counts.key(b"route")
+def test_lock_of_a_worker_that_dies_is_free(counters: Counters, others: list[Other]) -> None:
+    key = counters.key(b"route")
     others[0].asked("lock")
     others[1].told("claim", key, 1, 1)
     waits = not others[1].line.poll(0.05)
@@ -151,9 +151,9 @@ def test_lock_of_a_worker_that_dies_is_free(counts: Counters, others: list[Other
 
 def test_tokens_are_shared_by_all_workers() -> None:
     now = [5 * SECOND]
-    counts = Counters(3, lambda: now[0])
-    others = [Other(counts, slot) for slot in (1, 2)]
-    key = counts.key(b"client")
+    counters = Counters(3, lambda: now[0])
+    others = [Other(counters, slot) for slot in (1, 2)]
+    key = counters.key(b"client")
     for one in others:
         one.told("spend", key, SECOND, 20, 50)
     taken = [one.says() for one in others]
@@ -186,74 +186,74 @@ class Bucket:
 @given(st.integers(1, 50), st.integers(1, 6), st.lists(st.integers(0, 120), max_size=40))
 def test_rate_is_a_bucket_of_tokens(interval: int, burst: int, steps: list[int]) -> None:
     now = [1000]
-    counts = Counters(1, lambda: now[0])
-    key = counts.key(b"client")
+    counters = Counters(1, lambda: now[0])
+    key = counters.key(b"client")
     oracle = Bucket(interval, burst)
     oracle.at = 1000
     for step in steps:
         now[0] += step
-        assert counts.spend(key, interval, burst) == oracle.spend(now[0])
+        assert counters.spend(key, interval, burst) == oracle.spend(now[0])
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=60), st.integers(1, 4))
 def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit: int) -> None:
-    counts = Counters(1)
+    counters = Counters(1)
     held: dict[int, list[Reservation]] = {}
     for name, other, give_back in steps:
         if give_back and held.get(name):
             held[name].pop().release()
         else:
             pair = (
-                [(counts.key(bytes([name])), limit)] if other != 5 else [(counts.key(bytes([name])), limit), (counts.key(b"no"), 0)]
+                [(counters.key(bytes([name])), limit)] if other != 5 else [(counters.key(bytes([name])), limit), (counters.key(b"no"), 0)]
             )
-            reservation = Reservation(counts)
+            reservation = Reservation(counters)
             expected = 0 if len(held.get(name, [])) >= limit else 1 if other == 5 else -1
-            assert counts.claim(reservation, pair) == expected
+            assert counters.claim(reservation, pair) == expected
             if expected < 0:
                 held.setdefault(name, []).append(reservation)
 
-        assert [counts.count(counts.key(bytes([one]))) for one in range(4)] == [len(held.get(one, [])) for one in range(4)]
+        assert [counters.count(counters.key(bytes([one]))) for one in range(4)] == [len(held.get(one, [])) for one in range(4)]
 
 
 def test_keys_without_room_are_refused_and_room_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.shared_memory.counters.COUNT_BUCKETS", 2)
-    counts = Counters(1)
+    counters = Counters(1)
     reservations = []
     for number in range(100):
-        reservation = Reservation(counts)
-        if counts.claim(reservation, [(counts.key(b"%d" % number), 1)]) < 0:
+        reservation = Reservation(counters)
+        if counters.claim(reservation, [(counters.key(b"%d" % number), 1)]) < 0:
             reservations.append(reservation)
     full = len(reservations)
     for reservation in reservations:
         reservation.release()
         reservation.release()
-    again = counts.claim(Reservation(counts), [(counts.key(b"new"), 1)])
+    again = counters.claim(Reservation(counters), [(counters.key(b"new"), 1)])
 
     assert 16 <= full <= 32
     assert again == -1
 
 
-def test_endpoint_is_counted_once_for_all_that_leads_to_it(counts: Counters) -> None:
-    key = counts.key(b"endpoint")
-    old = counts.endpoint_counter(key)
+def test_endpoint_is_counted_once_for_all_that_leads_to_it(counters: Counters) -> None:
+    key = counters.key(b"endpoint")
+    old = counters.endpoint_counter(key)
     old.ref()
     old.begin()
     assert old.acquire(0)
     old.unref()
-    new = counts.endpoint_counter(key)
+    new = counters.endpoint_counter(key)
     new.ref()
     assert new.acquire(0)
 
-    assert (new.load, new.sockets, counts.endpoint_counter(key) is old) == (3, 2, True)
+    assert (new.load, new.sockets, counters.endpoint_counter(key) is old) == (3, 2, True)
 
 
-def test_endpoint_that_is_gone_writes_into_nobodys_cell(counts: Counters) -> None:
-    key = counts.key(b"endpoint")
-    old = counts.endpoint_counter(key)
+def test_endpoint_that_is_gone_writes_into_nobodys_cell(counters: Counters) -> None:
+    key = counters.key(b"endpoint")
+    old = counters.endpoint_counter(key)
     old.ref()
     old.unref()
-    new = counts.endpoint_counter(key)
+    new = counters.endpoint_counter(key)
     new.ref()
     old.begin()
     acquired = old.acquire(5)
