@@ -351,8 +351,8 @@ class ServerConnection:
 
     def _forward(self, request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes) -> None:
         target = route.websocket if request.upgrade else route.http
-        if target is not None and target.placing is not None:
-            self._place(target.placing, request, route, facts, forward)
+        if target is not None and target.affinity is not None:
+            self._select(target.affinity, request, route, facts, forward)
             return
         upstream = target.pick() if target is not None else None
         if target is None or upstream is None:
@@ -368,18 +368,18 @@ class ServerConnection:
             return
         self._start(HttpForwarding(self, request, route, upstream, target.policy, facts, forward), pool, facts)
 
-    def _place(self, placing: Affinity, request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes) -> None:
-        placed = placing.place(request)
-        if placed is None or isinstance(placed, Answer):
-            self.answer(placed or UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
+    def _select(self, affinity: Affinity, request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes) -> None:
+        selection = affinity.select(request)
+        if selection is None or isinstance(selection, Answer):
+            self.answer(selection or UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
             return
-        upstream = placed.upstream
-        pool = placed.reserve(route.sockets_per_endpoint, self._reserve(request)) if request.upgrade else placed.pool
+        upstream = selection.upstream
+        pool = selection.reserve(route.sockets_per_endpoint, self._reserve(request)) if request.upgrade else selection.pool
         if pool is None:
             self._without_endpoint(upstream, request, route, facts)
             return
-        forward = placing.forward(request, forward)
-        self._start(HttpForwarding(self, request, route, upstream, placed.policy, facts, forward, placed), pool, facts)
+        forward = affinity.forwarded_fields(request, forward)
+        self._start(HttpForwarding(self, request, route, upstream, selection.policy, facts, forward, selection), pool, facts)
 
     def _without_endpoint(self, upstream: LiveUpstream, request: Request, route: ActiveRoute, facts: RequestFraming) -> None:
         refusal, failed = no_endpoint(upstream, request, self.runtime)

@@ -68,10 +68,10 @@ class RequestForwarding:
         "_head",
         "_login",
         "_over",
-        "_placed",
         "_policy",
         "_pool",
         "_request_decoder",
+        "_selection",
         "_sent_all",
         "_side",
         "_started",
@@ -92,7 +92,7 @@ class RequestForwarding:
         policy: LoadBalancing,
         facts: RequestFraming,
         forward: bytes,
-        placed: Selection | None = None,
+        selection: Selection | None = None,
     ) -> None:
         self._side = side
         self.request = request
@@ -100,7 +100,7 @@ class RequestForwarding:
         self._timeouts = route.timeouts
         self._upstream = upstream
         self._policy = policy
-        self._placed = placed
+        self._selection = selection
         """Where affinity, hashing or the pod's name put it; None: only load balancing did."""
         self._pool: EndpointPool | None = None
         self._connection: UpstreamConnection | None = None
@@ -119,7 +119,7 @@ class RequestForwarding:
         """Loop time since which the backend takes no more of the body; 0: it does."""
         self._waited = 0.0
         """Seconds that the body waited for the backend before that, or for a connection to it: not the client's fault."""
-        self._login = facts.login
+        self._login = facts.connection_auth
         self._sent_all = False
         """Nothing of the request was sent that could not be sent again: all of it is still here."""
         self._answer = False
@@ -179,10 +179,10 @@ class RequestForwarding:
         self._dialling = self._side.runtime.loop.create_task(self._connect(pool))
 
     async def _connect(self, pool: EndpointPool | None) -> None:
-        placed, began = self._placed, self._side.runtime.loop.time()
-        key, only = (NO_KEY, False) if placed is None else (placed.key, placed.only)
-        if placed is not None and pool is None:
-            pool = self._pool or placed.pool
+        selection, began = self._selection, self._side.runtime.loop.time()
+        key, only = (NO_KEY, False) if selection is None else (selection.key, selection.only)
+        if selection is not None and pool is None:
+            pool = self._pool or selection.pool
         try:
             reservation = self.request.reservation if self.request.upgrade else None
             connection = await dial(

@@ -63,9 +63,9 @@ class HttpForwarding(RequestForwarding):
         policy: LoadBalancing,
         facts: RequestFraming,
         forward: bytes,
-        placed: Selection | None = None,
+        selection: Selection | None = None,
     ) -> None:
-        super().__init__(side, request, route, upstream, policy, facts, forward, placed)
+        super().__init__(side, request, route, upstream, policy, facts, forward, selection)
         self._retried = False
         self._held: bytearray | None = None
         """The beginning of a head whose end is not here."""
@@ -205,8 +205,8 @@ class HttpForwarding(RequestForwarding):
         if self.route.keepalive is not None:
             tunnel.keep_alive(self.route.keepalive, stats)
         head = facts.forward
-        if self._placed is not None:
-            head += self._placed.answered(101, head, pool)
+        if self._selection is not None:
+            head += self._selection.answer_fields(101, head, pool)
         tunnel.start(head + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
         runtime.closings.opened(tunnel, self.route)
 
@@ -258,8 +258,8 @@ class HttpForwarding(RequestForwarding):
         if close_delimited:
             side.closing = side.unframed = True
         head = facts.forward
-        if self._placed is not None and pool is not None:
-            head += self._placed.answered(facts.status, head, pool)
+        if self._selection is not None and pool is not None:
+            head += self._selection.answer_fields(facts.status, head, pool)
         if self._mode in (DECHUNK, UNTIL_CLOSE) and not close_delimited:
             head += b"Transfer-Encoding: %bchunked\r\n" % facts.codings
         if side.closing:
@@ -280,7 +280,7 @@ class HttpForwarding(RequestForwarding):
 
     def _answer_body(self, data: bytes, head: bytes = b"") -> None:
         mode = self._mode
-        if self._placed is not None and mode != DECHUNK:
+        if self._selection is not None and mode != DECHUNK:
             self._show(data)
         if mode == SIZED:
             size = len(data)
@@ -303,8 +303,8 @@ class HttpForwarding(RequestForwarding):
 
     def _show(self, data: bytes) -> None:
         """Let the body be looked at before it goes on: the client's next request may come to another worker at once."""
-        if self._placed is not None and self._placed.learning and data and self._pool is not None:
-            self._placed.watch(data, self._pool)
+        if self._selection is not None and self._selection.learning and data and self._pool is not None:
+            self._selection.read_answer(data, self._pool)
 
     def _encode(self, data: bytes) -> bytes:
         return data if self.request.version < 11 or not data else chunk(data)
@@ -322,7 +322,7 @@ class HttpForwarding(RequestForwarding):
     def _put_pieces(self, pieces: list[bytes], head: bytes) -> None:
         decoder = self._decoder
         assert decoder is not None  # noqa: S101  it gave the pieces
-        if self._placed is not None:
+        if self._selection is not None:
             self._show(b"".join(pieces))
         out = head + b"".join([self._encode(piece) for piece in pieces])
         size = sum(map(len, pieces))

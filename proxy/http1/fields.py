@@ -46,12 +46,12 @@ class RequestFraming:
         "address",
         "attempt",
         "authority",
+        "connection_auth",
         "dropped",
         "expect",
         "host",
         "keep_alive",
         "length",
-        "login",
         "request_id",
         "wrong",
     )
@@ -70,7 +70,7 @@ class RequestFraming:
         """Fields for the backend beside the client's own, each with its CRLF, without Connection, Upgrade and X-Request-ID."""
         self.dropped = _NOTHING
         """Lower-case names of ordinary fields that do not go to the backend all the same."""
-        self.login = False
+        self.connection_auth = False
         """Logs the backend's connection in: it is not pooled."""
         self.request_id = ""
         """X-Request-ID of a trusted peer; empty: make one."""
@@ -108,7 +108,7 @@ def read_request(
         elif name == b"upgrade":
             upgrades = True
         elif name == b"authorization":
-            facts.login = True
+            facts.connection_auth = True
         elif is_forwarding(name) and b"_" not in name:
             incoming.append((name.decode(), value))
     if len(hosts) != 1:
@@ -179,7 +179,7 @@ def read_response(status: int, reason: str, version: int, kept: list[bytes], rea
     connection: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    login = False
+    connection_auth = False
     for line in read:
         raw_name, _, raw_value = line.partition(b":")
         name, value = raw_name.lower(), raw_value.strip(b" \t")
@@ -190,7 +190,7 @@ def read_response(status: int, reason: str, version: int, kept: list[bytes], rea
         elif name == b"transfer-encoding":
             codings += [part.strip(b" \t").lower() for part in value.split(b",")]
         elif name == b"www-authenticate":
-            login = True
+            connection_auth = True
     if codings:
         if lengths or version < 11:
             return None
@@ -205,7 +205,7 @@ def read_response(status: int, reason: str, version: int, kept: list[bytes], rea
         if len(lengths) > 1 or not value.isdigit() or len(value) > 18 or (value[:1] == b"0" and value != b"0"):
             return None
         facts.length = int(value)
-    facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection) and not login
+    facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection) and not connection_auth
     dropped = frozenset(connection) - _KEPT_ANYWAY
     if lengths and (status < 200 or status == 204):
         # RFC 9110, 8.6: these have no length, not even of nothing.

@@ -120,11 +120,11 @@ _REPEATED = frozenset(
 class FieldLines:
     """What is known of field lines, of requests or of responses; one per worker for each."""
 
-    __slots__ = ("_known", "_login", "_request")
+    __slots__ = ("_auth_field", "_known", "_request")
 
     def __init__(self, *, request: bool) -> None:
         self._request = request
-        self._login = b"authorization" if request else b"www-authenticate"
+        self._auth_field = b"authorization" if request else b"www-authenticate"
         self._known: dict[bytes, int] = {}
 
     def sort(self, lines: Iterable[bytes], kept: list[bytes], read: list[bytes]) -> bool:
@@ -152,7 +152,7 @@ class FieldLines:
         name = name.lower()
         if name in _FRAMING and _REGULAR_FRAMING.fullmatch(value) is None and not self._are_codings(name, value):
             return BAD  # odd ways to frame a message are the parser's to judge
-        kind = INSPECT if name == self._login and is_connection_login(value) else self._kind(name)
+        kind = INSPECT if name == self._auth_field and is_connection_auth(value) else self._kind(name)
         if name in _REPEATED and len(line) <= _REMEMBERED_LENGTH:
             if len(self._known) >= _REMEMBERED_LINES:
                 self._known.clear()
@@ -179,7 +179,7 @@ class FieldLines:
         return PASS
 
 
-def is_connection_login(value: bytes) -> bool:
+def is_connection_auth(value: bytes) -> bool:
     """Tell whether a field logs a whole connection in, not a request (RFC 4559, NTLM): then it must never serve anybody else."""
     return value.strip(b" \t").lower().startswith((b"ntlm", b"negotiate"))
 

@@ -15,14 +15,14 @@ from proxy.upstream.pool import LiveUpstream
 class ActiveTarget:
     """Where one kind of a route's traffic goes."""
 
-    __slots__ = ("_upstreams", "placing", "policy", "shares")
+    __slots__ = ("_upstreams", "affinity", "policy", "shares")
 
     def __init__(
-        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], placing: Affinity | None = None
+        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], affinity: Affinity | None = None
     ) -> None:
         self.shares = shares
         self.policy = policy
-        self.placing = placing
+        self.affinity = affinity
         """Has a say in which endpoint serves a request; None: only the policy has."""
         self._upstreams = upstreams
 

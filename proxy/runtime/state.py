@@ -33,7 +33,7 @@ from proxy.runtime.routes import ActiveRoute, ActiveTarget
 from proxy.shared_memory.counters import Counters
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import TimerWheel
-from proxy.upstream.affinity import Affinity, needs_placing
+from proxy.upstream.affinity import Affinity, needs_affinity
 from proxy.upstream.balance import Shares
 from proxy.upstream.engine_io import SidTable
 from proxy.upstream.errors import UpstreamErrors
@@ -346,10 +346,10 @@ class Runtime:
         """Compile a target. `known`: those of this change that have no state, and serve every route that leads to the same."""
         if target is None:
             return None
-        if any(needs_placing(policy, websocket=websocket) for policy in route.policies):
+        if any(needs_affinity(policy, websocket=websocket) for policy in route.policies):
             shares = Shares(target.shares)
-            placing = Affinity(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
-            return ActiveTarget(shares, target.load_balancing, self.upstreams, placing)
+            affinity = Affinity(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
+            return ActiveTarget(shares, target.load_balancing, self.upstreams, affinity)
         found = known.get(target)
         if found is None:
             found = ActiveTarget(Shares(target.shares), target.load_balancing, self.upstreams)

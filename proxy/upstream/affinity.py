@@ -19,7 +19,7 @@ from proxy.shared_memory.counters import Reservation
 from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.balance import Shares
 from proxy.upstream.cookies import find_cookie, without_cookie
-from proxy.upstream.engine_io import PACKET_LIMIT, Place, SidTable, place_of, read_open_packet, sid_of
+from proxy.upstream.engine_io import PACKET_LIMIT, EndpointId, SidTable, endpoint_id, read_open_packet, sid_of
 from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import NO_KEY, key_of
 
@@ -105,51 +105,58 @@ class Digests(Endpoints):
     def __init__(self, key: bytes, keys: Iterable[str], upstreams: Mapping[str, LiveUpstream]) -> None:
         super().__init__(keys, upstreams)
         self._key = key
-        self._names: dict[EndpointPool, Place] = {}
+        self._names: dict[EndpointPool, EndpointId] = {}
         self._exact: dict[int, tuple[LiveUpstream, EndpointPool]] = {}
         self._addresses: dict[int, tuple[LiveUpstream, EndpointPool] | None] = {}
 
     def clear(self) -> None:
         """Forget the endpoints; the names of those that stay are taken over in `add`."""
-        self._names = {pool: place for pool, place in self._names.items() if not pool.retired}
+        self._names = {pool: endpoint for pool, endpoint in self._names.items() if not pool.retired}
         self._exact = {}
         self._addresses = {}
 
     def add(self, upstream: LiveUpstream, pool: EndpointPool) -> None:
         """Name an endpoint."""
-        place = self.place(pool)
-        self._exact.setdefault(place.exact, (upstream, pool))
-        self._addresses[place.address] = None if place.address in self._addresses else (upstream, pool)
+        endpoint = self.id_of(pool)
+        self._exact.setdefault(endpoint.exact, (upstream, pool))
+        self._addresses[endpoint.address] = None if endpoint.address in self._addresses else (upstream, pool)
 
-    def place(self, pool: EndpointPool) -> Place:
+    def id_of(self, pool: EndpointPool) -> EndpointId:
         """Return the digests that stand for an endpoint."""
         found = self._names.get(pool)
         if found is None:
             if self._key:
-                found = Place(self._digest(f"{pool.address}|{pool.port}"), self._digest(pool.address))
+                found = EndpointId(self._digest(f"{pool.address}|{pool.port}"), self._digest(pool.address))
             else:
-                found = place_of(pool.address, pool.port)
+                found = endpoint_id(pool.address, pool.port)
             self._names[pool] = found
         return found
 
     def _digest(self, text: str) -> int:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=self._key).digest(), "big")
 
-    def find(self, place: Place) -> tuple[LiveUpstream, EndpointPool] | None:
+    def find(self, endpoint: EndpointId) -> tuple[LiveUpstream, EndpointPool] | None:
         """Find an endpoint; None: it is gone."""
         self.refresh()
-        return self._exact.get(place.exact) or self._addresses.get(place.address)
+        return self._exact.get(endpoint.exact) or self._addresses.get(endpoint.address)
 
 
 class Selection:
     """One request's endpoint, and what is to be done with its answer."""
 
-    __slots__ = ("_given", "_packet", "_placing", "_secure", "key", "learning", "only", "policy", "pool", "upstream")
+    __slots__ = ("_affinity", "_given", "_packet", "_secure", "key", "learning", "only", "policy", "pool", "upstream")
 
     def __init__(
-        self, placing: "Affinity", upstream: LiveUpstream, pool: EndpointPool | None, policy: LoadBalancing, key: int, *, only: bool
+        self,
+        affinity: "Affinity",
+        upstream: LiveUpstream,
+        pool: EndpointPool | None,
+        policy: LoadBalancing,
+        key: int,
+        *,
+        only: bool,
     ) -> None:
-        self._placing = placing
+        self._affinity = affinity
         self._given = ""
         self._packet = b""
         self._secure = False
@@ -162,7 +169,7 @@ class Selection:
         self.only = only
         """No other endpoint will do."""
         self.learning = False
-        """The body of the answer is to be shown to `watch`."""
+        """The body of the answer is to be given to `read_answer`."""
 
     def reserve(self, limit: int, reservation: Reservation) -> EndpointPool | None:
         """Have an upgrade count on its endpoint, or where that has `limit` sockets already, on another; None: there is no room."""
@@ -179,21 +186,21 @@ class Selection:
         self._secure = request.client.secure or (request.client.trusted and request.values("x-forwarded-proto")[-1:] == ["https"])
         self.learning = learning
 
-    def answered(self, status: int, head: bytes, pool: EndpointPool) -> bytes:
+    def answer_fields(self, status: int, head: bytes, pool: EndpointPool) -> bytes:
         """Return the fields that the answer of `pool` gets in addition; `head` is what it has."""
         if self.learning:
             lowered = head.lower()
             self.learning = status == 200 and (
                 b"\r\ncontent-encoding:" not in lowered or b"\r\ncontent-encoding: identity\r\n" in lowered
             )
-        return self._placing.set_cookie(pool, self._given, secure=self._secure)
+        return self._affinity.set_cookie(pool, self._given, secure=self._secure)
 
-    def watch(self, data: bytes, pool: EndpointPool) -> None:
+    def read_answer(self, data: bytes, pool: EndpointPool) -> None:
         """Look for a session id in the next bytes of the answer's body."""
         self._packet += data[: PACKET_LIMIT - len(self._packet)]
         sid, self.learning = read_open_packet(self._packet)
         if sid:
-            self._placing.learn(sid, pool)
+            self._affinity.learn(sid, pool)
 
 
 class Affinity:
@@ -246,7 +253,7 @@ class Affinity:
                 self._engine = one
                 self._sessions = Digests(b"", keys, upstreams)
 
-    def place(self, request: Request) -> Selection | Answer | None:
+    def select(self, request: Request) -> Selection | Answer | None:
         """Choose the endpoint of a request; None: a share that cannot be resolved."""
         if self._pods is not None and request.upgrade:
             named = self._pods.find(request.pod)
@@ -264,14 +271,14 @@ class Affinity:
             upstream = self._share(key)
             if upstream is None:
                 return None
-            placed = Selection(self, upstream, upstream.choose(policy, (), key), policy, key, only=False)
+            selection = Selection(self, upstream, upstream.choose(policy, (), key), policy, key, only=False)
         else:
-            placed = Selection(self, found[0], found[1], policy, key, only=False)
+            selection = Selection(self, found[0], found[1], policy, key, only=False)
         learning = sid == "" and request.method == "GET" and "transport=polling" in request.query.split("&")
-        placed.remember(request, given, learning=learning)
-        return placed
+        selection.remember(request, given, learning=learning)
+        return selection
 
-    def forward(self, request: Request, forward: bytes) -> bytes:
+    def forwarded_fields(self, request: Request, forward: bytes) -> bytes:
         """Return the request's field lines as they go to the backend: without a cookie that is ours."""
         if self._cookie is None:
             return forward
@@ -305,8 +312,8 @@ class Affinity:
         engine, sessions = self._engine, self._sessions
         if engine is None or sessions is None:
             return None
-        place = self._sids.find(engine.scope, sid, self._wheel.now)
-        return None if place is None else sessions.find(place)
+        endpoint = self._sids.find(engine.scope, sid, self._wheel.now)
+        return None if endpoint is None else sessions.find(endpoint)
 
     def _by_cookie(self, given: str) -> tuple[LiveUpstream, EndpointPool] | None:
         if self._cookies is None or _OURS.fullmatch(given) is None:
@@ -318,7 +325,7 @@ class Affinity:
     def learn(self, sid: str, pool: EndpointPool) -> None:
         """Remember that `pool` knows a session."""
         if self._engine is not None and self._sessions is not None:
-            self._sids.learn(self._engine.scope, sid, self._sessions.place(pool), self._wheel.now)
+            self._sids.learn(self._engine.scope, sid, self._sessions.id_of(pool), self._wheel.now)
 
     def set_cookie(self, pool: EndpointPool, given: str, *, secure: bool) -> bytes:
         """Return the field that names `pool` to the client; empty if what was given does so already, or is the application's."""
@@ -328,16 +335,16 @@ class Affinity:
         named = cookies.find(_read(given)) if given else None
         if named is not None and named[1] is pool:
             return b""
-        place = cookies.place(pool)
+        endpoint = cookies.id_of(pool)
         age = f"; Max-Age={cookie.max_age}" if cookie.max_age else ""
         tail = f"; Path=/{age}; HttpOnly{'; Secure' if secure else ''}; SameSite={cookie.same_site}\r\n"
-        return f"Set-Cookie: {cookie.name}=s1.{place.exact:016x}{place.address:016x}{tail}".encode()
+        return f"Set-Cookie: {cookie.name}=s1.{endpoint.exact:016x}{endpoint.address:016x}{tail}".encode()
 
 
-def _read(cookie: str) -> Place:
-    return Place(int(cookie[3:19], 16), int(cookie[19:], 16))
+def _read(cookie: str) -> EndpointId:
+    return EndpointId(int(cookie[3:19], 16), int(cookie[19:], 16))
 
 
-def needs_placing(policy: Policy, *, websocket: bool) -> bool:
+def needs_affinity(policy: Policy, *, websocket: bool) -> bool:
     """Tell whether a policy has a say in where requests go."""
     return isinstance(policy, HashOn | CookieAffinity | EngineIoAffinity) or (websocket and isinstance(policy, PodTarget))

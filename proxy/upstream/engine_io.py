@@ -36,16 +36,16 @@ _JSON = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EndpointId:
     """Digests that stand for an endpoint: of its address and port, and of its address alone."""
 
     exact: int
     address: int
 
 
-def place_of(address: str, port: int) -> Place:
+def endpoint_id(address: str, port: int) -> EndpointId:
     """Return what stands for an endpoint; the same in every worker."""
-    return Place(_digest(f"{address}|{port}"), _digest(address))
+    return EndpointId(_digest(f"{address}|{port}"), _digest(address))
 
 
 def _digest(text: str) -> int:
@@ -88,15 +88,15 @@ class SidTable:
         self.region = 0
         """Where this process writes."""
 
-    def learn(self, scope: str, sid: str, place: Place, now: float) -> None:
+    def learn(self, scope: str, sid: str, endpoint: EndpointId, now: float) -> None:
         """Remember where a session is. `now`: seconds of the monotonic clock, which all workers share."""
         key, bucket = self._key(scope, sid)
-        self._write(key, bucket, place, int(now))
+        self._write(key, bucket, endpoint, int(now))
 
-    def find(self, scope: str, sid: str, now: float) -> Place | None:
+    def find(self, scope: str, sid: str, now: float) -> EndpointId | None:
         """Return where a session is; None: not known, or forgotten. What is found counts as used."""
         key, bucket = self._key(scope, sid)
-        best: tuple[int, Place] | None = None
+        best: tuple[int, EndpointId] | None = None
         for step in range(self._regions):
             region = (self.region + step) % self._regions
             found = self._read(region * REGION_BYTES + bucket, key)
@@ -104,17 +104,17 @@ class SidTable:
                 best = found
         if best is None:
             return None
-        stamp, place = best
+        stamp, endpoint = best
         if int(now) - stamp >= REFRESH_SECONDS:
-            self._write(key, bucket, place, int(now))
-        return place
+            self._write(key, bucket, endpoint, int(now))
+        return endpoint
 
     def _key(self, scope: str, sid: str) -> tuple[int, int]:
         # A backend's JSON may have half of a surrogate pair in it (RFC 8259, 8.2), which is no UTF-8.
         digest = hashlib.blake2b(f"{scope}|{sid}".encode(errors="surrogatepass"), digest_size=16).digest()
         return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little") % BUCKETS * _BUCKET_BYTES
 
-    def _read(self, offset: int, key: int) -> tuple[int, Place] | None:
+    def _read(self, offset: int, key: int) -> tuple[int, EndpointId] | None:
         bucket = self._memory[offset : offset + _BUCKET_BYTES]
         wanted = key.to_bytes(8, "little")
         start = bucket.find(wanted)
@@ -122,11 +122,11 @@ class SidTable:
             if start % _SLOT.size == 0:
                 _, exact, address, stamp, check = _SLOT.unpack_from(bucket, start)
                 if check == key ^ exact ^ address ^ stamp ^ _SALT:
-                    return stamp, Place(exact, address)
+                    return stamp, EndpointId(exact, address)
             start = bucket.find(wanted, start + 1)
         return None
 
-    def _write(self, key: int, bucket: int, place: Place, now: int) -> None:
+    def _write(self, key: int, bucket: int, endpoint: EndpointId, now: int) -> None:
         start = self.region * REGION_BYTES + bucket
         chosen, oldest = start, now + 1
         for offset in range(start, start + _BUCKET_BYTES, _SLOT.size):
@@ -136,5 +136,5 @@ class SidTable:
                 break
             if stamp < oldest:
                 chosen, oldest = offset, stamp
-        check = key ^ place.exact ^ place.address ^ now ^ _SALT
-        _SLOT.pack_into(self._memory, chosen, key, place.exact, place.address, now, check)
+        check = key ^ endpoint.exact ^ endpoint.address ^ now ^ _SALT
+        _SLOT.pack_into(self._memory, chosen, key, endpoint.exact, endpoint.address, now, check)

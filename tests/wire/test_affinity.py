@@ -338,21 +338,21 @@ async def test_what_one_port_of_a_pod_set_counts_for_its_other_port() -> None:
         active = proxy.runtime.routes[split.id]
         assert active.http is not None
         assert active.websocket is not None
-        assert active.http.placing is not None
-        assert active.websocket.placing is not None
+        assert active.http.affinity is not None
+        assert active.websocket.affinity is not None
         found = []
         for number in range(8):
-            first = active.http.placing.place(request("/"))
+            first = active.http.affinity.select(request("/"))
             assert isinstance(first, Selection)
             assert first.pool is not None
-            field = first.answered(200, b"", first.pool).decode()
-            active.http.placing.learn(f"sid-{number}", first.pool)
+            field = first.answer_fields(200, b"", first.pool).decode()
+            active.http.affinity.learn(f"sid-{number}", first.pool)
             value = field.partition(": ")[2].partition(";")[0]
             for later in (request("/", f"Cookie: {value}"), request(f"/?EIO=4&transport=websocket&sid=sid-{number}")):
-                placed = active.websocket.placing.place(later)
-                assert isinstance(placed, Selection)
-                assert placed.pool is not None
-                found.append((placed.pool.address == first.pool.address, placed.pool.port))
+                selection = active.websocket.affinity.select(later)
+                assert isinstance(selection, Selection)
+                assert selection.pool is not None
+                found.append((selection.pool.address == first.pool.address, selection.pool.port))
 
     assert found == [(True, 9000)] * 16
 

@@ -205,7 +205,9 @@ def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit
             held[name].pop().release()
         else:
             pair = (
-                [(counters.key(bytes([name])), limit)] if other != 5 else [(counters.key(bytes([name])), limit), (counters.key(b"no"), 0)]
+                [(counters.key(bytes([name])), limit)]
+                if other != 5
+                else [(counters.key(bytes([name])), limit), (counters.key(b"no"), 0)]
             )
             reservation = Reservation(counters)
             expected = 0 if len(held.get(name, [])) >= limit else 1 if other == 5 else -1

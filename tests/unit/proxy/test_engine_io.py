@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import proxy.upstream.engine_io
-from proxy.upstream.engine_io import PACKET_LIMIT, REFRESH_SECONDS, REGION_BYTES, SidTable, place_of, read_open_packet, sid_of
+from proxy.upstream.engine_io import PACKET_LIMIT, REFRESH_SECONDS, REGION_BYTES, SidTable, endpoint_id, read_open_packet, sid_of
 
-HERE, THERE = place_of("10.0.0.1", 80), place_of("10.0.0.2", 80)
+HERE, THERE = endpoint_id("10.0.0.1", 80), endpoint_id("10.0.0.2", 80)
 
 
 def seen_by(table: SidTable, region: int) -> SidTable:
