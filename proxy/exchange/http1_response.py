@@ -208,7 +208,7 @@ class HttpForwarding(RequestForwarding):
         if self._selection is not None:
             head += self._selection.answer_fields(101, head, pool)
         tunnel.start(head + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
-        runtime.closings.opened(tunnel, self.route)
+        runtime.closer.opened(tunnel, self.route)
 
     def _begin_answer(self, facts: ResponseFraming, rest: bytes) -> None:
         request, side = self.request, self._side

@@ -148,7 +148,7 @@ class Worker:
                 self._list(number, list(self._runtime.tunnels))
             case DrainSockets(number, order):
                 drain = DrainPolicy(order.over, order.code, order.reason)
-                self._channel.send(Drained(number, self._runtime.closings.drain(order.target, drain)))
+                self._channel.send(Drained(number, self._runtime.closer.drain(order.target, drain)))
             case Retire():
                 for connection in self._runtime.connections:
                     connection.retire()
@@ -179,7 +179,7 @@ class Worker:
             raise WireError(f"the change is relative to {reply.base!r}, this worker holds {self._root!r}")
         sharer = Sharer()
         changed = {key: sharer.decode(key, entry) for key, entry in reply.upsert.items()}
-        self._runtime.closings.classless = frozenset(reply.report.classless)
+        self._runtime.closer.classless = frozenset(reply.report.classless)
         self._runtime.apply(changed, reply.remove)
         self._root = reply.digest
 
@@ -217,7 +217,7 @@ class Worker:
                 listener.stop()
         # What is closed last still needs its time to answer.
         spread = max(0.0, min(self._settings.drain_time, within - self._settings.close_wait - 1.0))
-        runtime.closings.end(spread)
+        runtime.closer.end(spread)
         while self._loop.time() < deadline and self._busy():  # noqa: ASYNC110  nothing announces that the last one ended
             await asyncio.sleep(DRAIN_TICK)
         if self._busy():

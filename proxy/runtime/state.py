@@ -40,7 +40,7 @@ from proxy.upstream.errors import UpstreamErrors
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
 from proxy.websocket.closer import Closer
 from proxy.websocket.drain_schedule import DrainSchedule
-from proxy.websocket.policy_check import wrong_care
+from proxy.websocket.policy_check import policy_problem
 from proxy.websocket.rebalance import Rebalancer
 from proxy.websocket.tunnel import Tunnel
 
@@ -161,7 +161,7 @@ class Runtime:
         self.connections: set[OpenConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.touched: list[Tunnel] = []
-        self.closings = Closer(
+        self.closer = Closer(
             DrainSchedule(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams
         )
         self._rebalancer = Rebalancer(self.wheel, loop.time, self.tunnels, self.upstreams)
@@ -256,7 +256,7 @@ class Runtime:
             self.upstreams.pop(name).retire()
             self.stats.drop_service(name)
         services = {key[2:] for key in changed if key[:2] == "u/"}
-        self.closings.review(routes, services.union(gone_upstreams))
+        self.closer.review(routes, services.union(gone_upstreams))
         gc.freeze()
 
     def _apply_upstream(self, name: str, upstream: Upstream) -> None:
@@ -321,7 +321,7 @@ class Runtime:
                 # so that no request falls through to a less protected route.
                 self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"
                 route = _rejected(route)
-        wrong = next(filter(None, map(wrong_care, route.policies)), "")
+        wrong = next(filter(None, map(policy_problem, route.policies)), "")
         if wrong:
             self.rejected[route.id] = wrong
             route = msgspec.structs.replace(route, fault=wrong)

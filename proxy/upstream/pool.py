@@ -364,9 +364,9 @@ class LiveUpstream:
                 pool.retire()
         self.sort()
 
-    def pool_at(self, place: tuple[str, int]) -> EndpointPool | None:
+    def pool_at(self, address: tuple[str, int]) -> EndpointPool | None:
         """Return an endpoint by its address and port."""
-        return self._pools.get((*place, False)) or self._pools.get((*place, True))
+        return self._pools.get((*address, False)) or self._pools.get((*address, True))
 
     def retire(self) -> None:
         """Retire every endpoint of an upstream that is gone."""

@@ -18,7 +18,7 @@ POLICY_CHANGED = "policy_changed"
 ENDPOINT_TERMINATING, ENDPOINT_GONE = "endpoint_terminating", "endpoint_gone"
 
 
-Place = tuple[str, int]
+EndpointAddress = tuple[str, int]
 """Address and port of an endpoint."""
 
 
@@ -83,7 +83,7 @@ def backend_fault(known: Route, rule: Route, service: str) -> str:
     return BACKENDS_CHANGED
 
 
-def home_of(rule: Route, service: str, place: Place, endpoints: Callable[[str], Container[Place]]) -> str:
+def home_of(rule: Route, service: str, address: EndpointAddress, endpoints: Callable[[str], Container[EndpointAddress]]) -> str:
     """Return the port of a Service that a rule names for sockets now and that leads to an endpoint; empty: none does.
 
     The port by which a socket came may have another number by now, or the rule may name another port that leads to the same pods.
@@ -91,7 +91,7 @@ def home_of(rule: Route, service: str, place: Place, endpoints: Callable[[str], 
     target = rule.websocket
     names = [share.upstream for share in target.shares if share.upstream is not None] if target is not None else []
     owner = service.rpartition(":")[0]
-    return next((name for name in names if name.rpartition(":")[0] == owner and place in endpoints(name)), "")
+    return next((name for name in names if name.rpartition(":")[0] == owner and address in endpoints(name)), "")
 
 
 def _unresolved(before: Target, now: Target, service: str) -> bool:

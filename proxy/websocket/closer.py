@@ -1,6 +1,6 @@
 """Which open sockets have to go, and when: after a change of configuration, at their age, by command, at the worker's end.
 
-Whether a socket may stay is close_causes.py's, when exactly it goes is the pacer's, how it goes is the tunnel's.
+Whether a socket may stay is close_causes.py's, when exactly it goes is the drain schedule's, how it goes is the tunnel's.
 """
 
 import logging
@@ -14,15 +14,15 @@ from proxy.model.policy import Drain, Timeouts
 from proxy.observability.worker_stats import RouteStats, WorkerStats
 from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket import close_causes
-from proxy.websocket.close_causes import Fault, Place
-from proxy.websocket.drain_schedule import DrainSchedule, Farewell, Paced, ScheduledClose
+from proxy.websocket.close_causes import EndpointAddress, Fault
+from proxy.websocket.drain_schedule import Closable, CloseReason, DrainSchedule, ScheduledClose
 from proxy.websocket.socket_stats import SocketInfo, SocketStats, TunnelEndpoint
 
 MARGIN = 2.0
 """Seconds before an endpoint is killed by which its sockets are closed (docs/closing.md)."""
 JITTER = 0.1
 """Share of the maximum age by which sockets that were opened together are closed apart."""
-SIGTERM = Farewell("sigterm", 1001)
+SIGTERM = CloseReason("sigterm", 1001)
 _CONFIGURED = frozenset(
     {
         *(
@@ -46,7 +46,7 @@ class Socket(Protocol):
     phase: int
     """0 while nobody closes it."""
     opened: float
-    lease: "SocketEntry | None"
+    entry: "SocketEntry | None"
     account: SocketStats
 
     def close(self, code: int, reason: bytes, cause: str) -> None:
@@ -63,9 +63,9 @@ class ActiveRoute(Protocol):
 class LiveUpstream(Protocol):
     """An upstream as it runs."""
 
-    endpoints: dict[Place, Endpoint]
+    endpoints: dict[EndpointAddress, Endpoint]
 
-    def pool_at(self, place: Place) -> TunnelEndpoint | None:
+    def pool_at(self, address: EndpointAddress) -> TunnelEndpoint | None:
         """Return an endpoint by its address and port."""
         ...
 
@@ -73,7 +73,7 @@ class LiveUpstream(Protocol):
 class SocketEntry:
     """What one socket was opened with, and when it has to go; ended with it."""
 
-    __slots__ = ("active", "age", "guards", "opened", "route_id", "service", "slot", "socket", "sound")
+    __slots__ = ("active", "age", "guards", "opened", "route_id", "scheduled", "service", "socket", "sound")
 
     def __init__(self, socket: Socket, active: ActiveRoute) -> None:
         self.socket: Socket | None = socket
@@ -85,19 +85,19 @@ class SocketEntry:
         self.sound = False
         """Nothing was wrong when it was judged last, nor kept although it was: only a change of its own concerns it."""
         self.guards = close_causes.guards_of(active.route)
-        self.slot: ScheduledClose | None = None
+        self.scheduled: ScheduledClose | None = None
         self.age: Deadline | None = None
 
-    def close(self, farewell: Farewell) -> None:
+    def close(self, close_reason: CloseReason) -> None:
         """Close the socket now."""
         if self.socket is not None:
-            self.socket.close(farewell.code, farewell.reason, farewell.cause)
+            self.socket.close(close_reason.code, close_reason.reason, close_reason.cause)
 
     def end(self, wheel: TimerWheel) -> None:
         """Let go of the socket, which is gone."""
         self.socket = None
-        if self.slot is not None:
-            self.slot.leave()
+        if self.scheduled is not None:
+            self.scheduled.cancel()
         if self.age is not None:
             wheel.cancel(self.age)
             self.age = None
@@ -108,7 +108,7 @@ class Closer:
 
     def __init__(
         self,
-        pacer: DrainSchedule,
+        schedule: DrainSchedule,
         clock: Callable[[], float],
         wheel: TimerWheel,
         stats: WorkerStats,
@@ -117,7 +117,7 @@ class Closer:
         upstreams: Mapping[str, LiveUpstream],
     ) -> None:
         """`sockets`, `routes` and `upstreams` are the worker's own, and are looked at again at each call."""
-        self._pacer = pacer
+        self._schedule = schedule
         self._clock = clock
         self._wheel = wheel
         self._stats = stats
@@ -133,15 +133,15 @@ class Closer:
 
     def opened(self, socket: Socket, active: ActiveRoute) -> None:
         """Take note of a new socket. What it needs may have gone while the backend answered."""
-        lease = socket.lease = SocketEntry(socket, active)
+        entry = socket.entry = SocketEntry(socket, active)
         timeouts = next((policy for policy in active.route.policies if isinstance(policy, Timeouts)), None)
         if timeouts is not None and timeouts.max_age:
-            lease.age = Deadline(lambda: self._aged(lease))
-            self._wheel.schedule(lease.age, timeouts.max_age * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
+            entry.age = Deadline(lambda: self._aged(entry))
+            self._wheel.schedule(entry.age, timeouts.max_age * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
         if self._until:
-            self._pacer.spread([lease], self._until, SIGTERM)
+            self._schedule.spread([entry], self._until, SIGTERM)
         else:
-            self._review([lease])
+            self._review([entry])
 
     def review(self, routes: Collection[str], services: Collection[str]) -> None:
         """Look again at whom a change of these routes and upstreams may concern."""
@@ -150,61 +150,61 @@ class Closer:
         if not self._until and (routes or services):
             self._review(
                 [
-                    lease
-                    for lease in self._leases(self._sockets)
-                    if not lease.sound or lease.route_id in routes or lease.service in services
+                    entry
+                    for entry in self._entries(self._sockets)
+                    if not entry.sound or entry.route_id in routes or entry.service in services
                 ]
             )
 
     def end(self, over: float) -> int:
         """Close everything over some seconds, and whatever is opened meanwhile; returns how many are open."""
         self._until = self._clock() + over
-        leases = self._leases(self._sockets)
-        self._pacer.spread(leases, self._until, SIGTERM)
-        return len(leases)
+        entries = self._entries(self._sockets)
+        self._schedule.spread(entries, self._until, SIGTERM)
+        return len(entries)
 
     def drain(self, target: str, drain: Drain) -> int:
         """Close the sockets of a route, object, Service or endpoint by command; returns how many get a time to close."""
-        chosen = [lease for lease in self._leases(self._sockets) if _is_of(lease, target)]
-        farewell = Farewell("command", drain.code, drain.reason.encode())
-        return self._pacer.spread(chosen, self._clock() + drain.over, farewell)
+        chosen = [entry for entry in self._entries(self._sockets) if _is_of(entry, target)]
+        close_reason = CloseReason("command", drain.code, drain.reason.encode())
+        return self._schedule.spread(chosen, self._clock() + drain.over, close_reason)
 
-    def _leases(self, sockets: Iterable[Socket]) -> list[SocketEntry]:
-        return [lease for socket in sockets if not socket.phase and (lease := socket.lease) is not None]
+    def _entries(self, sockets: Iterable[Socket]) -> list[SocketEntry]:
+        return [entry for socket in sockets if not socket.phase and (entry := socket.entry) is not None]
 
-    def _aged(self, lease: SocketEntry) -> None:
-        drain = close_causes.close_of(lease.active.route).drain
-        lease.close(Farewell("max_age", drain.code, drain.reason.encode()))
+    def _aged(self, entry: SocketEntry) -> None:
+        drain = close_causes.close_of(entry.active.route).drain
+        entry.close(CloseReason("max_age", drain.code, drain.reason.encode()))
 
-    def _review(self, leases: Iterable[SocketEntry]) -> None:
+    def _review(self, entries: Iterable[SocketEntry]) -> None:
         present = _Present(self._routes)
-        faulty: dict[tuple[Fault, str], list[Paced]] = {}
-        for lease in leases:
-            fault = self._judge(lease, present)
-            lease.sound = fault is None and self._routes.get(lease.route_id) is lease.active
+        faulty: dict[tuple[Fault, str], list[Closable]] = {}
+        for entry in entries:
+            fault = self._judge(entry, present)
+            entry.sound = fault is None and self._routes.get(entry.route_id) is entry.active
             if fault is None or fault.mode == "keep":
-                if lease.slot is not None and lease.slot.farewell.cause in _CONFIGURED:
-                    lease.slot.leave()
+                if entry.scheduled is not None and entry.scheduled.close_reason.cause in _CONFIGURED:
+                    entry.scheduled.cancel()
             else:
-                faulty.setdefault((fault, lease.active.route.id), []).append(lease)
+                faulty.setdefault((fault, entry.active.route.id), []).append(entry)
         for key, group in faulty.items():
             self._carry_out(key, group)
 
-    def _carry_out(self, key: tuple[Fault, str], leases: list[Paced]) -> None:
+    def _carry_out(self, key: tuple[Fault, str], entries: list[Closable]) -> None:
         fault, route_id = key
         drain = fault.drain
-        farewell = Farewell(fault.cause, drain.code, drain.reason.encode())
+        close_reason = CloseReason(fault.cause, drain.code, drain.reason.encode())
         if fault.mode == "now":
-            for lease in leases:
-                lease.close(farewell)
-            _log.info("cause=%s route=%s subject=%s sockets=%d closed at once", fault.cause, route_id, fault.subject, len(leases))
+            for entry in entries:
+                entry.close(close_reason)
+            _log.info("cause=%s route=%s subject=%s sockets=%d closed at once", fault.cause, route_id, fault.subject, len(entries))
             return
         now = self._clock()
         until = self._waves.get(key, 0.0)
         if not until:
             over = drain.over if not fault.deadline else max(0.0, fault.deadline - MARGIN - time.time())
             until = self._waves[key] = now + over
-        count = self._pacer.spread(leases, until, farewell)
+        count = self._schedule.spread(entries, until, close_reason)
         if count:
             _log.info(
                 "cause=%s route=%s subject=%s sockets=%d closed over %.1f s",
@@ -215,48 +215,48 @@ class Closer:
                 until - now,
             )
 
-    def _judge(self, lease: SocketEntry, present: "_Present") -> Fault | None:
+    def _judge(self, entry: SocketEntry, present: "_Present") -> Fault | None:
         """Say what is wrong with a socket; what its route keeps open is judged on."""
-        socket = lease.socket
+        socket = entry.socket
         assert socket is not None  # noqa: S101  it is open
         facts = socket.account.facts
-        known = lease.active.route
+        known = entry.active.route
         fault = None
-        if self._routes.get(known.id) is not lease.active:
-            fault = self._judge_route(lease, facts, present)
-        close = close_causes.close_of(lease.active.route)
+        if self._routes.get(known.id) is not entry.active:
+            fault = self._judge_route(entry, facts, present)
+        close = close_causes.close_of(entry.active.route)
         if fault is not None and fault.mode != "keep":
             return fault
-        place = (facts.endpoint.address, facts.endpoint.port)
-        if fault is None and place not in self._endpoints(lease.service):
-            self._move(lease, lease.active.route, facts)
-        upstream = self._upstreams.get(lease.service)
+        address = (facts.endpoint.address, facts.endpoint.port)
+        if fault is None and address not in self._endpoints(entry.service):
+            self._move(entry, entry.active.route, facts)
+        upstream = self._upstreams.get(entry.service)
         if upstream is None:
             return None
-        return close_causes.endpoint_fault(close, upstream.endpoints.get(place), f"{place[0]}:{place[1]}")
+        return close_causes.endpoint_fault(close, upstream.endpoints.get(address), f"{address[0]}:{address[1]}")
 
-    def _endpoints(self, service: str) -> Mapping[Place, Endpoint]:
+    def _endpoints(self, service: str) -> Mapping[EndpointAddress, Endpoint]:
         upstream = self._upstreams.get(service)
         return upstream.endpoints if upstream is not None else {}
 
-    def _move(self, lease: SocketEntry, rule: Route, facts: SocketInfo) -> bool:
+    def _move(self, entry: SocketEntry, rule: Route, facts: SocketInfo) -> bool:
         """Let a socket stay where its rule names its endpoint by another port of the same Service now; False: it does not."""
-        place = (facts.endpoint.address, facts.endpoint.port)
-        home = close_causes.home_of(rule, facts.service, place, self._endpoints)
-        endpoint = self._upstreams[home].pool_at(place) if home else None
-        if endpoint is None or lease.socket is None:
+        address = (facts.endpoint.address, facts.endpoint.port)
+        home = close_causes.home_of(rule, facts.service, address, self._endpoints)
+        endpoint = self._upstreams[home].pool_at(address) if home else None
+        if endpoint is None or entry.socket is None:
             return False
-        lease.socket.account.move_to(home, endpoint)
-        lease.service = home
+        entry.socket.account.move_to(home, endpoint)
+        entry.service = home
         return True
 
-    def _judge_route(self, lease: SocketEntry, facts: SocketInfo, present: "_Present") -> Fault | None:
-        known = lease.active.route
+    def _judge_route(self, entry: SocketEntry, facts: SocketInfo, present: "_Present") -> Fault | None:
+        known = entry.active.route
         owner = close_causes.object_of(known)
         siblings = present.siblings(owner)
         rule = close_causes.find_rule(known, facts.request.host, present.routes, siblings)
         if rule is None:
-            self._count_on(lease, self._stats.unmatched)
+            self._count_on(entry, self._stats.unmatched)
             gone = (
                 close_causes.RULE_GONE
                 if siblings
@@ -267,21 +267,21 @@ class Closer:
             close = close_causes.close_of(known)
             return Fault(gone, known.id if siblings else owner, close.on_route_removed, close.drain)
         active = self._routes[rule.id]
-        self._count_on(lease, active.stats)
+        self._count_on(entry, active.stats)
         close = close_causes.close_of(rule)
         moved = close_causes.backend_fault(known, rule, facts.service)
-        if moved and not self._move(lease, rule, facts):
+        if moved and not self._move(entry, rule, facts):
             return Fault(moved, rule.id, close.on_route_removed, close.drain)
-        if close_causes.guards_of(rule) != lease.guards:
+        if close_causes.guards_of(rule) != entry.guards:
             if close.on_policy_changed == "keep":
-                lease.guards = close_causes.guards_of(rule)
+                entry.guards = close_causes.guards_of(rule)
             else:
                 return Fault(close_causes.POLICY_CHANGED, rule.id, close.on_policy_changed, close.drain)
-        lease.active, lease.route_id = active, rule.id
+        entry.active, entry.route_id = active, rule.id
         return None
 
-    def _count_on(self, lease: SocketEntry, stats: RouteStats) -> None:
-        socket = lease.socket
+    def _count_on(self, entry: SocketEntry, stats: RouteStats) -> None:
+        socket = entry.socket
         if socket is not None and socket.account.facts.stats is not stats:
             socket.account.move(stats)
 
@@ -309,11 +309,11 @@ class _Present:
         return self._objects.get(owner, [])
 
 
-def _is_of(lease: SocketEntry, target: str) -> bool:
+def _is_of(entry: SocketEntry, target: str) -> bool:
     """Tell whether a socket is of a route, object, Service or endpoint (address, or address and port)."""
-    if lease.socket is None:
+    if entry.socket is None:
         return False
-    facts, route = lease.socket.account.facts, lease.active.route
+    facts, route = entry.socket.account.facts, entry.active.route
     address = facts.endpoint.address
     names = (route.id, close_causes.object_of(route), facts.service, address, f"{address}:{facts.endpoint.port}")
     return target in (*names, f"[{address}]:{facts.endpoint.port}")

@@ -29,7 +29,7 @@ class Handle(Protocol):
 
 
 class Clock(Protocol):
-    """The loop, as far as the pacer needs it."""
+    """The loop, as far as the schedule needs it."""
 
     def time(self) -> float:
         """Return the loop's time in seconds."""
@@ -41,7 +41,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Farewell:
+class CloseReason:
     """What a socket is told."""
 
     cause: str
@@ -49,33 +49,33 @@ class Farewell:
     reason: bytes = b""
 
 
-class Paced(Protocol):
-    """A socket, as far as the pacer needs it."""
+class Closable(Protocol):
+    """A socket, as far as the schedule needs it."""
 
     opened: float
     """Loop time."""
-    slot: "ScheduledClose | None"
-    """The pacer's: when it is closed, if it is to be."""
+    scheduled: "ScheduledClose | None"
+    """The schedule's: when it is closed, if it is to be."""
 
-    def close(self, farewell: Farewell) -> None:
+    def close(self, close_reason: CloseReason) -> None:
         """Close it now."""
 
 
 class ScheduledClose:
     """When one socket is closed, and with what."""
 
-    __slots__ = ("at", "farewell", "socket")
+    __slots__ = ("at", "close_reason", "socket")
 
-    def __init__(self, at: float, farewell: Farewell, socket: Paced) -> None:
+    def __init__(self, at: float, close_reason: CloseReason, socket: Closable) -> None:
         self.at = at
-        self.farewell = farewell
-        self.socket: Paced | None = socket
+        self.close_reason = close_reason
+        self.socket: Closable | None = socket
         """None: it is not closed, or not here."""
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         """Close nothing when the time comes."""
         if self.socket is not None:
-            self.socket.slot = None
+            self.socket.scheduled = None
             self.socket = None
 
 
@@ -93,22 +93,22 @@ class DrainSchedule:
         self._handle: Handle | None = None
         self._armed = 0.0
 
-    def spread(self, sockets: Iterable[Paced], until: float, farewell: Farewell) -> int:
+    def spread(self, sockets: Iterable[Closable], until: float, close_reason: CloseReason) -> int:
         """Close `sockets` evenly from now `until` a loop time, the oldest at once; returns how many of them got a slot for it.
 
         Those that are closed before that anyway keep their slots.
         """
         now = self._clock.time()
         until = max(until, now)
-        waiting = [one for one in sockets if one.slot is None or one.slot.at > until]
+        waiting = [one for one in sockets if one.scheduled is None or one.scheduled.at > until]
         waiting.sort(key=lambda one: one.opened)
         step = (until - now) / len(waiting) if waiting else 0.0
         first = now + min(step, SHIFT) * self._phase
         for number, one in enumerate(waiting):
-            if one.slot is not None:
-                one.slot.leave()
-            slot = one.slot = ScheduledClose(first + step * number, farewell, one)
-            heapq.heappush(self._heap, (slot.at, next(self._number), slot))
+            if one.scheduled is not None:
+                one.scheduled.cancel()
+            scheduled = one.scheduled = ScheduledClose(first + step * number, close_reason, one)
+            heapq.heappush(self._heap, (scheduled.at, next(self._number), scheduled))
         self._arm()
         return len(waiting)
 
@@ -130,12 +130,12 @@ class DrainSchedule:
         due = self._clock.time() + GRAIN
         heap = self._heap
         while heap and heap[0][0] <= due:
-            slot = heapq.heappop(heap)[2]
-            socket = slot.socket
-            slot.leave()
+            scheduled = heapq.heappop(heap)[2]
+            socket = scheduled.socket
+            scheduled.cancel()
             if socket is not None:
                 try:
-                    socket.close(slot.farewell)
+                    socket.close(scheduled.close_reason)
                 except Exception:  # noqa: BLE001  one socket's fault must not leave the others open
                     _log.exception("a socket could not be closed")
         self._arm()

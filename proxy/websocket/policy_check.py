@@ -4,7 +4,7 @@
 from proxy.model.policy import Keepalive, MessageLimits, Policy
 
 
-def wrong_care(policy: Policy) -> str:
+def policy_problem(policy: Policy) -> str:
     """Say what is wrong with a policy that tunnels carry out; empty: nothing."""
     if isinstance(policy, Keepalive) and not (policy.interval > 0 and policy.misses > 0):
         return f"keepalive {policy.interval:g} s, {policy.misses} misses: both must be above zero"

@@ -19,7 +19,7 @@ from proxy.model.policy import Rebalance
 from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket import close_causes
 from proxy.websocket.closer import Socket, SocketEntry
-from proxy.websocket.drain_schedule import Farewell
+from proxy.websocket.drain_schedule import CloseReason
 
 LOOK_SECONDS = 1.0
 """How often the counts are looked at while no endpoint holds too many,"""
@@ -154,18 +154,18 @@ class Rebalancer:
         staying: dict[int, list[SocketEntry]] = {id(pool): [] for pool, _, _ in heavy}
         going = dict.fromkeys(staying, 0)
         for socket in self._sockets:
-            lease = socket.lease
+            entry = socket.entry
             place = id(socket.account.facts.endpoint)
             if place in staying:
-                if socket.phase or lease is None or lease.slot is not None:
+                if socket.phase or entry is None or entry.scheduled is not None:
                     going[place] += 1
-                elif lease.active.route.id == rule.route.id:
-                    staying[place].append(lease)
+                elif entry.active.route.id == rule.route.id:
+                    staying[place].append(entry)
         drain = close_causes.close_of(rule.route).drain
-        farewell = Farewell("rebalance", drain.code, drain.reason.encode())
+        close_reason = CloseReason("rebalance", drain.code, drain.reason.encode())
         for pool, count, excess in heavy:
             due = math.ceil(excess * pool.sockets / count - going[id(pool)])
-            leases = sorted(staying[id(pool)], key=lambda lease: lease.opened)
-            for lease in leases[: max(0, min(due, int(rule.credit)))]:
+            entries = sorted(staying[id(pool)], key=lambda entry: entry.opened)
+            for entry in entries[: max(0, min(due, int(rule.credit)))]:
                 rule.credit -= 1
-                lease.close(farewell)
+                entry.close(close_reason)

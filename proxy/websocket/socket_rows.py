@@ -9,8 +9,8 @@ def describe(tunnel: Tunnel, now: float) -> SocketRow:
     """Describe one socket at a loop time."""
     facts = tunnel.account.facts
     client, backend = tunnel.client.scanner, tunnel.backend.scanner
-    lease = tunnel.lease
-    slot = lease.slot if lease is not None else None
+    entry = tunnel.entry
+    scheduled = entry.scheduled if entry is not None else None
     last = max(tunnel.client.heard, tunnel.backend.heard)
     pinger = tunnel.client.pinger or tunnel.backend.pinger
     return SocketRow(
@@ -25,7 +25,7 @@ def describe(tunnel: Tunnel, now: float) -> SocketRow:
         backend.messages,
         client.payload_bytes,
         backend.payload_bytes,
-        slot.farewell.cause if slot is not None else "",
-        round(max(0.0, slot.at - now), 1) if slot is not None else 0.0,
+        scheduled.close_reason.cause if scheduled is not None else "",
+        round(max(0.0, scheduled.at - now), 1) if scheduled is not None else 0.0,
         round(pinger.rtt, 6) if pinger is not None and pinger.rtt else None,
     )

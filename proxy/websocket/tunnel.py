@@ -255,10 +255,10 @@ class Tunnel:
         "client",
         "cut",
         "endpoint",
+        "entry",
         "host",
         "idle",
         "idle_seconds",
-        "lease",
         "opened",
         "phase",
         "settled",
@@ -288,7 +288,7 @@ class Tunnel:
         self.opened = opened
         """Loop time of the 101."""
         self.phase = OPEN
-        self.lease: SocketEntry | None = None
+        self.entry: SocketEntry | None = None
         """What it was opened with, for whoever decides whether it may stay."""
         self.settled = True
         """All counts are in the metrics."""
@@ -560,9 +560,9 @@ class Tunnel:
         self.wheel.cancel(self.idle)
         self.wheel.cancel(self.cut)
         self.host.tunnels.discard(self)
-        if self.lease is not None:
-            self.lease.end(self.wheel)
-            self.lease = None
+        if self.entry is not None:
+            self.entry.end(self.wheel)
+            self.entry = None
         self.account.close(self._code, self._by, self._cause, self._side)
         # Without this a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
         for leg in (self.client, self.backend):

@@ -137,8 +137,8 @@ async def test_socket_whose_ground_is_gone_is_kept_where_its_route_says_so(what:
         moves(proxy, config, after(what, config, proxy.backend.port))
         await lives(client, backend)
         (tunnel,) = proxy.runtime.tunnels
-        assert tunnel.lease is not None
-        assert tunnel.lease.slot is None
+        assert tunnel.entry is not None
+        assert tunnel.entry.scheduled is None
         restored(proxy, config)
         await lives(client, backend)
 
@@ -209,18 +209,18 @@ async def test_socket_stays_when_its_services_port_gets_another_number(mode: Clo
         moved = with_new_number(config, tls=tls)
         moves(proxy, config, moved)
         await lives(client, backend)
-        assert tunnel.lease is not None
-        assert (tunnel.lease.slot, tunnel.lease.sound) == (None, True)
+        assert tunnel.entry is not None
+        assert (tunnel.entry.scheduled, tunnel.entry.sound) == (None, True)
         (pool,) = proxy.runtime.upstreams[RENUMBERED].ready
         assert (pool.sockets, pool.counter.sockets) == (1, 1)
         assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 0, RENUMBERED: 1}
-        assert proxy.runtime.closings.drain(SERVICE, QUICK) == 0
+        assert proxy.runtime.closer.drain(SERVICE, QUICK) == 0
         if mode != "keep":
             moves(proxy, moved, with_new_number(config, Endpoint("127.0.0.2", 1)))
             await dismissed(client, backend)
             assert closes(proxy) == {ROUTE: {("4012", "proxy:endpoint_gone"): 1}}
         else:
-            assert proxy.runtime.closings.drain(RENUMBERED, QUICK) == 1
+            assert proxy.runtime.closer.drain(RENUMBERED, QUICK) == 1
             await dismissed(client, backend)
         await socketless(proxy)
         assert (pool.sockets, pool.counter.sockets) == (0, 0)
@@ -295,11 +295,11 @@ async def test_route_that_comes_back_in_time_keeps_its_sockets() -> None:
         client, backend = await opened(proxy)
         (tunnel,) = proxy.runtime.tunnels
         moves(proxy, config, without(config))
-        assert tunnel.lease is not None
-        assert tunnel.lease.slot is not None
+        assert tunnel.entry is not None
+        assert tunnel.entry.scheduled is not None
         assert proxy.runtime.stats.unmatched.sockets == {SERVICE: 1}
         moves(proxy, without(config), config)
-        assert tunnel.lease.slot is None
+        assert tunnel.entry.scheduled is None
         assert proxy.runtime.stats.unmatched.sockets == {SERVICE: 0}
         assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 1}
         await lives(client, backend)
@@ -323,8 +323,8 @@ async def test_sockets_of_a_route_that_is_gone_get_one_close_each_evenly_and_old
 
 def slots(proxy: Proxy) -> list[float]:
     """When each socket is to be closed, the oldest socket first."""
-    found = [tunnel.lease for tunnel in sorted(proxy.runtime.tunnels, key=lambda tunnel: tunnel.opened)]
-    return [lease.slot.at for lease in found if lease is not None and lease.slot is not None]
+    found = [tunnel.entry for tunnel in sorted(proxy.runtime.tunnels, key=lambda tunnel: tunnel.opened)]
+    return [entry.scheduled.at for entry in found if entry is not None and entry.scheduled is not None]
 
 
 async def test_socket_that_opens_while_its_route_goes_is_drained_with_the_others() -> None:
@@ -393,7 +393,7 @@ async def test_sockets_opened_together_grow_to_different_ages() -> None:
         for _ in range(20):
             await opened(proxy)
         now = proxy.runtime.loop.time()
-        ages = [tunnel.lease.age.at - now for tunnel in proxy.runtime.tunnels if tunnel.lease and tunnel.lease.age]
+        ages = [tunnel.entry.age.at - now for tunnel in proxy.runtime.tunnels if tunnel.entry and tunnel.entry.age]
         assert len(set(ages)) == 20
         assert all(890 < age <= 1101 for age in ages)
 
@@ -403,7 +403,7 @@ async def test_object_whose_class_is_gone_is_told_apart_from_one_that_was_delete
     async with proxying(policies=policies) as proxy:
         config = config_for(proxy.backend.port, *policies)
         client, backend = await opened(proxy)
-        proxy.runtime.closings.classless = frozenset({"ingress/test/a"})
+        proxy.runtime.closer.classless = frozenset({"ingress/test/a"})
         moves(proxy, config, without(config))
         await dismissed(client, backend)
         await socketless(proxy)

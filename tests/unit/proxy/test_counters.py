@@ -204,11 +204,9 @@ def test_claims_are_counted_as_by_hand(steps: list[tuple[int, int, bool]], limit
         if give_back and held.get(name):
             held[name].pop().release()
         else:
-            pair = (
-                [(counters.key(bytes([name])), limit)]
-                if other != 5
-                else [(counters.key(bytes([name])), limit), (counters.key(b"no"), 0)]
-            )
+            pair = [(counters.key(bytes([name])), limit)]
+            if other == 5:
+                pair.append((counters.key(b"no"), 0))
             reservation = Reservation(counters)
             expected = 0 if len(held.get(name, [])) >= limit else 1 if other == 5 else -1
             assert counters.claim(reservation, pair) == expected

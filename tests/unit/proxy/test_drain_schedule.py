@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.websocket.drain_schedule import GRAIN, SHIFT, DrainSchedule, Farewell, Handle, ScheduledClose
+from proxy.websocket.drain_schedule import GRAIN, SHIFT, CloseReason, DrainSchedule, Handle, ScheduledClose
 
-DRAIN, OTHER = Farewell("route_deleted", 1012, b"service restart"), Farewell("endpoint_gone", 1012, b"service restart")
+DRAIN, OTHER = CloseReason("route_deleted", 1012, b"service restart"), CloseReason("endpoint_gone", 1012, b"service restart")
 
 
 @dataclass
@@ -51,16 +51,16 @@ class Clock:
 class Socket:
     clock: Clock
     opened: float
-    slot: ScheduledClose | None = None
-    closes: list[tuple[float, Farewell]] = field(default_factory=list)
+    scheduled: ScheduledClose | None = None
+    closes: list[tuple[float, CloseReason]] = field(default_factory=list)
 
-    def close(self, farewell: Farewell) -> None:
-        self.closes.append((self.clock.now, farewell))
+    def close(self, close_reason: CloseReason) -> None:
+        self.closes.append((self.clock.now, close_reason))
 
     def goes(self) -> None:
         """Its peer ends it."""
-        if self.slot is not None:
-            self.slot.leave()
+        if self.scheduled is not None:
+            self.scheduled.cancel()
 
 
 ages = st.lists(st.floats(0, 999), min_size=1, max_size=300)
@@ -113,10 +113,10 @@ def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], o
     clock.run(2000.0)
 
     for one, first in zip(sockets, control, strict=True):
-        ((at, farewell),) = one.closes
+        ((at, close_reason),) = one.closes
         ((before, _),) = first.closes
         assert at <= before + GRAIN
-        assert farewell is (DRAIN if before <= end else OTHER) or abs(before - end) <= GRAIN
+        assert close_reason is (DRAIN if before <= end else OTHER) or abs(before - end) <= GRAIN
     if end >= 1000.0 + over:
         assert moved == 0
 
@@ -128,17 +128,17 @@ def test_sockets_that_went_by_themselves_leave_the_others_their_times(ages: list
     clock = Clock()
     sockets = [Socket(clock, opened) for opened in ages]
     DrainSchedule(clock).spread(sockets, clock.now + 30, DRAIN)
-    slots = [one.slot.at if one.slot is not None else 0.0 for one in sockets]
+    scheduled = [one.scheduled.at if one.scheduled is not None else 0.0 for one in sockets]
     gone = [goes for _, goes in zip(sockets, going, strict=False)]
     for one, goes in zip(sockets, gone, strict=True):
         if goes:
             one.goes()
     clock.run(2000.0)
 
-    for one, goes, at in zip(sockets, gone, slots, strict=True):
+    for one, goes, at in zip(sockets, gone, scheduled, strict=True):
         assert len(one.closes) == (0 if goes else 1)
         assert all(abs(found - at) <= GRAIN for found, _ in one.closes)
-        assert one.slot is None
+        assert one.scheduled is None
 
 
 @pytest.mark.parametrize("phase", [0.0, 0.5, 0.875])
@@ -163,8 +163,8 @@ def test_time_that_is_over_closes_at_once() -> None:
 
 def test_socket_that_cannot_be_closed_leaves_the_others_no_worse() -> None:
     class Broken(Socket):
-        def close(self, farewell: Farewell) -> None:
-            raise RuntimeError(farewell)
+        def close(self, close_reason: CloseReason) -> None:
+            raise RuntimeError(close_reason)
 
     clock = Clock()
     good = Socket(clock, 2.0)

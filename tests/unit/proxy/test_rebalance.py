@@ -44,7 +44,7 @@ class Socket:
         self.opened = world.now
         self.account: Any = SimpleNamespace(facts=SimpleNamespace(endpoint=worker.pools[number], service="shop/chat:80"))
         active: Any = SimpleNamespace(route=where)
-        self.lease: SocketEntry | None = SocketEntry(self, active)
+        self.entry: SocketEntry | None = SocketEntry(self, active)
         worker.pools[number].sockets += 1
         worker.sockets[self] = None
 
@@ -239,8 +239,8 @@ def test_sockets_of_other_routes_at_the_same_endpoints_stay() -> None:
     world.start(1, [30, 0])
     other = msgspec.structs.replace(world.where, id="wsroute/n/other/0", policies=())
     for socket in list(world.workers[0].sockets)[:20]:
-        assert socket.lease is not None
-        socket.lease.active = SimpleNamespace(route=other)  # type: ignore[assignment]
+        assert socket.entry is not None
+        socket.entry.active = SimpleNamespace(route=other)  # type: ignore[assignment]
     world.run(10)
 
     assert [opened for _, _, opened, *_ in world.closed] == sorted(opened for _, _, opened, *_ in world.closed)
