@@ -308,10 +308,10 @@ class TlsHandshake:
         self._hello = bytearray()
         tls.store.remember(client)
         runtime = self._listener.runtime
-        leg = TlsStream(ServerConnection(runtime, client), tls.base, runtime.run_queue, self._finished, server_side=True)
-        transport.set_protocol(ProtocolAdapter(leg))
+        stream = TlsStream(ServerConnection(runtime, client), tls.base, runtime.run_queue, self._finished, server_side=True)
+        transport.set_protocol(ProtocolAdapter(stream))
         transport.resume_reading()
-        leg.begin(transport, hello)
+        stream.begin(transport, hello)
 
     def _finished(self, error: Exception | None) -> None:
         """Take note of how the handshake went; an alert that says why it failed is on its way."""

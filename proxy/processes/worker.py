@@ -189,7 +189,7 @@ class Worker:
 
     def _count(self, number: int) -> None:
         runtime = self._runtime
-        runtime.settle_tunnels()
+        runtime.flush_tunnel_stats()
         runtime.stats.log_dropped += self._log.dropped
         self._log.dropped = 0
         runtime.stats.stand_ins = self._store.stand_ins()

@@ -160,7 +160,7 @@ class Runtime:
         self.draining = False
         self.connections: set[OpenConnection] = set()
         self.tunnels: set[Tunnel] = set()
-        self.touched: list[Tunnel] = []
+        self.unflushed: list[Tunnel] = []
         self.closer = Closer(
             DrainSchedule(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams
         )
@@ -187,11 +187,11 @@ class Runtime:
         """Tell whether an address, as `networks.packed` gives it, is in --trusted-proxies."""
         return self._trusted is not None and self._trusted.covers(address)
 
-    def settle_tunnels(self) -> None:
+    def flush_tunnel_stats(self) -> None:
         """Bring the counts of tunnels that had traffic into the metrics."""
-        touched, self.touched[:] = self.touched[:], []
-        for tunnel in touched:
-            tunnel.settle()
+        unflushed, self.unflushed[:] = self.unflushed[:], []
+        for tunnel in unflushed:
+            tunnel.flush_stats()
 
     def handle(self, request: Request) -> "tuple[ActiveRoute, Verdict] | Answer":
         """Find the route of a request and ask its filters; an answer alone: no route serves it."""
@@ -306,9 +306,9 @@ class Runtime:
         """Count sockets of routes that have new limits: they were opened without them."""
         sockets: dict[str, list[Request]] = {}
         for tunnel in self.tunnels:
-            facts = tunnel.account.facts
-            if facts.stats.route_id in limited:
-                sockets.setdefault(facts.stats.route_id, []).append(facts.request)
+            info = tunnel.stats.info
+            if info.stats.route_id in limited:
+                sockets.setdefault(info.stats.route_id, []).append(info.request)
         for route_id, requests in sockets.items():
             enlist(limited[route_id], route_id, self.counters, requests)
 

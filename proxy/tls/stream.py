@@ -3,7 +3,7 @@
 
 One turn of the event loop takes a bounded number of records; while there are more, the transport below is not read.
 
-To the stream above, a leg is its transport; to the transport below, it is the stream. uvloop's own TLS takes a quarter more memory
+To the stream above, this is its transport; to the transport below, it is the stream. uvloop's own TLS takes a quarter more memory
 and a sixth more for a handshake (benchmarks/JOURNAL.md), does not say why a handshake failed, and buffers once more.
 """
 

@@ -264,8 +264,8 @@ class EndpointPool:
             if not shaken.done():
                 shaken.set_result(str(error) if error is not None else "")
 
-        leg = TlsStream(connection, tls, self._run_queue, finished, server_side=False, server_name=self.address)
-        transport, _ = await self._loop.create_connection(lambda: ProtocolAdapter(leg), self.address, self.port)
+        stream = TlsStream(connection, tls, self._run_queue, finished, server_side=False, server_name=self.address)
+        transport, _ = await self._loop.create_connection(lambda: ProtocolAdapter(stream), self.address, self.port)
         connection.reached = True
         wrong = "the handshake was given up"
         try:

@@ -47,7 +47,7 @@ class Socket(Protocol):
     """0 while nobody closes it."""
     opened: float
     entry: "SocketEntry | None"
-    account: SocketStats
+    stats: SocketStats
 
     def close(self, code: int, reason: bytes, cause: str) -> None:
         """Send a close frame to both sides."""
@@ -81,7 +81,7 @@ class SocketEntry:
         self.active = active
         """The socket's rule as it was known last."""
         self.route_id = active.route.id
-        self.service = socket.account.facts.service
+        self.service = socket.stats.info.service
         self.sound = False
         """Nothing was wrong when it was judged last, nor kept although it was: only a change of its own concerns it."""
         self.guards = close_causes.guards_of(active.route)
@@ -219,17 +219,17 @@ class Closer:
         """Say what is wrong with a socket; what its route keeps open is judged on."""
         socket = entry.socket
         assert socket is not None  # noqa: S101  it is open
-        facts = socket.account.facts
+        info = socket.stats.info
         known = entry.active.route
         fault = None
         if self._routes.get(known.id) is not entry.active:
-            fault = self._judge_route(entry, facts, present)
+            fault = self._judge_route(entry, info, present)
         close = close_causes.close_of(entry.active.route)
         if fault is not None and fault.mode != "keep":
             return fault
-        address = (facts.endpoint.address, facts.endpoint.port)
+        address = (info.endpoint.address, info.endpoint.port)
         if fault is None and address not in self._endpoints(entry.service):
-            self._move(entry, entry.active.route, facts)
+            self._move(entry, entry.active.route, info)
         upstream = self._upstreams.get(entry.service)
         if upstream is None:
             return None
@@ -239,22 +239,22 @@ class Closer:
         upstream = self._upstreams.get(service)
         return upstream.endpoints if upstream is not None else {}
 
-    def _move(self, entry: SocketEntry, rule: Route, facts: SocketInfo) -> bool:
+    def _move(self, entry: SocketEntry, rule: Route, info: SocketInfo) -> bool:
         """Let a socket stay where its rule names its endpoint by another port of the same Service now; False: it does not."""
-        address = (facts.endpoint.address, facts.endpoint.port)
-        home = close_causes.home_of(rule, facts.service, address, self._endpoints)
+        address = (info.endpoint.address, info.endpoint.port)
+        home = close_causes.home_of(rule, info.service, address, self._endpoints)
         endpoint = self._upstreams[home].pool_at(address) if home else None
         if endpoint is None or entry.socket is None:
             return False
-        entry.socket.account.move_to(home, endpoint)
+        entry.socket.stats.move_to(home, endpoint)
         entry.service = home
         return True
 
-    def _judge_route(self, entry: SocketEntry, facts: SocketInfo, present: "_Present") -> Fault | None:
+    def _judge_route(self, entry: SocketEntry, info: SocketInfo, present: "_Present") -> Fault | None:
         known = entry.active.route
         owner = close_causes.object_of(known)
         siblings = present.siblings(owner)
-        rule = close_causes.find_rule(known, facts.request.host, present.routes, siblings)
+        rule = close_causes.find_rule(known, info.request.host, present.routes, siblings)
         if rule is None:
             self._count_on(entry, self._stats.unmatched)
             gone = (
@@ -269,8 +269,8 @@ class Closer:
         active = self._routes[rule.id]
         self._count_on(entry, active.stats)
         close = close_causes.close_of(rule)
-        moved = close_causes.backend_fault(known, rule, facts.service)
-        if moved and not self._move(entry, rule, facts):
+        moved = close_causes.backend_fault(known, rule, info.service)
+        if moved and not self._move(entry, rule, info):
             return Fault(moved, rule.id, close.on_route_removed, close.drain)
         if close_causes.guards_of(rule) != entry.guards:
             if close.on_policy_changed == "keep":
@@ -282,8 +282,8 @@ class Closer:
 
     def _count_on(self, entry: SocketEntry, stats: RouteStats) -> None:
         socket = entry.socket
-        if socket is not None and socket.account.facts.stats is not stats:
-            socket.account.move(stats)
+        if socket is not None and socket.stats.info.stats is not stats:
+            socket.stats.move(stats)
 
 
 class _Present:
@@ -313,7 +313,7 @@ def _is_of(entry: SocketEntry, target: str) -> bool:
     """Tell whether a socket is of a route, object, Service or endpoint (address, or address and port)."""
     if entry.socket is None:
         return False
-    facts, route = entry.socket.account.facts, entry.active.route
-    address = facts.endpoint.address
-    names = (route.id, close_causes.object_of(route), facts.service, address, f"{address}:{facts.endpoint.port}")
-    return target in (*names, f"[{address}]:{facts.endpoint.port}")
+    info, route = entry.socket.stats.info, entry.active.route
+    address = info.endpoint.address
+    names = (route.id, close_causes.object_of(route), info.service, address, f"{address}:{info.endpoint.port}")
+    return target in (*names, f"[{address}]:{info.endpoint.port}")

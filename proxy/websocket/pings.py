@@ -24,7 +24,7 @@ SPREAD = 0.1
 in one turn of the loop."""
 
 
-class PingedLeg(Protocol):
+class PingedSide(Protocol):
     """The side of a tunnel that is pinged."""
 
     heard: float
@@ -36,7 +36,7 @@ class PingedLeg(Protocol):
         """Whether frames can still be sent to this side, and answers heard."""
         ...
 
-    def put_in(self, frame: bytes) -> bool:
+    def insert_frame(self, frame: bytes) -> bool:
         """Send a frame of ours to this side: at once (True), or where the frame under way towards it ends."""
         ...
 
@@ -53,12 +53,12 @@ class Pinger:
         "_dead",
         "_deadline",
         "_interval",
-        "_leg",
         "_masked",
         "_missed",
         "_misses",
         "_probed",
         "_sent",
+        "_side",
         "_stats",
         "_wheel",
         "rtt",
@@ -66,7 +66,7 @@ class Pinger:
 
     def __init__(
         self,
-        leg: PingedLeg,
+        side: PingedSide,
         policy: Keepalive,
         *,
         masked: bool,
@@ -76,8 +76,8 @@ class Pinger:
         dead: Callable[[], None],
     ) -> None:
         nonce = os.urandom(NONCE_BYTES)
-        leg.scanner.nonce = nonce
-        self._leg = leg
+        side.scanner.nonce = nonce
+        self._side = side
         self._masked = masked
         self._wheel = wheel
         self._clock = clock
@@ -131,11 +131,11 @@ class Pinger:
             self._asked = False
 
     def _wake(self) -> None:
-        leg = self._leg
-        if not leg.pingable:
+        side = self._side
+        if not side.pingable:
             return
         now = self._wheel.now
-        last = max(leg.heard, self._answered)
+        last = max(side.heard, self._answered)
         if self._probed and last < self._probed:
             if not self._taking():
                 self._missed += 1
@@ -152,15 +152,15 @@ class Pinger:
         self._probe(now)
 
     def _probe(self, now: float) -> None:
-        leg = self._leg
+        side = self._side
         self._probed = now
-        self._acked = acknowledged(leg.transport)
+        self._acked = acknowledged(side.transport)
         if not self._asked:
             self._count += 1
-            payload = leg.scanner.nonce + self._count.to_bytes(4, "big")
-            self._sent = self._clock() if leg.put_in(ping_frame(payload, masked=self._masked)) else -1.0
+            payload = side.scanner.nonce + self._count.to_bytes(4, "big")
+            self._sent = self._clock() if side.insert_frame(ping_frame(payload, masked=self._masked)) else -1.0
         self._wheel.schedule(self._deadline, self._interval)
 
     def _taking(self) -> bool:
         """Tell whether the peer's kernel takes what was sent before the ping: it may well be that it has not seen that yet."""
-        return acknowledged(self._leg.transport) > self._acked and unsent(self._leg.transport) > 0
+        return acknowledged(self._side.transport) > self._acked and unsent(self._side.transport) > 0

@@ -155,7 +155,7 @@ class Rebalancer:
         going = dict.fromkeys(staying, 0)
         for socket in self._sockets:
             entry = socket.entry
-            place = id(socket.account.facts.endpoint)
+            place = id(socket.stats.info.endpoint)
             if place in staying:
                 if socket.phase or entry is None or entry.scheduled is not None:
                     going[place] += 1

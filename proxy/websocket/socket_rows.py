@@ -7,18 +7,18 @@ from proxy.websocket.tunnel import Tunnel
 
 def describe(tunnel: Tunnel, now: float) -> SocketRow:
     """Describe one socket at a loop time."""
-    facts = tunnel.account.facts
+    info = tunnel.stats.info
     client, backend = tunnel.client.scanner, tunnel.backend.scanner
     entry = tunnel.entry
     scheduled = entry.scheduled if entry is not None else None
     last = max(tunnel.client.heard, tunnel.backend.heard)
     pinger = tunnel.client.pinger or tunnel.backend.pinger
     return SocketRow(
-        facts.request.id,
-        facts.stats.route_id,
-        facts.service,
-        host_and_port(facts.endpoint.address, facts.endpoint.port),
-        facts.request.address,
+        info.request.id,
+        info.stats.route_id,
+        info.service,
+        host_and_port(info.endpoint.address, info.endpoint.port),
+        info.request.address,
         round(now - tunnel.opened, 1),
         round(max(0.0, now - last), 1),
         client.messages,

@@ -36,93 +36,93 @@ class SocketInfo:
 
 
 class SocketStats:
-    """The account of one socket, from its 101 to the end of both connections."""
+    """The counts of one socket, from its 101 to the end of both connections."""
 
-    __slots__ = ("_backend", "_client", "_counted", "_cut", "_ended", "_facts", "_log")
+    __slots__ = ("_backend", "_client", "_counted", "_ended", "_info", "_log", "_unanswered")
 
     def __init__(
-        self, facts: SocketInfo, log: AccessLog, client: FrameScanner, backend: FrameScanner, ended: Callable[[], None]
+        self, info: SocketInfo, log: AccessLog, client: FrameScanner, backend: FrameScanner, ended: Callable[[], None]
     ) -> None:
-        self._facts = facts
+        self._info = info
         self._log = log
         self._client = client
         self._backend = backend
         self._ended = ended
         self._counted = (0, 0, 0, 0)
-        self._cut = False
+        self._unanswered = False
 
     @property
-    def facts(self) -> SocketInfo:
+    def info(self) -> SocketInfo:
         """Which socket it is."""
-        return self._facts
+        return self._info
 
     def move(self, stats: RouteStats) -> None:
         """Count on another route from now on, or on what belongs to no route."""
-        facts = self._facts
-        self.settle()
-        facts.stats.ws_left(facts.service)
-        stats.ws_opened(facts.service)
-        self._facts = SocketInfo(facts.request, stats, facts.service, facts.endpoint, facts.opened)
+        info = self._info
+        self.flush_stats()
+        info.stats.ws_left(info.service)
+        stats.ws_opened(info.service)
+        self._info = SocketInfo(info.request, stats, info.service, info.endpoint, info.opened)
 
     def move_to(self, service: str, endpoint: TunnelEndpoint) -> None:
         """Count on another port of the Service from now on, which leads to the same endpoint."""
-        facts = self._facts
-        self.settle()
-        facts.stats.ws_left(facts.service)
-        facts.stats.ws_opened(service)
-        facts.endpoint.sockets -= 1
+        info = self._info
+        self.flush_stats()
+        info.stats.ws_left(info.service)
+        info.stats.ws_opened(service)
+        info.endpoint.sockets -= 1
         endpoint.sockets += 1
-        reservation = facts.request.reservation
+        reservation = info.request.reservation
         if reservation is not None and reservation.endpoint_counter is not None and endpoint.counter.acquire(0):
             reservation.release_endpoint()
             reservation.endpoint_counter = endpoint.counter
-        self._facts = SocketInfo(facts.request, facts.stats, service, endpoint, facts.opened)
+        self._info = SocketInfo(info.request, info.stats, service, endpoint, info.opened)
 
     def open(self) -> None:
         """Count the socket as open."""
-        facts = self._facts
-        facts.endpoint.sockets += 1
-        facts.stats.ws_opened(facts.service)
+        info = self._info
+        info.endpoint.sockets += 1
+        info.stats.ws_opened(info.service)
         if self._log.enabled:
-            self._log.socket_open(facts.request, facts.stats.route_id, facts.service, self._endpoint_name())
+            self._log.socket_open(info.request, info.stats.route_id, info.service, self._endpoint_name())
 
     def forget_fields(self) -> None:
         """Let go of the request's field lines: half a kilobyte that an idle socket need not hold."""
-        self._facts.request.forget_fields()
+        self._info.request.forget_fields()
 
-    def settle(self) -> None:
+    def flush_stats(self) -> None:
         """Add what was counted since the last time to the route's metrics."""
         messages_in, bytes_in, messages_out, bytes_out = self._counted
-        client, backend, stats = self._client, self._backend, self._facts.stats
+        client, backend, stats = self._client, self._backend, self._info.stats
         stats.ws_messages_in += client.messages - messages_in
         stats.ws_bytes_in += client.payload_bytes - bytes_in
         stats.ws_messages_out += backend.messages - messages_out
         stats.ws_bytes_out += backend.payload_bytes - bytes_out
         self._counted = (client.messages, client.payload_bytes, backend.messages, backend.payload_bytes)
 
-    def cut(self) -> None:
+    def count_unanswered(self) -> None:
         """Count that an end did not answer our close frame in time; once."""
-        if not self._cut:
-            self._cut = True
-            self._facts.stats.ws_unanswered()
+        if not self._unanswered:
+            self._unanswered = True
+            self._info.stats.ws_unanswered()
 
     def close(self, code: int, by: str, cause: str, side: str) -> None:
         """Count the socket as gone: its close code, and who closed it (client, backend, proxy:CAUSE).
 
         `cause` and `side`, for the log: what a side sent that it was closed for, and which.
         """
-        facts = self._facts
-        facts.endpoint.sockets -= 1
-        self.settle()
-        seconds = asyncio.get_running_loop().time() - facts.opened
-        facts.stats.ws_closed(facts.service, code, by, seconds)
+        info = self._info
+        info.endpoint.sockets -= 1
+        self.flush_stats()
+        seconds = asyncio.get_running_loop().time() - info.opened
+        info.stats.ws_closed(info.service, code, by, seconds)
         self._ended()
         if self._log.enabled:
             messages_in, bytes_in, messages_out, bytes_out = self._counted
             self._log.socket_close(
-                facts.request,
-                facts.stats.route_id,
-                facts.service,
+                info.request,
+                info.stats.route_id,
+                info.service,
                 self._endpoint_name(),
                 code=code,
                 by=by,
@@ -136,4 +136,4 @@ class SocketStats:
             )
 
     def _endpoint_name(self) -> str:
-        return host_and_port(self._facts.endpoint.address, self._facts.endpoint.port)
+        return host_and_port(self._info.endpoint.address, self._info.endpoint.port)

@@ -1,5 +1,5 @@
 # Compiled by mypyc: see setup.py.
-"""A WebSocket after its 101: two legs, each scanning the frames that it receives and writing them, unchanged, to the other.
+"""A WebSocket after its 101: two sides, each scanning the frames that it receives and writing them, unchanged, to the other.
 
 A tunnel is open; or broken, when one side sent a malformed header: the other has our close frame and may still finish what it was
 saying, up to its answer; or closing, when our close frame is on its way to both sides, each at the end of the frame that was under
@@ -42,7 +42,7 @@ class TunnelHost(Protocol):
     accesslog: AccessLog
     tunnels: "set[Tunnel]"
     run_queue: RunQueue
-    touched: "list[Tunnel]"
+    unflushed: "list[Tunnel]"
     """Tunnels whose counts are not in the metrics yet."""
     close_wait: float
 
@@ -52,6 +52,7 @@ class Side:
 
     __deletable__ = ("other", "tunnel")
     __slots__ = (
+        "close_sent",
         "deferred",
         "eof",
         "eof_passed",
@@ -60,12 +61,11 @@ class Side:
         "lost",
         "name",
         "other",
-        "paused",
         "pinger",
         "plain",
+        "read_paused",
         "scanner",
         "stopped",
-        "told",
         "transport",
         "tunnel",
         "write",
@@ -90,13 +90,13 @@ class Side:
         """A FIN came."""
         self.eof_passed = False
         """And it was passed on: nothing can be written to the other side any more."""
-        self.told = False
+        self.close_sent = False
         """A close frame was sent here."""
         self.lingering = False
         """It ended for us: what this side still sends is dropped, until its connection is gone."""
         self.lost = False
         """The connection is gone."""
-        self.paused = False
+        self.read_paused = False
         """Not read, because the other side does not take it."""
         self.deferred = False
         """More frames are here and wait in the worker's queue for their turn; this side is not read meanwhile."""
@@ -114,7 +114,7 @@ class Side:
             return False
         return not (self.scanner.close_seen or other.scanner.close_seen)
 
-    def put_in(self, frame: bytes) -> bool:
+    def insert_frame(self, frame: bytes) -> bool:
         """Send a frame of ours to this side: at once (True), or where the frame under way towards it ends."""
         towards = self.other.scanner
         if towards.at_boundary:
@@ -138,12 +138,12 @@ class Side:
     def pause(self) -> None:
         """Stop reading this side, unless what it sends goes nowhere anyway."""
         if not self.lost and not self.stopped:
-            self.paused = True
+            self.read_paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read this side again."""
-        self.paused = False
+        self.read_paused = False
         if self.lost or self.deferred:
             return
         if self.scanner.more:
@@ -162,10 +162,10 @@ class Side:
         if self.lost:
             return
         self.deferred = False
-        if self.paused:
+        if self.read_paused:
             return  # `resume` goes on
         self.data_received(b"")
-        if not self.lost and not self.deferred and not self.paused:
+        if not self.lost and not self.deferred and not self.read_paused:
             self.transport.resume_reading()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -192,10 +192,10 @@ class Side:
         """Forward nothing more of this side; read on, for its close frame."""
         self.stopped = True
         self.scanner.lift()
-        if self.paused:
+        if self.read_paused:
             self.resume()
 
-    def skim(self) -> None:
+    def scan_pending(self) -> None:
         """Look for a close frame in what the scanner left and nobody gets."""
         rest, self.scanner.rest = self.scanner.rest, b""
         if rest:
@@ -211,16 +211,16 @@ class Side:
             return
         scanner = self.scanner
         good = scanner.scan(data)
-        if tunnel.settled:
-            tunnel.settled = False
-            tunnel.touched.append(tunnel)
+        if tunnel.flushed:
+            tunnel.flushed = False
+            tunnel.unflushed.append(tunnel)
         if good:
             self.heard = tunnel.wheel.now
             self.other.write(good)
         if scanner.attention:
             if scanner.more:
                 self.defer()
-            tunnel.look(self)
+            tunnel.handle_attention(self)
 
     def _received_while_ending(self, data: bytes) -> None:
         scanner = self.scanner
@@ -235,10 +235,10 @@ class Side:
             if good := scanner.scan_to_boundary(data):
                 self.other.write(good)
             self.tunnel.insert_close(self)
-            self.skim()
+            self.scan_pending()
         if scanner.more:
             self.defer()
-        self.tunnel.look(self)
+        self.tunnel.handle_attention(self)
 
 
 class Tunnel:
@@ -248,21 +248,21 @@ class Tunnel:
         "_by",
         "_cause",
         "_code",
+        "_failed_side",
         "_frames",
-        "_side",
-        "account",
         "backend",
         "client",
-        "cut",
+        "close_deadline",
         "endpoint",
         "entry",
+        "flushed",
         "host",
-        "idle",
-        "idle_seconds",
+        "idle_deadline",
+        "idle_timeout",
         "opened",
         "phase",
-        "settled",
-        "touched",
+        "stats",
+        "unflushed",
         "unsent",
         "wheel",
     )
@@ -283,31 +283,31 @@ class Tunnel:
     ) -> None:
         self.host = host
         self.wheel = host.wheel
-        self.touched = host.touched
+        self.unflushed = host.unflushed
         self.endpoint = endpoint
         self.opened = opened
         """Loop time of the 101."""
         self.phase = OPEN
         self.entry: SocketEntry | None = None
         """What it was opened with, for whoever decides whether it may stay."""
-        self.settled = True
+        self.flushed = True
         """All counts are in the metrics."""
-        self.idle_seconds = idle
-        self.idle = Deadline(self._idle)
-        self.cut = Deadline(self._cut)
+        self.idle_timeout = idle
+        self.idle_deadline = Deadline(self._idle_timed_out)
+        self.close_deadline = Deadline(self._close_timed_out)
         self.unsent = 1 << 62
         """Bytes that were not written yet when the end was last due."""
         self._code = 0
         self._by = ""
         self._cause = ""
         """What a side sent that it was closed for, by a name of causes.py; empty: nothing wrong."""
-        self._side = ""
+        self._failed_side = ""
         """Which side: client or backend."""
         self._frames: tuple[bytes, bytes] = (b"", b"")
         self.client = Side(self, "client", transports[0], FrameScanner(masked=True, extensions=extensions))
         self.backend = Side(self, "backend", transports[1], FrameScanner(masked=False, extensions=extensions))
         self.client.other, self.backend.other = self.backend, self.client
-        self.account = SocketStats(
+        self.stats = SocketStats(
             SocketInfo(request, stats, service, endpoint, opened), host.accesslog, self.client.scanner, self.backend.scanner, ended
         )
         """`ended` is called once when both connections are gone."""
@@ -321,104 +321,104 @@ class Tunnel:
     def keep_alive(self, policy: Keepalive, stats: RouteStats) -> None:
         """Ping; before `start`."""
         # Not the loop's clock: uvloop's counts milliseconds, and stands still within a turn.
-        for leg in (self.client, self.backend):
-            leg.scanner.watched = True
-            if policy.to in (leg.name, "both"):
-                leg.pinger = Pinger(
-                    leg,
+        for side in (self.client, self.backend):
+            side.scanner.watched = True
+            if policy.to in (side.name, "both"):
+                side.pinger = Pinger(
+                    side,
                     policy,
-                    masked=leg is self.backend,
+                    masked=side is self.backend,
                     wheel=self.wheel,
                     clock=time.monotonic,
                     stats=stats,
-                    dead=self._dead,
+                    dead=self._ping_timed_out,
                 )
 
     def start(self, head: bytes, client_tail: bytes, backend_tail: bytes) -> None:
         """Take both connections over: send the 101 and what the backend sent behind it, then what the client sent early."""
         self.host.tunnels.add(self)
-        self.account.open()
+        self.stats.open()
         if not self.host.accesslog.enabled:
-            self.account.forget_fields()
-        self.wheel.schedule(self.idle, self.idle_seconds)
-        for leg in (self.client, self.backend):
-            if leg.pinger is not None:
-                leg.pinger.start()
+            self.stats.forget_fields()
+        self.wheel.schedule(self.idle_deadline, self.idle_timeout)
+        for side in (self.client, self.backend):
+            if side.pinger is not None:
+                side.pinger.start()
         self.client.take_over()
         self.backend.take_over()
         good = self.backend.scanner.scan(backend_tail) if backend_tail else b""
         self.client.write(head + good)
-        for leg in (self.client, self.backend):
-            if not leg.paused:
-                leg.resume()
+        for side in (self.client, self.backend):
+            if not side.read_paused:
+                side.resume()
         if backend_tail:
-            self._touch()
-            self.look(self.backend)
+            self._mark_unflushed()
+            self.handle_attention(self.backend)
         if client_tail:
             self.client.data_received(client_tail)
 
-    def _touch(self) -> None:
-        if self.settled:
-            self.settled = False
-            self.touched.append(self)
+    def _mark_unflushed(self) -> None:
+        if self.flushed:
+            self.flushed = False
+            self.unflushed.append(self)
 
-    def settle(self) -> None:
+    def flush_stats(self) -> None:
         """Add what was counted since the last time to the route's metrics."""
-        self.account.settle()
-        self.settled = True
+        self.stats.flush_stats()
+        self.flushed = True
 
-    def look(self, leg: Side) -> None:
-        """Act on what `leg` sent: a close frame, a malformed header, a message that a limit forbids, a ping or a pong."""
-        scanner = leg.scanner
+    def handle_attention(self, side: Side) -> None:
+        """Act on what `side` sent: a close frame, a malformed header, a message that a limit forbids, a ping or a pong."""
+        scanner = side.scanner
         if scanner.close_seen and not self._by:
-            self._code, self._by = scanner.close_code, leg.name
+            self._code, self._by = scanner.close_code, side.name
         if self.phase == OPEN:
-            self._tell_pingers(leg)
+            self._notify_pingers(side)
             if scanner.error:
-                self._break(leg)
+                self._break(side)
             elif scanner.over:
-                self._refuse(leg)
+                self._refuse(side)
             elif not scanner.close_seen:
                 scanner.noticed()
                 return
-        elif self.phase == BROKEN and (scanner.close_seen or scanner.error or scanner.over) and not leg.stopped:
+        elif self.phase == BROKEN and (scanner.close_seen or scanner.error or scanner.over) and not side.stopped:
             self._begin_closing()
-        if self.client.scanner.close_seen and self.backend.scanner.close_seen and not self.cut.at:
-            self.wheel.schedule(self.cut, self.host.close_wait)
+        if self.client.scanner.close_seen and self.backend.scanner.close_seen and not self.close_deadline.at:
+            self.wheel.schedule(self.close_deadline, self.host.close_wait)
         self._close_if_answered()
 
-    def _break(self, leg: Side) -> None:
+    def _break(self, side: Side) -> None:
         self.phase = BROKEN
-        self._cause, self._side = leg.scanner.error, leg.name
+        self._cause, self._failed_side = side.scanner.error, side.name
         if not self._by:
             self._code, self._by = 1002, "proxy:protocol_error"
-        towards_client, towards_backend = (1002, 1001) if leg is self.client else (1001, 1002)
+        towards_client, towards_backend = (1002, 1001) if side is self.client else (1001, 1002)
         self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
-        other = leg.other
-        self.insert_close(leg)
+        other = side.other
+        self.insert_close(side)
         # Its answer tells that nothing more comes; who broke the protocol gets our code instead of it, unless it has one already.
         other.scanner.withhold = not other.scanner.close_seen
         now = self.wheel.now
-        quiet = other.scanner.silent and all(now - one.heard > BROKEN_DRAIN or one.heard == self.opened for one in (leg, other))
+        quiet = other.scanner.silent and all(now - one.heard > BROKEN_DRAIN or one.heard == self.opened for one in (side, other))
         if other.answered or quiet:
             self._begin_closing()
         else:
-            self.wheel.schedule(self.cut, BROKEN_DRAIN)
+            self.wheel.schedule(self.close_deadline, BROKEN_DRAIN)
 
-    def _refuse(self, leg: Side) -> None:
-        """Close over a message of `leg` that a limit forbids."""
-        code = leg.scanner.over
-        self._cause, self._side = "message_too_large" if code == TOO_BIG else "too_many_messages", leg.name
+    def _refuse(self, side: Side) -> None:
+        """Close over a message of `side` that a limit forbids."""
+        code = side.scanner.over
+        self._cause, self._failed_side = "message_too_large" if code == TOO_BIG else "too_many_messages", side.name
         if not self._by:
             self._code, self._by = code, "proxy:limit"
-        towards_client, towards_backend = (code, 1001) if leg is self.client else (1001, code)
+        towards_client, towards_backend = (code, 1001) if side is self.client else (1001, code)
         self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
         self._begin_closing()
 
-    def _tell_pingers(self, leg: Side) -> None:
-        scanner, asking = leg.scanner, leg.other.pinger
-        if leg.pinger is not None:
-            leg.pinger.heard(scanner.answer, pong=scanner.pong_seen)
+    def _notify_pingers(self, side: Side) -> None:
+        scanner, asking = side.scanner, side.other.pinger
+        if side.pinger is not None:
+            side.pinger.heard(scanner.answer, pong=scanner.pong_seen)
         if asking is not None:
             if scanner.ping_seen:
                 asking.asked()
@@ -426,7 +426,7 @@ class Tunnel:
                 asking.inserted()
         scanner.answer, scanner.ping_seen, scanner.pong_seen = 0, False, False
 
-    def _dead(self) -> None:
+    def _ping_timed_out(self) -> None:
         self.close(1001, b"", "ping_timeout")
 
     def close(self, code: int, reason: bytes, cause: str) -> None:
@@ -440,133 +440,133 @@ class Tunnel:
 
     def _begin_closing(self) -> None:
         self.phase = CLOSING
-        self.wheel.schedule(self.cut, self.host.close_wait)
-        for leg in (self.client, self.backend):
-            if not leg.other.told:
-                leg.stopped = False
-                self.insert_close(leg)
-                leg.skim()
+        self.wheel.schedule(self.close_deadline, self.host.close_wait)
+        for side in (self.client, self.backend):
+            if not side.other.close_sent:
+                side.stopped = False
+                self.insert_close(side)
+                side.scan_pending()
         self._close_if_answered()
 
-    def insert_close(self, leg: Side) -> None:
-        """Put our close frame behind what `leg` sent, if its current frame is whole."""
-        if leg.stopped:
+    def insert_close(self, side: Side) -> None:
+        """Put our close frame behind what `side` sent, if its current frame is whole."""
+        if side.stopped:
             return
-        if leg.eof_passed or leg.other.lost:
-            leg.stop()
-        elif leg.scanner.at_boundary:
-            leg.stop()
-            leg.other.told = True
-            if not leg.scanner.close_seen or leg.scanner.withhold:
-                leg.other.write(self._frames[1] if leg is self.client else self._frames[0])
-            if leg.other.scanner.error:
-                self._end(leg.other)
-        elif leg.eof or leg.lost:
-            leg.stop()  # its last frame will never be whole
+        if side.eof_passed or side.other.lost:
+            side.stop()
+        elif side.scanner.at_boundary:
+            side.stop()
+            side.other.close_sent = True
+            if not side.scanner.close_seen or side.scanner.withhold:
+                side.other.write(self._frames[1] if side is self.client else self._frames[0])
+            if side.other.scanner.error:
+                self._end(side.other)
+        elif side.eof or side.lost:
+            side.stop()  # its last frame will never be whole
 
     def _close_if_answered(self) -> None:
         if self.phase != CLOSING:
             return
-        legs = (self.client, self.backend)
-        if all(leg.stopped and (leg.answered or not leg.told) for leg in legs):
-            for leg in legs:
-                self._end(leg)
+        sides = (self.client, self.backend)
+        if all(side.stopped and (side.answered or not side.close_sent) for side in sides):
+            for side in sides:
+                self._end(side)
 
-    def _end(self, leg: Side) -> None:
+    def _end(self, side: Side) -> None:
         """End a connection behind our close frame; who broke the protocol may go on sending, and must not lose it to a reset."""
-        if leg.lost or leg.lingering:
+        if side.lost or side.lingering:
             return
-        if leg.scanner.error:
-            leg.lingering = True
-            leg.transport = Lingering(leg.transport, self.wheel, self.host.close_wait, leg.connection_lost).transport
-            leg.write = CLOSED_TRANSPORT.write
+        if side.scanner.error:
+            side.lingering = True
+            side.transport = Lingering(side.transport, self.wheel, self.host.close_wait, side.connection_lost).transport
+            side.write = CLOSED_TRANSPORT.write
         else:
-            leg.transport.close()
+            side.transport.close()
 
-    def _idle(self) -> None:
-        left = max(self.client.heard, self.backend.heard) + self.idle_seconds - self.wheel.now
+    def _idle_timed_out(self) -> None:
+        left = max(self.client.heard, self.backend.heard) + self.idle_timeout - self.wheel.now
         if left > 0:
-            self.wheel.schedule(self.idle, left)
+            self.wheel.schedule(self.idle_deadline, left)
         else:
             self.close(1001, b"", "idle")
 
-    def _cut(self) -> None:
+    def _close_timed_out(self) -> None:
         if self.phase == BROKEN:
             self._begin_closing()
             return
-        legs = (self.client, self.backend)
-        left = sum([unsent(leg.transport) for leg in legs if not leg.lost])
+        sides = (self.client, self.backend)
+        left = sum([unsent(side.transport) for side in sides if not side.lost])
         if self.phase == OPEN and 0 < left < self.unsent:
             # A slow peer that still takes what the other one said at last.
             self.unsent = left
-            self.wheel.schedule(self.cut, self.host.close_wait)
+            self.wheel.schedule(self.close_deadline, self.host.close_wait)
             return
-        if self.phase == CLOSING and not all(leg.answered for leg in legs if leg.told):
-            self.account.cut()
-        for leg in legs:
-            if not leg.lost and not leg.lingering:
+        if self.phase == CLOSING and not all(side.answered for side in sides if side.close_sent):
+            self.stats.count_unanswered()
+        for side in sides:
+            if not side.lost and not side.lingering:
                 # What is written goes out if the peer takes it at once; a second time there is no waiting.
-                if leg.transport.is_closing() or leg.transport.get_write_buffer_size():
-                    leg.transport.abort()
+                if side.transport.is_closing() or side.transport.get_write_buffer_size():
+                    side.transport.abort()
                 else:
-                    leg.transport.close()
-        self.wheel.schedule(self.cut, self.host.close_wait)
+                    side.transport.close()
+        self.wheel.schedule(self.close_deadline, self.host.close_wait)
 
-    def ended(self, leg: Side) -> bool:
-        """Pass on the FIN of `leg`; say whether its connection stays open for the other direction."""
-        leg.eof = True
-        other = leg.other
+    def ended(self, side: Side) -> bool:
+        """Pass on the FIN of `side`; say whether its connection stays open for the other direction."""
+        side.eof = True
+        other = side.other
         if self.phase == OPEN:
             if not (self.client.plain and self.backend.plain) or other.lost or other.eof:
                 return False
-            self._note_end(leg)
-            leg.eof_passed = True
+            self._note_end(side)
+            side.eof_passed = True
             with contextlib.suppress(OSError, RuntimeError):
                 other.transport.write_eof()
             return True
-        self._end_while_ending(leg)
-        return leg.plain
+        self._end_while_ending(side)
+        return side.plain
 
-    def _end_while_ending(self, leg: Side) -> None:
+    def _end_while_ending(self, side: Side) -> None:
         if self.phase == BROKEN:
-            if not leg.scanner.error or leg.lost:
+            if not side.scanner.error or side.lost:
                 self._begin_closing()
         else:
-            self.insert_close(leg)
-            self.insert_close(leg.other)
+            self.insert_close(side)
+            self.insert_close(side.other)
             self._close_if_answered()
 
-    def _note_end(self, leg: Side) -> None:
+    def _note_end(self, side: Side) -> None:
         if not self._by:
-            self._code, self._by = ABNORMAL, leg.name
+            self._code, self._by = ABNORMAL, side.name
 
-    def lost(self, leg: Side) -> None:
-        """Take note that the connection of `leg` is gone; end the other one, and the tunnel when both are gone."""
-        leg.lost = True
-        leg.transport, leg.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
-        self._note_end(leg)
-        other = leg.other
+    def lost(self, side: Side) -> None:
+        """Take note that the connection of `side` is gone; end the other one, and the tunnel when both are gone."""
+        side.lost = True
+        side.transport, side.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
+        self._note_end(side)
+        other = side.other
         if other.lost:
             self._finish()
             return
         if self.phase == OPEN:
             other.transport.close()
-            if not self.cut.at:
-                self.wheel.schedule(self.cut, self.host.close_wait)
+            if not self.close_deadline.at:
+                self.wheel.schedule(self.close_deadline, self.host.close_wait)
             return
-        self._end_while_ending(leg)
+        self._end_while_ending(side)
 
     def _finish(self) -> None:
-        self.wheel.cancel(self.idle)
-        self.wheel.cancel(self.cut)
+        self.wheel.cancel(self.idle_deadline)
+        self.wheel.cancel(self.close_deadline)
         self.host.tunnels.discard(self)
         if self.entry is not None:
             self.entry.end(self.wheel)
             self.entry = None
-        self.account.close(self._code, self._by, self._cause, self._side)
+        self.stats.close(self._code, self._by, self._cause, self._failed_side)
         # Without this a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
-        for leg in (self.client, self.backend):
-            if leg.pinger is not None:
-                leg.pinger.end()
-                leg.pinger = None
-            del leg.tunnel, leg.other
+        for side in (self.client, self.backend):
+            if side.pinger is not None:
+                side.pinger.end()
+                side.pinger = None
+            del side.tunnel, side.other

@@ -129,11 +129,11 @@ async def test_ping_of_the_application_stands_for_ours_and_its_answer_passes() -
         ping = frame(9, b"the application's")
         await backend.sends(ping)
         await client.sees(ping)
-        leg = next(iter(proxy.runtime.tunnels)).client
+        side = next(iter(proxy.runtime.tunnels)).client
         async with asyncio.timeout(WAIT):
-            while leg.pinger is None or leg.pinger._missed < 2:
+            while side.pinger is None or side.pinger._missed < 2:
                 await asyncio.sleep(0)
-        assert leg.pinger._count == 0
+        assert side.pinger._count == 0
         pong = frame(10, b"the application's", masked=True)
         await client.sends(pong)
 
@@ -284,10 +284,10 @@ async def test_client_that_half_closed_is_not_asked() -> None:
         client, backend = await opened(proxy)
         client.writer.write_eof()
         assert await backend.rest() == b""
-        leg = next(iter(proxy.runtime.tunnels)).client
-        assert leg.pinger is not None
+        side = next(iter(proxy.runtime.tunnels)).client
+        assert side.pinger is not None
         async with asyncio.timeout(WAIT):
-            while leg.pinger._deadline.at:
+            while side.pinger._deadline.at:
                 await asyncio.sleep(0)
         said = frame(1, b"still talking")
         await backend.sends(said)

@@ -1,4 +1,4 @@
-"""TLS on either leg: the same bytes, but no half-close, and nothing that was written is lost at the end."""
+"""TLS on either side: the same bytes, but no half-close, and nothing that was written is lost at the end."""
 
 import asyncio
 import contextlib

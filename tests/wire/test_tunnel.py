@@ -41,7 +41,7 @@ async def test_bytes_pass_unchanged_both_ways_and_are_counted() -> None:
             await backend.sends(data)
             await client.sees(data)
         stats = proxy.runtime.stats.route("ingress/test/a/0")
-        proxy.runtime.settle_tunnels()
+        proxy.runtime.flush_tunnel_stats()
         assert (stats.ws_messages_in, stats.ws_bytes_in) == (len(sizes), sum(sizes))
         assert (stats.ws_messages_out, stats.ws_bytes_out) == (len(sizes), sum(sizes))
 
@@ -53,7 +53,7 @@ async def test_single_bytes_and_fragments_pass_unchanged() -> None:
         for place in range(len(data)):
             await client.sends(data[place : place + 1])
         await backend.sees(data)
-        proxy.runtime.settle_tunnels()
+        proxy.runtime.flush_tunnel_stats()
         assert proxy.runtime.stats.route("ingress/test/a/0").ws_messages_in == 1
 
 

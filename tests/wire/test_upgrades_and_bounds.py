@@ -136,7 +136,7 @@ async def test_reader_that_stops_costs_under_a_megabyte(secure: bool, who: str) 
         tunnel = next(iter(proxy.runtime.tunnels))
         reader, writer = (client, backend) if who == "client" else (backend, client)
         reader.writer.transport.pause_reading()
-        leg, source = (tunnel.client, tunnel.backend) if who == "client" else (tunnel.backend, tunnel.client)
+        side, source = (tunnel.client, tunnel.backend) if who == "client" else (tunnel.backend, tunnel.client)
         piece = frame(2, bytes(MIB), masked=who == "backend")
         writer.writer.transport.set_write_buffer_limits(high=0)
         most = 0
@@ -144,11 +144,11 @@ async def test_reader_that_stops_costs_under_a_megabyte(secure: bool, who: str) 
             while not source.paused:
                 writer.writer.write(piece)
                 await asyncio.sleep(0)
-                most = max(most, leg.transport.get_write_buffer_size())
+                most = max(most, side.transport.get_write_buffer_size())
         for _ in range(100):
             writer.writer.write(piece)
             await asyncio.sleep(0)
-            most = max(most, leg.transport.get_write_buffer_size())
+            most = max(most, side.transport.get_write_buffer_size())
 
         assert source.paused
         assert most < MIB

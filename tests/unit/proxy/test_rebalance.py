@@ -42,7 +42,7 @@ class Socket:
         self.world, self.worker, self.number = world, worker, number
         self.phase = 0
         self.opened = world.now
-        self.account: Any = SimpleNamespace(facts=SimpleNamespace(endpoint=worker.pools[number], service="shop/chat:80"))
+        self.stats: Any = SimpleNamespace(info=SimpleNamespace(endpoint=worker.pools[number], service="shop/chat:80"))
         active: Any = SimpleNamespace(route=where)
         self.entry: SocketEntry | None = SocketEntry(self, active)
         worker.pools[number].sockets += 1

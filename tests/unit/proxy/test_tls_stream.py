@@ -1,4 +1,4 @@
-"""Two TLS legs that talk to each other over a wire in memory, cut into segments at will."""
+"""Two TLS streams that talk to each other over a wire in memory, cut into segments at will."""
 
 import asyncio
 import ssl
@@ -101,7 +101,7 @@ AUTHORITY.configure_trust(CLIENT)
 
 
 class Pair:
-    """A client and a server, each with its leg."""
+    """A client and a server, each with its TLS stream."""
 
     def __init__(self, client: ssl.SSLContext = CLIENT, *, stays: bool = False) -> None:
         self.streams = Said(), Said(stays=stays)
@@ -110,13 +110,13 @@ class Pair:
         contexts = client, SERVER
         self.turns = Turns()
         queue = RunQueue(cast("asyncio.AbstractEventLoop", self.turns))
-        self.legs = tuple(
+        self.ends = tuple(
             TlsStream(self.streams[i], contexts[i], queue, self.results[i].append, server_side=i == 1, server_name=name)
             for i, name in enumerate(("a.test", None))
         )
         self.ended = [False, False]
-        self.legs[1].begin(self.wires[1], b"")
-        self.legs[0].connection_made(self.wires[0])
+        self.ends[1].begin(self.wires[1], b"")
+        self.ends[0].connection_made(self.wires[0])
 
     def run(self, segment: int = 1 << 20) -> None:
         """Carry bytes and ends both ways until nothing moves."""
@@ -124,7 +124,7 @@ class Pair:
         while moved:
             moved = self.turns.turn()
             for i in (0, 1):
-                wire, other, leg = self.wires[i], self.wires[1 - i], self.legs[1 - i]
+                wire, other, end = self.wires[i], self.wires[1 - i], self.ends[1 - i]
                 if other.paused and not other.closed:
                     continue
                 data = b"".join(wire.sent)
@@ -132,13 +132,13 @@ class Pair:
                 for at in range(0, len(data), segment):
                     moved = True
                     if not other.closed:
-                        leg.data_received(data[at : at + segment])
+                        end.data_received(data[at : at + segment])
                     if other.paused and not other.closed:
                         wire.sent.appendleft(data[at + segment :])
                         break
                 if (wire.eof or wire.closed) and not self.ended[i] and not any(wire.sent) and not other.paused:
                     moved = self.ended[i] = True
-                    if not other.closed and not leg.eof_received():
+                    if not other.closed and not end.eof_received():
                         other.close()
 
 
@@ -147,9 +147,9 @@ async def test_handshake_is_said_once_on_both_sides() -> None:
     pair.run()
 
     assert pair.results == [[None], [None]]
-    for leg, stream in zip(pair.legs, pair.streams, strict=True):
-        assert stream.transport is cast("asyncio.Transport", leg)
-        assert leg.get_extra_info("ssl_object").version() == "TLSv1.3"
+    for end, stream in zip(pair.ends, pair.streams, strict=True):
+        assert stream.transport is cast("asyncio.Transport", end)
+        assert end.get_extra_info("ssl_object").version() == "TLSv1.3"
 
 
 SIZES = st.lists(
@@ -168,7 +168,7 @@ def test_bytes_arrive_in_order_however_they_are_cut(sizes: list[tuple[bool, int]
     for number, (way, size) in enumerate(sizes):
         data = bytes([number + 1]) * size
         sent[way].extend(data)
-        pair.legs[way].write(data)
+        pair.ends[way].write(data)
         if not together:
             pair.run(segment)
     pair.run(segment)
@@ -179,9 +179,9 @@ def test_bytes_arrive_in_order_however_they_are_cut(sizes: list[tuple[bool, int]
 def test_close_delivers_what_was_written_and_ends_both_sides() -> None:
     pair = Pair()
     pair.run()
-    pair.legs[1].write(b"x" * 100_000)
-    pair.legs[1].close()
-    pair.legs[1].write(b"too late")
+    pair.ends[1].write(b"x" * 100_000)
+    pair.ends[1].close()
+    pair.ends[1].write(b"too late")
     pair.run(1448)
 
     assert pair.streams[0].got == b"x" * 100_000
@@ -194,22 +194,22 @@ def test_stream_that_stays_can_still_write_after_the_peers_end() -> None:
     """RFC 8446, 6.1: a close_notify ends one direction."""
     pair = Pair(stays=True)
     pair.run()
-    pair.legs[0].close()
+    pair.ends[0].close()
     pair.run()
     assert pair.streams[1].ends == 1
     assert not pair.wires[1].closed
 
-    pair.legs[1].write(b"answer")
+    pair.ends[1].write(b"answer")
     assert pair.wires[1].sent
-    pair.legs[1].close()
+    pair.ends[1].close()
     assert pair.wires[1].closed
 
 
 def test_what_comes_after_close_is_not_delivered() -> None:
     pair = Pair()
     pair.run()
-    pair.legs[0].write(b"on its way")
-    pair.legs[1].close()
+    pair.ends[0].write(b"on its way")
+    pair.ends[1].close()
     pair.run()
 
     assert not pair.streams[1].got
@@ -218,12 +218,12 @@ def test_what_comes_after_close_is_not_delivered() -> None:
 def test_bytes_that_are_no_tls_end_the_connection_with_an_alert() -> None:
     pair = Pair(stays=True)
     pair.run()
-    pair.legs[0].write(b"before")
-    pair.legs[1].data_received(b"".join(pair.wires[0].sent) + b"\x17\x03\x03\x00\x20" + bytes(32))
+    pair.ends[0].write(b"before")
+    pair.ends[1].data_received(b"".join(pair.wires[0].sent) + b"\x17\x03\x03\x00\x20" + bytes(32))
     pair.wires[0].sent.clear()
 
     assert pair.streams[1].got == b"before"
-    assert pair.legs[1].is_closing()
+    assert pair.ends[1].is_closing()
     assert pair.wires[1].closed
     assert pair.streams[1].ends == 0
     with pytest.raises(ssl.SSLError, match=r"BAD_RECORD_MAC"):
@@ -232,8 +232,8 @@ def test_bytes_that_are_no_tls_end_the_connection_with_an_alert() -> None:
 
 def read_alert(pair: Pair) -> None:
     """Let OpenSSL say what the server's last bytes mean."""
-    secure = pair.legs[0].get_extra_info("ssl_object")
-    pair.legs[0]._incoming.write(b"".join(pair.wires[1].sent))
+    secure = pair.ends[0].get_extra_info("ssl_object")
+    pair.ends[0]._incoming.write(b"".join(pair.wires[1].sent))
     secure.read(100)
 
 
@@ -249,21 +249,21 @@ def test_handshake_that_fails_says_why_to_both() -> None:
     assert "NO_SHARED_CIPHER" in str(here)
     assert "HANDSHAKE_FAILURE" in str(there)
     assert not pair.wires[1].closed  # its owner reads on until the alert has arrived
-    pair.legs[1].connection_lost(None)
+    pair.ends[1].connection_lost(None)
     assert not pair.streams[1].lost
 
 
 def test_what_comes_with_the_end_of_a_handshake_passes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSSL's buffers never shrink: whoever sent much with its last flight would keep as much of our memory."""
     pair = Pair()
-    pair.legs[1].data_received(b"".join(pair.wires[0].sent))
+    pair.ends[1].data_received(b"".join(pair.wires[0].sent))
     pair.wires[0].sent.clear()
-    pair.legs[0].data_received(b"".join(pair.wires[1].sent))
-    pair.legs[0].write(b"x" * 200_000)
+    pair.ends[0].data_received(b"".join(pair.wires[1].sent))
+    pair.ends[0].write(b"x" * 200_000)
     flight = b"".join(pair.wires[0].sent)
-    incoming = Noted(pair.legs[1]._incoming)
-    monkeypatch.setattr(pair.legs[1], "_incoming", incoming)
-    pair.legs[1].data_received(flight)
+    incoming = Noted(pair.ends[1]._incoming)
+    monkeypatch.setattr(pair.ends[1], "_incoming", incoming)
+    pair.ends[1].data_received(flight)
 
     assert pair.streams[1].got == b"x" * 200_000
     assert max(incoming.sizes) <= PIECE
@@ -289,8 +289,8 @@ def many_records(pair: Pair, count: int) -> bytes:
     """Return what the client sends where each byte has a record of its own, a close_notify at the end."""
     pair.run()
     for _ in range(count):
-        pair.legs[0].write(b"x")
-    pair.legs[0].close()
+        pair.ends[0].write(b"x")
+    pair.ends[0].close()
     flight = b"".join(pair.wires[0].sent)
     pair.wires[0].sent.clear()
     return flight
@@ -299,7 +299,7 @@ def many_records(pair: Pair, count: int) -> bytes:
 def test_records_that_are_many_are_decrypted_a_bounded_number_at_a_time() -> None:
     pair = Pair()
     count = 10 * RECORDS_PER_TURN
-    pair.legs[1].data_received(many_records(pair, count))
+    pair.ends[1].data_received(many_records(pair, count))
     assert pair.wires[1].paused
     rounds = 0
     while pair.turns.turn():
@@ -316,18 +316,18 @@ def test_stream_that_pauses_is_told_nothing_until_it_goes_on() -> None:
     """Neither what was decrypted already, nor the end behind it."""
     pair = Pair()
     count = 3 * RECORDS_PER_TURN
-    pair.legs[1].data_received(many_records(pair, count))
-    pair.legs[1].pause_reading()
+    pair.ends[1].data_received(many_records(pair, count))
+    pair.ends[1].pause_reading()
     while pair.turns.turn():
         pass
     assert sum(pair.streams[1].sizes) <= RECORDS_PER_TURN
-    pair.legs[1].resume_reading()
+    pair.ends[1].resume_reading()
     pair.turns.turn()
-    pair.legs[1].pause_reading()
+    pair.ends[1].pause_reading()
     while pair.turns.turn():
         pass
     assert pair.streams[1].ends == 0
-    pair.legs[1].resume_reading()
+    pair.ends[1].resume_reading()
     while pair.turns.turn():
         pass
 
@@ -339,8 +339,8 @@ def test_bytes_that_come_while_others_wait_are_decrypted_after_them() -> None:
     pair = Pair()
     flight = many_records(pair, 5 * RECORDS_PER_TURN)
     half = len(flight) // 2
-    pair.legs[1].data_received(flight[:half])
-    pair.legs[1].data_received(flight[half:])
+    pair.ends[1].data_received(flight[:half])
+    pair.ends[1].data_received(flight[half:])
     while pair.turns.turn():
         pass
 
@@ -354,11 +354,11 @@ def test_all_that_a_backend_sent_before_it_reset_the_connection_is_told() -> Non
     pair.run()
     count = 5 * RECORDS_PER_TURN
     for _ in range(count):
-        pair.legs[1].write(b"x")
+        pair.ends[1].write(b"x")
     flight = b"".join(pair.wires[1].sent)
-    pair.legs[0].data_received(flight)
+    pair.ends[0].data_received(flight)
     told = len(pair.streams[0].got)
-    pair.legs[0].connection_lost(ConnectionResetError())
+    pair.ends[0].connection_lost(ConnectionResetError())
     while pair.turns.turn():
         pass
 
@@ -378,10 +378,10 @@ def test_record_of_which_a_turn_takes_a_part_is_no_end(behind: int) -> None:
     for number in range(RECORDS_PER_TURN):
         data = bytes([number + 1]) * (small if number < RECORDS_PER_TURN - 1 else 16384)
         sent += data
-        pair.legs[0].write(data)
+        pair.ends[0].write(data)
     flight = b"".join(pair.wires[0].sent)
     pair.wires[0].sent.clear()
-    pair.legs[1].data_received(flight)
+    pair.ends[1].data_received(flight)
     while pair.turns.turn():
         pass
 
@@ -391,7 +391,7 @@ def test_record_of_which_a_turn_takes_a_part_is_no_end(behind: int) -> None:
 
 def test_connection_that_is_lost_in_its_handshake_is_said() -> None:
     pair = Pair()
-    pair.legs[1].connection_lost(None)
+    pair.ends[1].connection_lost(None)
 
     [error] = pair.results[1]
     assert isinstance(error, ConnectionResetError)
@@ -420,19 +420,19 @@ def test_peer_that_asks_for_key_updates_and_reads_none_is_cut(tmp_path: Path) ->
     client.keylog_filename = str(tmp_path / "keys")
     pair = Pair(client)
     pair.run()
-    assert pair.legs[0].get_extra_info("ssl_object").cipher()[0] == "TLS_AES_256_GCM_SHA384"
+    assert pair.ends[0].get_extra_info("ssl_object").cipher()[0] == "TLS_AES_256_GCM_SHA384"
     lines = [line.split() for line in (tmp_path / "keys").read_text().splitlines()]
     [secret] = [line[2] for line in lines if line[0] == "CLIENT_TRAFFIC_SECRET_0"]
     updates = key_updates(bytes.fromhex(secret))
     pair.wires[1].sent.append(bytes(MOST_WAITING - 1000))  # an answer that the peer does not read
     taken = 0
     while not pair.wires[1].closed and taken < 1000:
-        pair.legs[1].data_received(next(updates))
+        pair.ends[1].data_received(next(updates))
         taken += 1
 
     assert 10 < taken < 100
 
 
 def test_backend_cannot_begin_a_handshake_anew() -> None:
-    """TLS 1.2 allows it (RFC 5246, 7.4.1.1); until it is done OpenSSL takes nothing to write, and a leg waits nowhere."""
+    """TLS 1.2 allows it (RFC 5246, 7.4.1.1); until it is done OpenSSL takes nothing to write, and a TLS stream waits nowhere."""
     assert make_upstream_context().options & ssl.OP_NO_RENEGOTIATION
