@@ -6,7 +6,7 @@ code too, so that what it returns for forwarding never ends inside: a frame that
 end. The same holds for a message that a limit forbids. Where the proxy pings, the answers are taken out: a pong that may be one is
 kept until it is whole (at most 17 bytes), and a frame of ours is put in where a frame ends.
 It scans a bounded number of frames at a time; what is behind them is kept until `scan` is called again, with nothing.
-Written to be compiled: plain slots, integers and bytes. Who reads what `attention` announces calls `noticed`.
+Written to be compiled: plain slots, integers and bytes. Who reads what `attention` announces calls `clear_attention`.
 """
 
 from typing import Final
@@ -42,48 +42,48 @@ class FrameScanner:
     __slots__ = (
         "_close_at",
         "_counting",
+        "_fast_until",
         "_fin",
-        "_held",
-        "_held_at",
-        "_largest",
+        "_in_message",
         "_masked",
+        "_max_message",
+        "_message_size",
         "_opcode",
-        "_open",
-        "_paid",
+        "_partial_at",
+        "_partial_header",
         "_rate",
-        "_size",
-        "_start",
-        "answer",
+        "_short_header",
         "attention",
         "close_code",
         "close_seen",
         "error",
-        "insert",
+        "frame_to_insert",
+        "has_more",
         "messages",
-        "more",
         "nonce",
-        "over",
         "payload_bytes",
+        "pending",
         "permissive",
         "ping_seen",
+        "pong_number",
         "pong_seen",
         "remaining",
-        "rest",
-        "watched",
-        "withhold",
+        "track_pings",
+        "violation_code",
+        "withhold_close",
     )
 
     def __init__(self, *, masked: bool, extensions: bool) -> None:
         self._masked = 0x80 if masked else 0
-        self._start = 6 if masked else 2
+        self._short_header = 6 if masked else 2
         self.permissive = extensions
         """An extension was negotiated: reserved bits and opcodes are its business."""
-        self._held = b""
-        self._held_at = 0
-        """Where in `_held` that begins which was not scanned yet."""
+        self._partial_header = b""
+        self._partial_at = 0
+        """Where in `_partial_header` that begins which was not scanned yet."""
         self._opcode = 0
         self._fin = 0
-        self._open = False
+        self._in_message = False
         self.remaining = 0
         """Payload bytes of the current frame still to come."""
         self.messages = 0
@@ -93,69 +93,69 @@ class FrameScanner:
         self.close_seen = False
         """A whole close frame passed."""
         self.close_code = NO_CODE
-        self.withhold = False
+        self.withhold_close = False
         """A close frame is looked at and not forwarded: one of ours goes in its place."""
         self._close_at = -1
         """Where in what is scanned it begins; -1: it has not come."""
         self.error = ""
         """What was wrong with the header at which scanning stopped, by a name of causes.py; nothing is scanned after it."""
-        self.over = 0
+        self.violation_code = 0
         """Close code for the sender of a message that a limit forbids, which was not begun at the other end; what follows waits in
-        `rest` until `lift`. 0: none."""
-        self.insert = b""
+        `pending` until `stop_enforcing`. 0: none."""
+        self.frame_to_insert = b""
         """A frame of ours that goes in where the frame under way ends; empty again once it is in."""
         self.nonce = b""
         """What pongs that answer our pings begin with; empty: we do not ping this side."""
-        self.watched = False
+        self.track_pings = False
         """The application's pings and pongs get attention."""
-        self.answer = 0
+        self.pong_number = 0
         """Number of the last of our pings that was answered; 0: none since this was read."""
         self.ping_seen = False
         self.pong_seen = False
         """A ping, or a pong, of the application passed."""
         self.attention = False
         """Something was seen: look at the fields above."""
-        self.rest = b""
+        self.pending = b""
         """What `scan_to_boundary` left for later."""
-        self.more = False
+        self.has_more = False
         """More is here than was scanned: `scan` nothing (`b""`) to go on."""
         self._counting = True
         """What passes is forwarded."""
-        self._largest = UNLIMITED
+        self._max_message = UNLIMITED
         """Payload bytes that a message may have."""
-        self._size = 0
+        self._message_size = 0
         """Payload bytes of the message under way that were announced so far."""
         self._rate: MessageRate | None = None
-        self._paid = UNLIMITED
+        self._fast_until = UNLIMITED
         """The fast path is open while fewer messages than this were counted: until attention is paid, until `_rate` allows more."""
 
-    def limit(self, largest: int, rate: MessageRate | None) -> None:
-        """Allow messages of up to `largest` payload bytes, as they are on the wire (0: any), and as often as `rate` says."""
-        self._largest = largest or UNLIMITED
+    def limit(self, max_message: int, rate: MessageRate | None) -> None:
+        """Allow messages of up to `max_message` payload bytes, as they are on the wire (0: any), and as often as `rate` says."""
+        self._max_message = max_message or UNLIMITED
         self._rate = rate
-        self.noticed()
+        self.clear_attention()
 
-    def lift(self) -> None:
-        """Allow any message and count none: nothing is forwarded any more. What waits in `rest` may be scanned."""
-        self._largest = UNLIMITED
+    def stop_enforcing(self) -> None:
+        """Allow any message and count none: nothing is forwarded any more. What waits in `pending` may be scanned."""
+        self._max_message = UNLIMITED
         self._rate = None
         self._counting = False
-        self.over = 0
-        self._attend()
+        self.violation_code = 0
+        self._call_attention()
 
-    def noticed(self) -> None:
+    def clear_attention(self) -> None:
         """Take note that attention was paid."""
         self.attention = False
-        self._paid = UNLIMITED if self._rate is None else self.messages
+        self._fast_until = UNLIMITED if self._rate is None else self.messages
 
-    def _attend(self) -> None:
+    def _call_attention(self) -> None:
         self.attention = True
-        self._paid = 0
+        self._fast_until = 0
 
     @property
-    def silent(self) -> bool:
+    def between_messages(self) -> bool:
         """Whether no message is under way."""
-        return self.remaining == 0 and not self._open and not self._held
+        return self.remaining == 0 and not self._in_message and not self._partial_header
 
     @property
     def at_boundary(self) -> bool:
@@ -164,7 +164,12 @@ class FrameScanner:
 
     def scan(self, data: bytes) -> bytes:
         """Take what arrived; return what may be forwarded now, in order."""
-        if self.remaining == 0 and not self._held and not self._open and (self.messages < self._paid or self._pay(data)):
+        if (
+            self.remaining == 0
+            and not self._partial_header
+            and not self._in_message
+            and (self.messages < self._fast_until or self._take_quota(data))
+        ):
             size = len(data)
             if size >= 2:
                 second = data[1]
@@ -172,90 +177,90 @@ class FrameScanner:
                 first = data[0]
                 if (first == 0x81 or first == 0x82) and second & 0x80 == self._masked:  # noqa: PLR1714  two compares are faster
                     if length < 126:
-                        if size == self._start + length and length <= self._largest:
+                        if size == self._short_header + length and length <= self._max_message:
                             self.messages += 1
                             self.payload_bytes += length
                             return data
                     elif length == 126 and size >= 4:
                         length = data[2] << 8 | data[3]
-                        if length > 125 and size == self._start + 2 + length and length <= self._largest:
+                        if length > 125 and size == self._short_header + 2 + length and length <= self._max_message:
                             self.messages += 1
                             self.payload_bytes += length
                             return data
         return self._scan(data, stop=False)
 
-    def _pay(self, data: bytes) -> bool:
+    def _take_quota(self, data: bytes) -> bool:
         """Take the allowance of the message that `data` begins with; False: it begins with none, or the fast path is closed."""
         rate = self._rate
         if rate is None or self.attention or not data or data[0] not in (0x81, 0x82) or not rate.take():
             return False
-        self._paid = self.messages + 1
+        self._fast_until = self.messages + 1
         return True
 
     def scan_to_boundary(self, data: bytes) -> bytes:
-        """Like `scan`, up to the end of the frame that is under way; what follows it is left in `rest`."""
+        """Like `scan`, up to the end of the frame that is under way; what follows it is left in `pending`."""
         return self._scan(data, stop=True)
 
     def _scan(self, data: bytes, *, stop: bool) -> bytes:
         if self.close_seen or self.error:
-            return b"" if self.error or self.withhold else data
-        if self.over:
-            self.rest += data
+            return b"" if self.error or self.withhold_close else data
+        if self.violation_code:
+            self.pending += data
             return b""
         position = 0
-        if self._held:
+        if self._partial_header:
             if data:
-                data = self._held[self._held_at :] + data
+                data = self._partial_header[self._partial_at :] + data
             else:
-                data, position = self._held, self._held_at
-            self._held, self._held_at = b"", 0
-            self.more = False
+                data, position = self._partial_header, self._partial_at
+            self._partial_header, self._partial_at = b"", 0
+            self.has_more = False
         start, size = position, len(data)
         frames = FRAMES_PER_TURN
         parts: list[bytes] = []
         while position < size:
             if self.remaining:
                 take = min(self.remaining, size - position)
-                self._payload(take)
+                self._count_payload(take)
                 position += take
                 self.remaining -= take
                 if self.remaining:
                     break
                 self._frame_ended()
             elif not frames:
-                self._held, self._held_at, self.more = data, position, True
-                self._attend()
+                self._partial_header, self._partial_at, self.has_more = data, position, True
+                self._call_attention()
                 size = position
                 break
             else:
                 frames -= 1
-                ours = self._ours(data, position, size) if self.nonce and data[position] == 0x8A else 0
-                if ours > 0:
+                pong_size = self._own_pong(data, position, size) if self.nonce and data[position] == 0x8A else 0
+                if pong_size > 0:
                     parts.append(data[start:position])
-                    position += ours
+                    position += pong_size
                     start = position
                     continue
-                header = 0 if ours else self._header(data, position, size)
+                header = 0 if pong_size else self._header(data, position, size)
                 if header <= 0:
-                    if self.over:
-                        self.rest = data[position:]
+                    if self.violation_code:
+                        self.pending = data[position:]
                     elif header == 0:
-                        self._held = data[position:]
+                        self._partial_header = data[position:]
                     size = position
                     break
                 position += header
                 if self.remaining == 0:
                     self._frame_ended()
             if self.remaining == 0:
-                if self.insert and not stop and not self.close_seen:
-                    parts += (data[start:position], self.insert)
+                if self.frame_to_insert and not stop and not self.close_seen:
+                    parts += (data[start:position], self.frame_to_insert)
                     start = position
-                    self.insert = b""
-                    self._attend()
+                    self.frame_to_insert = b""
+                    self._call_attention()
                 if stop or self.close_seen:
                     break
-        if stop and not self.over:
-            self.rest = data[position:size]
+        if stop and not self.violation_code:
+            self.pending = data[position:size]
             size = position
         if self._close_at >= 0:
             size, self._close_at = self._close_at, 0
@@ -264,37 +269,37 @@ class FrameScanner:
             return b"".join(parts)
         return data[start:size]
 
-    def _ours(self, data: bytes, position: int, size: int) -> int:
+    def _own_pong(self, data: bytes, position: int, size: int) -> int:
         """Look at a pong at `position`: its size if it answers a ping of ours, 0 if it does not, -1 if that cannot be known yet."""
         if size - position < 2:
             return -1
         if data[position + 1] != self._masked | PING_BYTES:
             return 0
-        whole = self._start + PING_BYTES
+        whole = self._short_header + PING_BYTES
         if size - position < whole:
             return -1
-        payload = data[position + self._start : position + whole]
+        payload = data[position + self._short_header : position + whole]
         if self._masked:
             key = data[position + 2 : position + 6]
-            payload = bytes([byte ^ key[place & 3] for place, byte in enumerate(payload)])
+            payload = bytes([byte ^ key[index & 3] for index, byte in enumerate(payload)])
         if not payload.startswith(self.nonce):
             return 0
-        self.answer = max(self.answer, int.from_bytes(payload[NONCE_BYTES:], "big"))
-        self._attend()
+        self.pong_number = max(self.pong_number, int.from_bytes(payload[NONCE_BYTES:], "big"))
+        self._call_attention()
         return whole
 
-    def _payload(self, take: int) -> None:
+    def _count_payload(self, take: int) -> None:
         if self._opcode < CLOSE and self._counting:
             self.payload_bytes += take
 
     def _header(self, data: bytes, position: int, size: int) -> int:
         """Take a frame header at `position`: its size, 0 if it is not whole yet, -1 if it is malformed."""
         first = data[position]
-        wrong = self._wrong_first(first)
-        if not wrong and size - position >= 2:
-            wrong = self._wrong_second(first, data[position + 1])
-        if wrong:
-            return self._refuse(wrong)
+        error = self._first_byte_error(first)
+        if not error and size - position >= 2:
+            error = self._second_byte_error(first, data[position + 1])
+        if error:
+            return self._fail(error)
         if size - position < 2:
             return 0
         length = data[position + 1] & 0x7F
@@ -305,28 +310,28 @@ class FrameScanner:
         if extended:
             length = int.from_bytes(data[position + 2 : position + 2 + extended], "big")
             if length >> 63:
-                return self._refuse("length_too_large")
+                return self._fail("length_too_large")
             if length < (126 if extended == 2 else 65536):
-                return self._refuse("length_not_minimal")
+                return self._fail("length_not_minimal")
         opcode = first & 0x0F
-        if opcode < CLOSE and self._forbidden(opcode, length):
+        if opcode < CLOSE and self._violates_limit(opcode, length):
             return -1
         if opcode == CLOSE and length:
             if size - position < whole + 2:
                 return 0
             code = self._code_of(data, position + whole)
             if (code < 1000 or code in UNSENDABLE) and not first & 0x70:
-                return self._refuse("close_code")
+                return self._fail("close_code")
             self.close_code = code
         self._opcode = opcode
         self._fin = first & 0x80
         self.remaining = length
         if opcode == CLOSE:
-            if self.withhold:
+            if self.withhold_close:
                 self._close_at = position
-        elif opcode <= BINARY or (opcode < CLOSE and not self._open):
+        elif opcode <= BINARY or (opcode < CLOSE and not self._in_message):
             # An extension's opcode inside a message is its own business.
-            self._open = not self._fin
+            self._in_message = not self._fin
         return whole
 
     def _code_of(self, data: bytes, start: int) -> int:
@@ -336,21 +341,21 @@ class FrameScanner:
             high, low = high ^ data[start - 4], low ^ data[start - 3]
         return high << 8 | low
 
-    def _forbidden(self, opcode: int, length: int) -> bool:
+    def _violates_limit(self, opcode: int, length: int) -> bool:
         """Tell whether a limit forbids the data frame of this header, and so its message."""
-        begins = opcode != CONTINUATION and not self._open
-        size = length if begins else self._size + length
-        if size > self._largest != UNLIMITED:
-            self.over = TOO_BIG
-        elif begins and self._rate is not None and self.messages >= self._paid and not self._rate.take():
-            self.over = POLICY
-        if self.over:
-            self._attend()
+        begins = opcode != CONTINUATION and not self._in_message
+        size = length if begins else self._message_size + length
+        if size > self._max_message != UNLIMITED:
+            self.violation_code = TOO_BIG
+        elif begins and self._rate is not None and self.messages >= self._fast_until and not self._rate.take():
+            self.violation_code = POLICY
+        if self.violation_code:
+            self._call_attention()
             return True
-        self._size = size
+        self._message_size = size
         return False
 
-    def _wrong_first(self, first: int) -> str:
+    def _first_byte_error(self, first: int) -> str:
         opcode = first & 0x0F
         if opcode >= CLOSE and not first & 0x80:
             return "control_fragmented"
@@ -359,13 +364,13 @@ class FrameScanner:
                 return "reserved_bits"
             if 2 < opcode < CLOSE or opcode > 10:
                 return "reserved_opcode"
-        if opcode == CONTINUATION and not self._open:
+        if opcode == CONTINUATION and not self._in_message:
             return "continuation_of_nothing"
-        if opcode in (TEXT, BINARY) and self._open:
+        if opcode in (TEXT, BINARY) and self._in_message:
             return "message_interrupted"
         return ""
 
-    def _wrong_second(self, first: int, second: int) -> str:
+    def _second_byte_error(self, first: int, second: int) -> str:
         if second & 0x80 != self._masked:
             return "mask_missing" if self._masked else "mask_forbidden"
         if first & 0x0F >= CLOSE and second & 0x7F > 125:
@@ -374,9 +379,9 @@ class FrameScanner:
             return "close_truncated"
         return ""
 
-    def _refuse(self, error: str) -> int:
+    def _fail(self, error: str) -> int:
         self.error = error
-        self._attend()
+        self._call_attention()
         return -1
 
     def _frame_ended(self) -> None:
@@ -385,9 +390,9 @@ class FrameScanner:
                 self.messages += 1
         elif self._opcode == CLOSE:
             self.close_seen = True
-            self._attend()
-        elif self.watched and self._opcode <= PONG:
-            self._attend()
+            self._call_attention()
+        elif self.track_pings and self._opcode <= PONG:
+            self._call_attention()
             if self._opcode == PING:
                 self.ping_seen = True
             else:

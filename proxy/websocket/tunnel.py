@@ -118,10 +118,10 @@ class Side:
         """Send a frame of ours to this side: at once (True), or where the frame under way towards it ends."""
         towards = self.other.scanner
         if towards.at_boundary:
-            towards.insert = b""
+            towards.frame_to_insert = b""
             self.write(frame)
             return True
-        towards.insert = frame
+        towards.frame_to_insert = frame
         return False
 
     def take_over(self) -> None:
@@ -146,7 +146,7 @@ class Side:
         self.read_paused = False
         if self.lost or self.deferred:
             return
-        if self.scanner.more:
+        if self.scanner.has_more:
             self.defer()
         else:
             self.transport.resume_reading()
@@ -191,16 +191,16 @@ class Side:
     def stop(self) -> None:
         """Forward nothing more of this side; read on, for its close frame."""
         self.stopped = True
-        self.scanner.lift()
+        self.scanner.stop_enforcing()
         if self.read_paused:
             self.resume()
 
     def scan_pending(self) -> None:
         """Look for a close frame in what the scanner left and nobody gets."""
-        rest, self.scanner.rest = self.scanner.rest, b""
+        rest, self.scanner.pending = self.scanner.pending, b""
         if rest:
             self.scanner.scan(rest)
-            if self.scanner.more:
+            if self.scanner.has_more:
                 self.defer()
 
     def data_received(self, data: bytes) -> None:
@@ -218,7 +218,7 @@ class Side:
             self.heard = tunnel.wheel.now
             self.other.write(good)
         if scanner.attention:
-            if scanner.more:
+            if scanner.has_more:
                 self.defer()
             tunnel.handle_attention(self)
 
@@ -236,7 +236,7 @@ class Side:
                 self.other.write(good)
             self.tunnel.insert_close(self)
             self.scan_pending()
-        if scanner.more:
+        if scanner.has_more:
             self.defer()
         self.tunnel.handle_attention(self)
 
@@ -322,7 +322,7 @@ class Tunnel:
         """Ping; before `start`."""
         # Not the loop's clock: uvloop's counts milliseconds, and stands still within a turn.
         for side in (self.client, self.backend):
-            side.scanner.watched = True
+            side.scanner.track_pings = True
             if policy.to in (side.name, "both"):
                 side.pinger = Pinger(
                     side,
@@ -376,12 +376,12 @@ class Tunnel:
             self._notify_pingers(side)
             if scanner.error:
                 self._break(side)
-            elif scanner.over:
+            elif scanner.violation_code:
                 self._refuse(side)
             elif not scanner.close_seen:
-                scanner.noticed()
+                scanner.clear_attention()
                 return
-        elif self.phase == BROKEN and (scanner.close_seen or scanner.error or scanner.over) and not side.stopped:
+        elif self.phase == BROKEN and (scanner.close_seen or scanner.error or scanner.violation_code) and not side.stopped:
             self._begin_closing()
         if self.client.scanner.close_seen and self.backend.scanner.close_seen and not self.close_deadline.at:
             self.wheel.schedule(self.close_deadline, self.host.close_wait)
@@ -397,9 +397,11 @@ class Tunnel:
         other = side.other
         self.insert_close(side)
         # Its answer tells that nothing more comes; who broke the protocol gets our code instead of it, unless it has one already.
-        other.scanner.withhold = not other.scanner.close_seen
+        other.scanner.withhold_close = not other.scanner.close_seen
         now = self.wheel.now
-        quiet = other.scanner.silent and all(now - one.heard > BROKEN_DRAIN or one.heard == self.opened for one in (side, other))
+        quiet = other.scanner.between_messages and all(
+            now - one.heard > BROKEN_DRAIN or one.heard == self.opened for one in (side, other)
+        )
         if other.answered or quiet:
             self._begin_closing()
         else:
@@ -407,7 +409,7 @@ class Tunnel:
 
     def _refuse(self, side: Side) -> None:
         """Close over a message of `side` that a limit forbids."""
-        code = side.scanner.over
+        code = side.scanner.violation_code
         self._cause, self._failed_side = "message_too_large" if code == TOO_BIG else "too_many_messages", side.name
         if not self._by:
             self._code, self._by = code, "proxy:limit"
@@ -418,13 +420,13 @@ class Tunnel:
     def _notify_pingers(self, side: Side) -> None:
         scanner, asking = side.scanner, side.other.pinger
         if side.pinger is not None:
-            side.pinger.heard(scanner.answer, pong=scanner.pong_seen)
+            side.pinger.heard(scanner.pong_number, pong=scanner.pong_seen)
         if asking is not None:
             if scanner.ping_seen:
                 asking.asked()
-            if not scanner.insert:
+            if not scanner.frame_to_insert:
                 asking.inserted()
-        scanner.answer, scanner.ping_seen, scanner.pong_seen = 0, False, False
+        scanner.pong_number, scanner.ping_seen, scanner.pong_seen = 0, False, False
 
     def _ping_timed_out(self) -> None:
         self.close(1001, b"", "ping_timeout")
@@ -457,7 +459,7 @@ class Tunnel:
         elif side.scanner.at_boundary:
             side.stop()
             side.other.close_sent = True
-            if not side.scanner.close_seen or side.scanner.withhold:
+            if not side.scanner.close_seen or side.scanner.withhold_close:
                 side.other.write(self._frames[1] if side is self.client else self._frames[0])
             if side.other.scanner.error:
                 self._end(side.other)

@@ -100,7 +100,7 @@ def naive_chunks(data: bytes) -> bytes:
 def scan_all(scanner: FrameScanner, data: bytes) -> bytes:
     """Scan as a tunnel does over several turns of its loop."""
     out = scanner.scan(data)
-    while scanner.more:
+    while scanner.has_more:
         out += scanner.scan(b"")
     return out
 
@@ -141,15 +141,15 @@ def frames_of_ours(data: bytes) -> None:
     def run(pieces: list[bytes]) -> tuple[object, ...]:
         scanner = FrameScanner(masked=masked, extensions=False)
         scanner.nonce = NONCE
-        scanner.watched = True
+        scanner.track_pings = True
         scanner.limit(largest, MessageRate(1.0, burst, lambda: 0.0))
         out, answers = b"", 0
         for piece in pieces:
             out += scan_all(scanner, piece)
-            answers = max(answers, scanner.answer)
-            if scanner.attention and not (scanner.over or scanner.error or scanner.close_seen):
-                scanner.noticed()
-        return (*(out, answers, scanner.over, scanner.rest), *(scanner.messages, scanner.payload_bytes, scanner.error))
+            answers = max(answers, scanner.pong_number)
+            if scanner.attention and not (scanner.violation_code or scanner.error or scanner.close_seen):
+                scanner.clear_attention()
+        return (*(out, answers, scanner.violation_code, scanner.pending), *(scanner.messages, scanner.payload_bytes, scanner.error))
 
     found = run([data])
     assert run(cuts(data, len(data))) == found

@@ -149,7 +149,7 @@ async def test_ping_waits_for_the_end_of_the_frame_under_way() -> None:
         await client.sees(whole[:500])
         scanner = next(iter(proxy.runtime.tunnels)).backend.scanner
         async with asyncio.timeout(WAIT):
-            while not scanner.insert:
+            while not scanner.frame_to_insert:
                 await asyncio.sleep(0)
         await backend.sends(whole[500:] + frame(1, b"after"))
         await client.sees(whole[500:])

@@ -55,7 +55,7 @@ async def test_message_that_never_ends_is_not_kept() -> None:
         fragments = frame(2, b"", masked=True, first=0) + frame(0, b"f" * 100, masked=True, first=0) * 10_000
         await asyncio.gather(client.sends(fragments), backend.sees(fragments))
         side = next(iter(proxy.runtime.tunnels)).client
-        assert side.scanner.rest == b""
+        assert side.scanner.pending == b""
         assert side.other.transport.get_write_buffer_size() == 0
         await proxy.is_innocent()
 

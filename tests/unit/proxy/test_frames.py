@@ -65,7 +65,7 @@ def test_frames_that_are_many_are_scanned_a_bounded_number_at_a_time(masked: boo
     data = one + ping * (3 * FRAMES_PER_TURN) + one + encode(8, b"\x03\xe8", fin=True, masked=masked)
     rounds = [scanner.scan(data)]
     assert scanner.attention
-    while scanner.more:
+    while scanner.has_more:
         assert not scanner.close_seen
         rounds.append(scanner.scan(b""))
 
@@ -79,9 +79,9 @@ def test_what_comes_while_frames_wait_is_scanned_after_them() -> None:
     pings = encode(9, b"", fin=True, masked=False) * (FRAMES_PER_TURN + 1)
     one = encode(1, b"whole", fin=True, masked=False)
     out = scanner.scan(pings)
-    assert scanner.more
+    assert scanner.has_more
     out += scanner.scan(one)
-    while scanner.more:
+    while scanner.has_more:
         out += scanner.scan(b"")
 
     assert (out, scanner.messages) == (pings + one, 1)
@@ -139,7 +139,7 @@ def test_close_frame_that_is_withheld_is_seen_and_neither_it_nor_what_follows_pa
 ) -> None:
     masked, (data, messages, _) = case
     scanner = FrameScanner(masked=masked, extensions=False)
-    scanner.withhold = True
+    scanner.withhold_close = True
 
     out = b"".join(scanner.scan(piece) for piece in pieces(data + close_frame(1001, b"why", masked=masked) + tail, cuts))
 

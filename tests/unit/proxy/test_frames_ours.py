@@ -69,7 +69,7 @@ BOTH = st.booleans().flatmap(lambda masked: st.tuples(st.just(masked), traffic(m
 def pinging(*, masked: bool) -> FrameScanner:
     scanner = FrameScanner(masked=masked, extensions=False)
     scanner.nonce = NONCE
-    scanner.watched = True
+    scanner.track_pings = True
     return scanner
 
 
@@ -81,13 +81,13 @@ def test_answers_to_our_pings_are_taken_out_and_nothing_else_for_any_split(case:
     out, answers, seen = b"", 0, set()
     for piece in split(b"".join(frame.wire for frame in frames), cuts):
         out += scanner.scan(piece)
-        assert len(scanner._held) <= 4 + 1 + PING_BYTES
+        assert len(scanner._partial_header) <= 4 + 1 + PING_BYTES
         if scanner.attention:
-            answers += bool(scanner.answer)
+            answers += bool(scanner.pong_number)
             seen |= {PINGS} if scanner.ping_seen else set()
             seen |= {PONGS} if scanner.pong_seen else set()
-            scanner.answer, scanner.ping_seen, scanner.pong_seen = 0, False, False
-            scanner.noticed()
+            scanner.pong_number, scanner.ping_seen, scanner.pong_seen = 0, False, False
+            scanner.clear_attention()
 
     assert out == b"".join(frame.wire for frame in frames if frame.kind != OURS)
     assert seen == {frame.kind for frame in frames} - {OURS, DATA}
@@ -123,21 +123,21 @@ def test_ping_put_in_at_any_instant_falls_between_frames(case: tuple[bool, list[
     if scanner.at_boundary:
         out += ours
     else:
-        scanner.insert = ours
+        scanner.frame_to_insert = ours
     out += b"".join(scanner.scan(piece) for piece in pieces[moment:])
 
     ends = list(itertools.accumulate((len(frame.wire) for frame in frames), initial=0))
     place = next(end for end in ends if end >= before)
     whole = b"".join(frame.wire for frame in frames)
     assert out == whole[:place] + ours + whole[place:]
-    assert scanner.insert == b""
+    assert scanner.frame_to_insert == b""
 
 
 def test_ping_that_waits_is_not_put_behind_a_close_frame() -> None:
     close = encode(8, b"\x03\xe8", masked=False)
     scanner = FrameScanner(masked=False, extensions=False)
     out = scanner.scan(close[:3])
-    scanner.insert = ping_frame(b"", masked=False)
+    scanner.frame_to_insert = ping_frame(b"", masked=False)
 
     assert out + scanner.scan(close[3:]) == close
 
@@ -167,12 +167,12 @@ def test_too_large_message_stops_before_the_header_that_says_so(
     out = b""
     for piece in split(b"".join(frame.wire for frame in frames), cuts):
         out += scanner.scan(piece)
-        if scanner.attention and not scanner.over:
-            scanner.noticed()
+        if scanner.attention and not scanner.violation_code:
+            scanner.clear_attention()
 
     assert out == b"".join(frame.wire for frame in passed if frame.kind != OURS)
-    assert scanner.over == (0 if len(passed) == len(frames) else TOO_BIG)
-    assert scanner.rest == b"".join(frame.wire for frame in frames[len(passed) :])
+    assert scanner.violation_code == (0 if len(passed) == len(frames) else TOO_BIG)
+    assert scanner.pending == b"".join(frame.wire for frame in frames[len(passed) :])
     assert scanner.at_boundary
 
 
@@ -206,11 +206,11 @@ def test_messages_pass_as_often_as_a_token_bucket_allows(
             expected += message
         for piece in split(message, cuts):
             out += scanner.scan(piece)
-            if scanner.attention and not scanner.over:
-                scanner.noticed()
+            if scanner.attention and not scanner.violation_code:
+                scanner.clear_attention()
 
     assert out == expected
-    assert scanner.over == (POLICY if refused else 0)
+    assert scanner.violation_code == (POLICY if refused else 0)
 
 
 def test_messages_in_one_read_are_each_paid_for() -> None:
@@ -219,7 +219,7 @@ def test_messages_in_one_read_are_each_paid_for() -> None:
     scanner.limit(0, MessageRate(1.0, 3, lambda: 0.0))
 
     assert scanner.scan(message * 5) == message * 3
-    assert (scanner.over, scanner.rest) == (POLICY, message * 2)
+    assert (scanner.violation_code, scanner.pending) == (POLICY, message * 2)
 
 
 def test_close_is_found_behind_what_a_limit_forbade() -> None:
@@ -227,8 +227,8 @@ def test_close_is_found_behind_what_a_limit_forbade() -> None:
     scanner.limit(10, None)
     assert scanner.scan(encode(2, bytes(11), masked=True) + encode(8, b"\x03\xf1", masked=True)) == b""
 
-    rest, scanner.rest = scanner.rest, b""
-    scanner.lift()
+    rest, scanner.pending = scanner.pending, b""
+    scanner.stop_enforcing()
     scanner.scan(rest)
 
     assert (scanner.close_seen, scanner.close_code) == (True, 1009)
@@ -243,7 +243,7 @@ def test_limit_is_exact_and_seen_in_the_header_alone(size: int, fin: bool) -> No
     scanner.limit(1000, None)
 
     assert scanner.scan(header) == (header if size == 1000 else b"")
-    assert bool(scanner.over) == (size == 1001)
+    assert bool(scanner.violation_code) == (size == 1001)
 
 
 def test_nonce_is_as_long_as_pings_say() -> None:
