@@ -354,7 +354,7 @@ async def test_frames_that_wait_stop_when_the_other_side_reads_none_and_go_on_wh
         many = 20_000
         async with flooding(client, message * many):
             (tunnel,) = proxy.runtime.tunnels
-            await until(lambda: tunnel.client.paused)
+            await until(lambda: tunnel.client.read_paused)
             assert tunnel.backend.transport.get_write_buffer_size() < 2 * MOST_AT_ONCE
             backend.writer.transport.resume_reading()
             async with asyncio.timeout(3 * WAIT):

@@ -141,7 +141,7 @@ async def test_reader_that_stops_costs_under_a_megabyte(secure: bool, who: str) 
         writer.writer.transport.set_write_buffer_limits(high=0)
         most = 0
         async with asyncio.timeout(WAIT):
-            while not source.paused:
+            while not source.read_paused:
                 writer.writer.write(piece)
                 await asyncio.sleep(0)
                 most = max(most, side.transport.get_write_buffer_size())
@@ -150,7 +150,7 @@ async def test_reader_that_stops_costs_under_a_megabyte(secure: bool, who: str) 
             await asyncio.sleep(0)
             most = max(most, side.transport.get_write_buffer_size())
 
-        assert source.paused
+        assert source.read_paused
         assert most < MIB
         # A reset is not seen on a connection that is not read: let both go on to their end.
         reader.writer.transport.resume_reading()

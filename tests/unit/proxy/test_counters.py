@@ -238,7 +238,7 @@ def test_endpoint_is_counted_once_for_all_that_leads_to_it(counters: Counters) -
     key = counters.key(b"endpoint")
     old = counters.endpoint_counter(key)
     old.ref()
-    old.begin()
+    old.begin_request()
     assert old.acquire(0)
     old.unref()
     new = counters.endpoint_counter(key)
@@ -255,7 +255,7 @@ def test_endpoint_that_is_gone_writes_into_nobodys_cell(counters: Counters) -> N
     old.unref()
     new = counters.endpoint_counter(key)
     new.ref()
-    old.begin()
+    old.begin_request()
     acquired = old.acquire(5)
 
     assert (new is old, new.load, new.sockets, acquired) == (False, 0, 0, False)
