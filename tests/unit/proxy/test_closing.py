@@ -77,7 +77,7 @@ class Host:
     wheel: TimerWheel
     accesslog: AccessLog
     tunnels: set[Tunnel] = field(default_factory=set)
-    touched: list[Tunnel] = field(default_factory=list)
+    unflushed: list[Tunnel] = field(default_factory=list)
     close_wait: float = 2.0
 
 
