@@ -31,7 +31,7 @@ def count_answer(runtime: Runtime, request: Request, route: ActiveRoute | None, 
 
 def no_endpoint(upstream: LiveUpstream, request: Request, runtime: Runtime) -> tuple[Answer, Failure]:
     """Take note that an upstream has no endpoint, or none with room, for a request; return the answer to it."""
-    answer = ENDPOINTS_FULL if request.upgrade and upstream.count else NO_ENDPOINTS
+    answer = ENDPOINTS_FULL if request.upgrade and upstream.endpoint_count else NO_ENDPOINTS
     failure = Failure(answer.status, answer.cause, upstream.key)
     runtime.upstream_errors.note(upstream.stats, failure, request.id)
     return answer, failure

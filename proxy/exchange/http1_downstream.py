@@ -106,7 +106,7 @@ class ServerConnection:
         self.runtime.connections.add(self)
         self.runtime.stats.connection_opened(self.client.listener)
         # The time of a TLS handshake counts (docs/wire.md, slow head).
-        spent = self.runtime.loop.time() - self.client.began if self.client.began is not None else 0.0
+        spent = self.runtime.loop.time() - self.client.accepted_at if self.client.accepted_at is not None else 0.0
         self.arm(max(0.1, self.runtime.settings.header_timeout - spent))
         if self.runtime.draining:
             self.closing = True

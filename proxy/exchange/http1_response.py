@@ -170,8 +170,8 @@ class HttpForwarding(RequestForwarding):
         now = side.runtime.loop.time()
         stats = self.route.stats
         stats.in_flight -= 1
-        if now >= pool.health.looks_from:
-            pool.answered(101, self.request.address)
+        if now >= pool.outlier_detection.successes_from:
+            pool.record_status(101, self.request.address)
         stats.ws_handshake(101, now - self._started)
         stats.first_byte(self._upstream.key, now - self._started)
         pool.in_flight -= 1
@@ -233,11 +233,11 @@ class HttpForwarding(RequestForwarding):
         seconds = now - self._started
         stats.first_byte(self._upstream.key, seconds)
         # Now, since it may go on for hours. What becomes of its body says nothing either way: a client may be the cause.
-        if pool is not None and (facts.status >= 500 or now >= pool.health.looks_from):
-            pool.answered(facts.status, request.address)
+        if pool is not None and (facts.status >= 500 or now >= pool.outlier_detection.successes_from):
+            pool.record_status(facts.status, request.address)
         if self._policy == "ewma" and pool is not None and facts.status < 500 and not self._body_bytes:
             # A body's time is the client's. An error may come faster than any answer, and is health's business.
-            pool.latency.observe(seconds, side.runtime.wheel.now)
+            pool.ewma.observe(seconds, side.runtime.wheel.now)
         if request.upgrade:
             stats.ws_handshake(facts.status)
         if self.wants_body or side.runtime.draining:
@@ -429,10 +429,10 @@ class HttpForwarding(RequestForwarding):
     def _bad_answer(self, cause: str, status: int = 502) -> None:
         """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
         if self._pool is not None:
-            self._pool.answered(status, self.request.address)
+            self._pool.record_status(status, self.request.address)
             if status == 504 and self._policy == "ewma":
                 runtime = self._side.runtime
-                self._pool.latency.observe(runtime.loop.time() - self._started, runtime.wheel.now)
+                self._pool.ewma.observe(runtime.loop.time() - self._started, runtime.wheel.now)
         self._fail(status, cause)
 
     def _broken(self, cause: str) -> None:

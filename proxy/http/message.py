@@ -14,7 +14,7 @@ NOTHING: frozenset[str] = frozenset()
 class Client:
     """One accepted connection, as far as its requests need to know it."""
 
-    __slots__ = ("began", "certificate", "listener", "peer", "port", "proved", "secure", "sni", "trusted")
+    __slots__ = ("accepted_at", "certificate", "listener", "peer", "port", "proved", "secure", "sni", "trusted")
 
     def __init__(
         self,
@@ -25,9 +25,9 @@ class Client:
         port: int = 80,
         trusted: bool = False,
         listener: str = "http",
-        began: float | None = None,
+        accepted_at: float | None = None,
     ) -> None:
-        self.began = began
+        self.accepted_at = accepted_at
         """Loop time of the accept, before any TLS handshake; None: the connection is seen from its first byte."""
         self.peer = peer
         """IP address of the other end."""

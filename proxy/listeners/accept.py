@@ -209,7 +209,7 @@ class Listener:
             port=self._port,
             trusted=self.runtime.trusts(found),
             listener=self._name,
-            began=self._loop.time(),
+            accepted_at=self._loop.time(),
         )
         stream: Stream = ServerConnection(self.runtime, client) if self.tls is None else TlsHandshake(self, self.tls, client)
         task = self._loop.create_task(self._serve(sock, stream))

@@ -320,7 +320,7 @@ class Affinity:
             return None
         found = self._cookies.find(_read(given))
         # Sessions of a cookie outlive their endpoint, so nothing holds them to one that ends or fails.
-        return None if found is None or found[1].draining or found[1].health.ejected else found
+        return None if found is None or found[1].draining or found[1].outlier_detection.ejected else found
 
     def learn(self, sid: str, pool: EndpointPool) -> None:
         """Remember that `pool` knows a session."""

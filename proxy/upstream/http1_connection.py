@@ -40,7 +40,7 @@ class Pool(Protocol):
     def release(self, connection: "UpstreamConnection") -> None:
         """Take a connection back that may serve again."""
 
-    def forget(self, connection: "UpstreamConnection") -> None:
+    def connection_lost(self, connection: "UpstreamConnection") -> None:
         """Take note that a connection is gone."""
 
 
@@ -91,7 +91,7 @@ class UpstreamConnection:
         if exc is not None and self.turn is not None and (rest := take_unread(self.transport)):
             # An early answer: who reads no more of a body resets the connection, and a write finds that out before the next read.
             self.turn.answer_data(rest)
-        self.pool.forget(self)
+        self.pool.connection_lost(self)
         if self.turn is not None:
             self.turn.upstream_lost(exc)
         self.transport, self.write, self.turn = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write, None

@@ -22,7 +22,7 @@ WITHIN = 10.0
 """in so many seconds, in which no other network's client was served."""
 REMEMBERED = 8
 """Networks that were served last and are known by name; of those before them only when the last of them was."""
-LOOKS = 8
+SUCCESSES_PER_SECOND = 8
 """Good answers that are looked at in a second while nothing is held against an endpoint. Of one that has few, all are."""
 FIRST_SECONDS = 10.0
 """How long an endpoint is left out at first (nginx: fail_timeout); twice that each time."""
@@ -47,16 +47,16 @@ class OutlierDetection:
         "_times",
         "_window",
         "ejected",
-        "looks_from",
-        "marked",
+        "successes_from",
+        "suspect",
     )
 
     def __init__(self) -> None:
         self.ejected = False
         """It is left out now."""
-        self.marked = False
+        self.suspect = False
         """Something is held against it: all good answers are worth reporting."""
-        self.looks_from = 0.0
+        self.successes_from = 0.0
         """When good answers are worth reporting: from then on. Looked at on the hot path."""
         self._failures = 0
         self._errors = 0
@@ -72,15 +72,15 @@ class OutlierDetection:
         self._seconds = 0.0
         self._readmitted = 0.0
 
-    def refused(self) -> bool:
+    def record_connect_failure(self) -> bool:
         """Take note of an attempt to connect that failed; True: it is to be left out."""
-        self._mark()
+        self._suspect()
         self._failures += 1
         return not self.ejected and self._failures >= CONNECT_FAILURES
 
-    def failed(self, network: bytes, now: float) -> bool:
+    def record_error(self, network: bytes, now: float) -> bool:
         """Take note of an answer of 500 and above, or of none; True: it is to be left out."""
-        self._mark()
+        self._suspect()
         self._errors += 1
         self._served.pop(network, None)
         met = self._met
@@ -97,8 +97,8 @@ class OutlierDetection:
             return False
         return not served or next(reversed(served.values())) <= since
 
-    def served(self, network: bytes, now: float) -> None:
-        """Take note of an answer below 500, or of a socket that opened. Needed from `looks_from` on."""
+    def record_success(self, network: bytes, now: float) -> None:
+        """Take note of an answer below 500, or of a socket that opened. Needed from `successes_from` on."""
         self._failures = 0
         self._errors = 0
         self._met.clear()
@@ -108,21 +108,21 @@ class OutlierDetection:
         served[network] = now
         if not self.ejected and now - self._readmitted >= self._seconds:
             self._times = 0
-            self.marked = False
+            self.suspect = False
             if now - self._window >= 1.0:
                 self._window, self._looks = now, 0
             self._looks += 1
             # Few, so that a busy endpoint's good answers cost nothing; yet who was served before the first error is known.
-            self.looks_from = self._window + 1.0 if self._looks >= LOOKS else 0.0
+            self.successes_from = self._window + 1.0 if self._looks >= SUCCESSES_PER_SECOND else 0.0
 
-    def _mark(self) -> None:
-        self.marked = True
-        self.looks_from = 0.0
+    def _suspect(self) -> None:
+        self.suspect = True
+        self.successes_from = 0.0
 
     def eject(self) -> float:
         """Leave it out; return for how many seconds."""
         self.ejected = True
-        self._mark()
+        self._suspect()
         self._seconds = min(FIRST_SECONDS * 2**self._times, MOST_SECONDS)
         self._times = min(self._times + 1, 16)
         return self._seconds

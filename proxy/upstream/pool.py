@@ -97,10 +97,10 @@ class EndpointPool:
         "address",
         "counter",
         "draining",
-        "health",
+        "ewma",
         "in_flight",
-        "latency",
         "name",
+        "outlier_detection",
         "pod",
         "port",
         "retired",
@@ -126,8 +126,8 @@ class EndpointPool:
         self._owner: LiveUpstream | None = owner
         """None: the endpoint is gone, and waits for no collector."""
         self._tcp_keepalive = owner.tcp_keepalive
-        self.health = OutlierDetection()
-        self.latency = Ewma()
+        self.outlier_detection = OutlierDetection()
+        self.ewma = Ewma()
         self.address = endpoint.address
         self.port = endpoint.port
         self.name = host_and_port(endpoint.address, endpoint.port)
@@ -156,7 +156,7 @@ class EndpointPool:
     @property
     def cost(self) -> float:
         """How long one more request would wait for its answer, in seconds or so (ewma.py)."""
-        return self.latency.cost(self.load, self._wheel.now)
+        return self.ewma.cost(self.load, self._wheel.now)
 
     def take(self) -> UpstreamConnection | None:
         """Return the connection that was idle for the shortest time; None: there is none."""
@@ -179,7 +179,7 @@ class EndpointPool:
         if not self._reaper.at:
             self._wheel.schedule(self._reaper, IDLE_SECONDS)
 
-    def forget(self, connection: UpstreamConnection) -> None:
+    def connection_lost(self, connection: UpstreamConnection) -> None:
         """Take note that a connection is gone."""
         self.stats.connections -= 1
         if connection.turn is None and connection in self._idle:
@@ -206,31 +206,31 @@ class EndpointPool:
         for connection in idle:
             connection.close()
 
-    def refused(self) -> None:
+    def record_connect_failure(self) -> None:
         """Take note that an attempt to connect failed."""
         self.stats.connect_failed()
-        if self.health.refused():
+        if self.outlier_detection.record_connect_failure():
             self._eject()
 
-    def answered(self, status: int, client: str) -> None:
+    def record_status(self, status: int, client: str) -> None:
         """Take note of what a client's request came to: 502 and 504 stand for no answer, 101 is a socket.
 
-        Needed for all from 500 on, and for the others from `health.looks_from` on.
+        Needed for all from 500 on, and for the others from `outlier_detection.successes_from` on.
         """
         network, now = network_of(client), self._wheel.now
         if status < 500:
-            self.health.served(network, now)
-        elif self.health.failed(network, now):
+            self.outlier_detection.record_success(network, now)
+        elif self.outlier_detection.record_error(network, now):
             self._eject()
 
     def _eject(self) -> None:
         owner = self._owner
         if owner is not None and owner.may_lose(self):
-            self._wheel.schedule(self._return, self.health.eject())
+            self._wheel.schedule(self._return, self.outlier_detection.eject())
             owner.sort()
 
     def _readmit(self) -> None:
-        self.health.readmit(self._wheel.now)
+        self.outlier_detection.readmit(self._wheel.now)
         if self._owner is not None:
             self._owner.sort()
 
@@ -333,8 +333,8 @@ class LiveUpstream:
 
     def sort(self) -> None:
         """Sort the ready endpoints anew, after one was left out or comes back."""
-        self.usable = [pool for pool in self.ready if not pool.health.ejected]
-        ejected = tuple([(pool.address, pool.port) for pool in self.ready if pool.health.ejected])
+        self.usable = [pool for pool in self.ready if not pool.outlier_detection.ejected]
+        ejected = tuple([(pool.address, pool.port) for pool in self.ready if pool.outlier_detection.ejected])
         self.stats.set_endpoints(len(self.usable), len(self.draining), ejected)
         self.stats.endpoint_counters = [pool.counter for pool in self.usable]
 
@@ -407,7 +407,7 @@ class LiveUpstream:
             tried = [*tried, pool]  # another worker was faster
 
     @property
-    def count(self) -> int:
+    def endpoint_count(self) -> int:
         """How many endpoints could be tried."""
         return len(self.ready or self.draining)
 
@@ -433,14 +433,14 @@ async def dial(
     timed_out, cause = False, "connect_timeout"
     pool = first or _next_endpoint(upstream, policy, reservation, limit, (), key)
     if pool is None:
-        raise UpstreamUnavailableError(503, "endpoints_full" if limit and upstream.count else "no_endpoint")
+        raise UpstreamUnavailableError(503, "endpoints_full" if limit and upstream.endpoint_count else "no_endpoint")
     while pool is not None:
         tried.append(pool)
         left = deadline - loop.time()
         if left <= 0:
             timed_out, cause = True, "connect_timeout"
             break
-        others = not only and len(tried) < upstream.count
+        others = not only and len(tried) < upstream.endpoint_count
         try:
             return await pool.connect(min(ATTEMPT_SECONDS, timeout / 3, left) if others else left)
         except OSError as error:
@@ -448,7 +448,7 @@ async def dial(
                 # We have run out of descriptors, ports or memory: no endpoint is to blame.
                 raise UpstreamUnavailableError(503, "exhausted", pool.name) from None
             timed_out, cause = isinstance(error, TimeoutError), _cause_of(error)
-        pool.refused()
+        pool.record_connect_failure()
         if only:
             break
         pool = _next_endpoint(upstream, policy, reservation, limit, tried, key)

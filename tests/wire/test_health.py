@@ -61,7 +61,7 @@ async def test_silent_endpoint_is_left_out() -> None:
         proxy.serves(config)
         pool = proxy.runtime.upstreams[KEY].ready[0]
         for number in range(ERRORS - 1):
-            pool.answered(504, CLIENTS[number % len(CLIENTS)])
+            pool.record_status(504, CLIENTS[number % len(CLIENTS)])
         found = await statuses(proxy, 4)
 
         assert sorted(found) == [200, 200, 200, 504]

@@ -183,7 +183,7 @@ async def test_endpoint_that_takes_no_body_is_504_and_held_against_it(monkeypatc
         await asyncio.wait_for(flooding, WAIT)
 
         assert (status, fields["connection"]) == (504, "close")
-        assert proxy.runtime.upstreams[KEY].ready[0].health.marked
+        assert proxy.runtime.upstreams[KEY].ready[0].outlier_detection.suspect
         backend.writer.transport.resume_reading()
 
 

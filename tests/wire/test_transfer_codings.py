@@ -78,7 +78,7 @@ async def test_client_of_http_1_0_gets_502_for_a_coding_that_it_cannot_be_sent(c
         assert (await client.answer())[0] == 502
         await client.ends()
         await backend.ends()
-        assert proxy.runtime.upstreams["test/backend:80"].ready[0].health.marked is False
+        assert proxy.runtime.upstreams["test/backend:80"].ready[0].outlier_detection.suspect is False
 
 
 @pytest.mark.parametrize(
