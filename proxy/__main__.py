@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import click
 
-from proxy.platform.nonblocking_log import PatientHandler
+from proxy.platform.nonblocking_log import NonblockingHandler
 from proxy.processes.listening_sockets import BindError
 from proxy.processes.supervisor import supervise
 from proxy.settings import options, settings_from
@@ -20,7 +20,7 @@ def main(**values: object) -> None:
     settings = settings_from(values)
     if not settings.control_socket:
         raise click.UsageError("--control-socket is missing; the path of the controller's unix socket would be accepted.")
-    handler = PatientHandler(sys.stderr.fileno())
+    handler = NonblockingHandler(sys.stderr.fileno())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"))
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper())
     try:

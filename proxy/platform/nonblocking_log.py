@@ -11,7 +11,7 @@ LINE_BYTES = 4096
 """A pipe that is ready for writing takes this much without waiting (pipe(7), PIPE_BUF); longer lines are cut."""
 
 
-class PatientHandler(logging.Handler):
+class NonblockingHandler(logging.Handler):
     """Writes to a descriptor that may be blocking and is shared with other processes."""
 
     def __init__(self, descriptor: int) -> None:

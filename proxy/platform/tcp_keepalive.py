@@ -16,7 +16,7 @@ class Socket(Protocol):
         """Set an option; see socket(7)."""
 
 
-def ask_when_silent(sock: Socket, seconds: float) -> None:
+def enable_tcp_keepalive(sock: Socket, seconds: float) -> None:
     """Have the kernel ask the peer after that many seconds of silence; 0: never. A listening socket's connections inherit it."""
     if seconds:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

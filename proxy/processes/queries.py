@@ -38,38 +38,38 @@ class Queries:
     def begin(self, workers: Iterable[int]) -> int:
         """Begin a question to some workers; send it under the number that is returned, then wait for its `end`."""
         self._last += 1
-        inquiry = self._open[self._last] = Query(set(workers), asyncio.Event())
-        if not inquiry.waiting:
-            inquiry.over.set()
+        query = self._open[self._last] = Query(set(workers), asyncio.Event())
+        if not query.waiting:
+            query.over.set()
         return self._last
 
     async def end(self, number: int) -> Query:
         """Wait for the answers; return what there is."""
-        inquiry = self._open[number]
+        query = self._open[number]
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await inquiry.over.wait()
+                await query.over.wait()
         except TimeoutError:
             pass
         finally:
             del self._open[number]
-        return inquiry
+        return query
 
     def take(self, worker: int, answer: Listed | Drained) -> None:
         """Take an answer; one that comes too late is nobody's."""
-        inquiry = self._open.get(answer.number)
-        if inquiry is None:
+        query = self._open.get(answer.number)
+        if query is None:
             return
         match answer:
             case Listed(_, rows, last):
-                inquiry.rows.extend(rows)
+                query.rows.extend(rows)
                 if last:
-                    inquiry.answered(worker)
+                    query.answered(worker)
             case Drained(_, sockets):
-                inquiry.sockets += sockets
-                inquiry.answered(worker)
+                query.sockets += sockets
+                query.answered(worker)
 
     def gone(self, worker: int) -> None:
         """Wait no more for a worker that ended."""
-        for inquiry in self._open.values():
-            inquiry.answered(worker)
+        for query in self._open.values():
+            query.answered(worker)

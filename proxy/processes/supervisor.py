@@ -22,7 +22,7 @@ from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Report, RouteEntry, UpstreamEntry
 from proxy.observability.pod_totals import Totals
 from proxy.platform.malloc import MAPPED_BYTES, keep_at_most
-from proxy.platform.tcp_keepalive import ask_when_silent
+from proxy.platform.tcp_keepalive import enable_tcp_keepalive
 from proxy.processes.config_sync import NOTHING, Held, Sync
 from proxy.processes.listening_sockets import bind_all, spoken
 from proxy.processes.worker import Inheritance, Slot
@@ -46,10 +46,10 @@ _log = logging.getLogger("sluice.supervisor")
 class Supervisor:
     """The state of the pod's proxy; also what the admin port shows (`AdminView`)."""
 
-    def __init__(self, settings: Settings, crew: WorkerPool, totals: Totals) -> None:
+    def __init__(self, settings: Settings, worker_pool: WorkerPool, totals: Totals) -> None:
         self.exposition = Exposition(totals.registry)
         self._settings = settings
-        self._crew = crew
+        self._worker_pool = worker_pool
         self._totals = totals
         self._held: Held = NOTHING
         self._report = Report()
@@ -59,15 +59,15 @@ class Supervisor:
 
     def alive(self) -> bool:
         """Tell whether at least one worker runs."""
-        return self._crew.alive > 0
+        return self._worker_pool.alive > 0
 
     def ready(self) -> bool:
         """Tell whether every worker has the first configuration, and nobody is draining."""
-        return self._crew.serving and not self._ending.is_set()
+        return self._worker_pool.serving and not self._ending.is_set()
 
     async def gather(self) -> None:
         """Bring the workers' counts up to date."""
-        await self._crew.gather()
+        await self._worker_pool.gather()
 
     def owners(self) -> int:
         """Return how many routes and Services have series."""
@@ -85,19 +85,19 @@ class Supervisor:
 
     async def sockets(self) -> Sequence[SocketRow]:
         """Return every open socket, those of a route together, the oldest first."""
-        return sorted(await self._crew.sockets(), key=lambda row: (row.route, -row.age))
+        return sorted(await self._worker_pool.sockets(), key=lambda row: (row.route, -row.age))
 
     async def drain_sockets(self, order: DrainOrder) -> int:
         """Close the sockets that an order names, in every worker."""
-        return await self._crew.drain_sockets(order)
+        return await self._worker_pool.drain_sockets(order)
 
     async def run(self, admin: socket.socket, announcement: str) -> int:
         """Supervise until a signal ends it; return the exit status."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGCHLD, self._crew.reap)
+        loop.add_signal_handler(signal.SIGCHLD, self._worker_pool.reap)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
-        self._crew.start()
+        self._worker_pool.start()
         server = AdminServer(self, details_open=self._settings.admin_details)
         await server.start(admin)
         commands = CommandServer(self, self._settings.admin_socket) if self._settings.admin_socket else None
@@ -110,7 +110,7 @@ class Supervisor:
             await self._drain()
         finally:
             sync.cancel()
-            self._crew.kill()
+            self._worker_pool.kill()
             await asyncio.gather(sync, return_exceptions=True)
             if commands is not None:
                 await commands.stop()
@@ -124,17 +124,17 @@ class Supervisor:
         elif now - self._signalled_at > SAME_SIGNAL:
             _log.warning("second signal: ending at once")
             self._hurried.set()
-            self._crew.kill()
+            self._worker_pool.kill()
         self._ending.set()
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.grace - GRACE_MARGIN
-        if self._crew.serving and self._settings.drain_delay:
+        if self._worker_pool.serving and self._settings.drain_delay:
             _log.info("ending: not ready any more, accepting for %g s", self._settings.drain_delay)
             # Twice: some connections come while load balancers notice, and those of the first half would be cut as they idle.
             for _ in range(2):
-                self._crew.retire()
+                self._worker_pool.retire()
                 try:
                     async with asyncio.timeout(self._settings.drain_delay / 2):
                         await self._hurried.wait()
@@ -142,7 +142,7 @@ class Supervisor:
                     continue
                 return
         _log.info("ending: requests finish, WebSockets are closed over %g s", self._settings.drain_time)
-        await self._crew.drain(max(0.0, deadline - loop.time()))
+        await self._worker_pool.drain(max(0.0, deadline - loop.time()))
 
     async def _sync(self) -> None:
         while True:
@@ -153,7 +153,7 @@ class Supervisor:
             await asyncio.sleep(SYNC_RESTART)
 
     async def _apply(self, held: Held, report: Report) -> Mapping[str, str]:
-        rejected = await self._crew.configure(held.encoded, report)
+        rejected = await self._worker_pool.configure(held.encoded, report)
         self._held = held
         totals = self._totals
         totals.applied_at = time.time()
@@ -211,7 +211,7 @@ def supervise(settings: Settings) -> int:
     http = bind_all(settings.http, "--http", settings.workers)
     (admin,) = bind_all(settings.admin, "--admin", 1)
     for sock in (*https, *http):
-        ask_when_silent(sock, settings.tcp_keepalive)
+        enable_tcp_keepalive(sock, settings.tcp_keepalive)
     inheritance = Inheritance(
         settings=settings,
         base=make_context(self_signed(time.time())),

@@ -98,7 +98,7 @@ class WorkerPool:
         self._end_by = 0.0
         self._asked = 0
         self._looked = self._loop.time()
-        self._inquiries = Queries()
+        self._queries = Queries()
 
     @property
     def alive(self) -> int:
@@ -166,18 +166,18 @@ class WorkerPool:
 
     async def sockets(self) -> list[SocketRow]:
         """Return the open sockets of all workers."""
-        return (await self._inquire(ListSockets)).rows
+        return (await self._query(ListSockets)).rows
 
     async def drain_sockets(self, order: DrainOrder) -> int:
         """Have every worker close its sockets of an order; return how many."""
-        return (await self._inquire(lambda number: DrainSockets(number, order))).sockets
+        return (await self._query(lambda number: DrainSockets(number, order))).sockets
 
-    async def _inquire(self, question: Callable[[int], ListSockets | DrainSockets]) -> Query:
+    async def _query(self, question: Callable[[int], ListSockets | DrainSockets]) -> Query:
         connected = [worker for worker in self._workers.values() if worker.connected]
-        number = self._inquiries.begin(worker.pid for worker in connected)
+        number = self._queries.begin(worker.pid for worker in connected)
         for worker in connected:
             worker.channel.send(question(number))
-        return await self._inquiries.end(number)
+        return await self._queries.end(number)
 
     def retire(self) -> None:
         """Have every worker tell the clients that are connected now to come back by another connection."""
@@ -317,7 +317,7 @@ class WorkerPool:
                     self._totals.worker_gone(worker.pid)  # its last words came behind the news of its end
                 worker.answered = max(worker.answered, number)
             case Listed() | Drained():
-                self._inquiries.take(worker.pid, message)
+                self._queries.take(worker.pid, message)
         self._changed.set()
 
     def _lost(self, worker: _Worker) -> None:
@@ -333,7 +333,7 @@ class WorkerPool:
         lost = 0 if self._ending else self._totals.worker_lost(worker.pid)
         self._totals.worker_gone(worker.pid)
         self._totals.workers = len(self._workers)
-        self._inquiries.gone(worker.pid)
+        self._queries.gone(worker.pid)
         self._changed.set()
         if self._ending:
             return

@@ -229,7 +229,7 @@ class TlsStream:
                 transport.write_eof()
                 transport.resume_reading()  # closing a socket with unread bytes would reset it
 
-    def leave(self) -> asyncio.Transport:
+    def detach(self) -> asyncio.Transport:
         """Send what was written and a close_notify, and give the connection beneath away: its end is its taker's, not told here."""
         if self._phase == OPEN:
             self._notify()

@@ -28,11 +28,11 @@ class Lingering:
     """A connection that ends, in place of its stream."""
 
     __slots__ = (
-        "_cut",
+        "_abort",
         "_deadline",
         "_dropped",
-        "_gone",
         "_loop",
+        "_on_lost",
         "_seen",
         "_stalls",
         "_transport",
@@ -47,15 +47,15 @@ class Lingering:
         transport: asyncio.Transport,
         wheel: TimerWheel,
         wait: float,
-        gone: Callable[[Exception | None], None],
-        cut: Callable[[], None] | None = None,
+        on_lost: Callable[[Exception | None], None],
+        abort: Callable[[], None] | None = None,
     ) -> None:
-        """Begin. After `wait` seconds of silence it ends; `gone` is called when it is gone, `cut` to end it before its time."""
+        """After `wait` seconds of silence it ends; `on_lost` is called when it is gone, `abort` to end it before its time."""
         self._loop = asyncio.get_running_loop()
         self._wheel = wheel
         self._wait = wait
-        self._gone: Callable[[Exception | None], None] | None = gone
-        self._cut = cut
+        self._on_lost: Callable[[Exception | None], None] | None = on_lost
+        self._abort = abort
         self._until = 0.0
         self._dropped = 0
         self._seen = 0
@@ -64,8 +64,8 @@ class Lingering:
         """Bytes that had not arrived then; and how often they did not get less."""
         self._stalls = 0
         self._deadline = Deadline(self._look)
-        leave = getattr(transport, "leave", None)  # TLS ends first, and leaves us the connection beneath
-        self._transport = transport = transport if leave is None else leave()
+        detach = getattr(transport, "detach", None)  # TLS ends first, and gives us the connection beneath
+        self._transport = transport = transport if detach is None else detach()
         self._until = wheel.now + LINGER_SECONDS
         transport.set_protocol(ProtocolAdapter(self))
         if not transport.is_closing():
@@ -103,10 +103,10 @@ class Lingering:
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who had the connection."""
         self._wheel.cancel(self._deadline)
-        gone, self._gone, self._cut = self._gone, None, None
+        on_lost, self._on_lost, self._abort = self._on_lost, None, None
         self._transport = CLOSED_TRANSPORT
-        if gone is not None:
-            gone(exc)
+        if on_lost is not None:
+            on_lost(exc)
 
     def pause_writing(self) -> None:
         """Do nothing: nothing more is written."""
@@ -130,4 +130,4 @@ class Lingering:
             self._end()
 
     def _end(self) -> None:
-        self._cut() if self._cut is not None else self._transport.abort()
+        self._abort() if self._abort is not None else self._transport.abort()

@@ -1,7 +1,7 @@
 # Compiled by mypyc: see setup.py.
 """One coarse wheel of deadlines per worker, instead of a timer per request.
 
-A deadline is pushed back by one attribute write; the wheel notices when its slot comes round and files it again. Expiry is
+A deadline is pushed back by one attribute write; the wheel notices when its bucket comes round and puts it into another. Expiry is
 late by at most one tick and never early.
 """
 
@@ -22,15 +22,15 @@ def nothing() -> None:
 class Deadline:
     """Something that happens at a time unless it is pushed back or cancelled first."""
 
-    __slots__ = ("_filed", "_slot", "at", "callback")
+    __slots__ = ("_bucket", "_scheduled_for", "at", "callback")
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback = callback
         self.at = 0.0
-        """Loop time at which `callback` is called once; 0: not set. Write it freely to push a filed deadline back or cancel it.
-        To set one that may be earlier than before, use `TimerWheel.file`."""
-        self._filed = 0.0
-        self._slot = 0
+        """Loop time at which `callback` is called once; 0: not set. Write it freely to push a scheduled deadline back or cancel it.
+        To set one that may be earlier than before, use `TimerWheel.schedule`."""
+        self._scheduled_for = 0.0
+        self._bucket = 0
 
 
 class TimerWheel:
@@ -50,14 +50,14 @@ class TimerWheel:
         self._handle = loop.call_later(TICK, self._turn)
 
     def schedule(self, deadline: Deadline, after: float) -> None:
-        """Let `deadline` callback `after` seconds from now. An earlier filing of it is replaced."""
+        """Call `deadline.callback` `after` seconds from now; replaces what was scheduled for it before."""
         at = self._loop.time() + after
         deadline.at = at
-        if not deadline._filed:  # noqa: SLF001  the wheel owns this field
-            self._file(deadline, at)
-        elif at < deadline._filed:  # noqa: SLF001
-            self._unfile(deadline)
-            self._file(deadline, at)
+        if not deadline._scheduled_for:  # noqa: SLF001  the wheel owns this field
+            self._insert(deadline, at)
+        elif at < deadline._scheduled_for:  # noqa: SLF001
+            self._remove(deadline)
+            self._insert(deadline, at)
 
     def cancel(self, deadline: Deadline) -> None:
         """Cancel `deadline` for good: for owners that end.
@@ -66,26 +66,26 @@ class TimerWheel:
         """
         deadline.at = 0.0
         deadline.callback = nothing
-        if deadline._filed:  # noqa: SLF001
-            deadline._filed = 0.0  # noqa: SLF001
-            self._unfile(deadline)
+        if deadline._scheduled_for:  # noqa: SLF001
+            deadline._scheduled_for = 0.0  # noqa: SLF001
+            self._remove(deadline)
 
-    def _unfile(self, deadline: Deadline) -> None:
-        slot = deadline._slot  # noqa: SLF001
-        bucket = self._buckets.get(slot)
-        if bucket is not None:  # else the turn of that slot is under way
+    def _remove(self, deadline: Deadline) -> None:
+        bucket_number = deadline._bucket  # noqa: SLF001
+        bucket = self._buckets.get(bucket_number)
+        if bucket is not None:  # else the turn of that bucket is under way
             del bucket[deadline]
             if not bucket:
                 # A socket's idle timeout is an hour away: of many that come and go, each left its bucket behind until then.
-                del self._buckets[slot]
+                del self._buckets[bucket_number]
 
-    def _file(self, deadline: Deadline, at: float) -> None:
-        slot = max(int(at / TICK) + 1, self._turned + 1)
-        deadline._filed = at  # noqa: SLF001
-        deadline._slot = slot  # noqa: SLF001
-        bucket = self._buckets.get(slot)
+    def _insert(self, deadline: Deadline, at: float) -> None:
+        bucket_number = max(int(at / TICK) + 1, self._turned + 1)
+        deadline._scheduled_for = at  # noqa: SLF001
+        deadline._bucket = bucket_number  # noqa: SLF001
+        bucket = self._buckets.get(bucket_number)
         if bucket is None:
-            self._buckets[slot] = {deadline: None}
+            self._buckets[bucket_number] = {deadline: None}
         else:
             bucket[deadline] = None
 
@@ -94,12 +94,12 @@ class TimerWheel:
         self.now = now = self._loop.time()
         self._late(max(0.0, now - self._due))
         self._due = now + TICK
-        slot = int(now / TICK)
-        first, self._turned = self._turned + 1, slot
-        for number in range(first, slot + 1):
+        bucket_number = int(now / TICK)
+        first, self._turned = self._turned + 1, bucket_number
+        for number in range(first, bucket_number + 1):
             for deadline in self._buckets.pop(number, ()):
-                if deadline._filed and deadline._slot == number:  # noqa: SLF001  else it was dropped or filed again in this turn
-                    deadline._filed = 0.0  # noqa: SLF001
+                if deadline._scheduled_for and deadline._bucket == number:  # noqa: SLF001  else it was cancelled or scheduled again in this turn
+                    deadline._scheduled_for = 0.0  # noqa: SLF001
                     self._look(deadline, now)
 
     def _look(self, deadline: Deadline, now: float) -> None:
@@ -112,7 +112,7 @@ class TimerWheel:
             except Exception:  # noqa: BLE001  one owner's fault must not cost the others their deadlines
                 _log.exception("a deadline failed")
         else:
-            self._file(deadline, deadline.at)
+            self._insert(deadline, deadline.at)
 
     def close(self) -> None:
         """Stop turning; nothing expires any more."""

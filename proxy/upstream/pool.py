@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from proxy.http.addresses import host_and_port, network_of
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
 from proxy.observability.worker_stats import ServiceStats
-from proxy.platform.tcp_keepalive import ask_when_silent
+from proxy.platform.tcp_keepalive import enable_tcp_keepalive
 from proxy.shared_memory.counters import Counters, Reservation
 from proxy.tls.stream import TlsStream
 from proxy.transport.protocol_adapter import ProtocolAdapter
@@ -249,7 +249,7 @@ class EndpointPool:
             if connection.reached:
                 raise TlsHandshakeTimeoutError from None
             raise
-        ask_when_silent(connection.transport.get_extra_info("socket"), self._tcp_keepalive)
+        enable_tcp_keepalive(connection.transport.get_extra_info("socket"), self._tcp_keepalive)
         self.stats.connected(self._loop.time() - start)
         return connection
 

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from proxy.platform.nonblocking_log import LINE_BYTES, PatientHandler
+from proxy.platform.nonblocking_log import LINE_BYTES, NonblockingHandler
 
 
 def record(text: str) -> logging.LogRecord:
@@ -12,7 +12,7 @@ def record(text: str) -> logging.LogRecord:
 
 def test_lines_arrive() -> None:
     reader, writer = os.pipe()
-    PatientHandler(writer).emit(record("hello"))
+    NonblockingHandler(writer).emit(record("hello"))
     found = os.read(reader, 100)
     os.close(reader)
     os.close(writer)
@@ -22,7 +22,7 @@ def test_lines_arrive() -> None:
 
 def test_pipe_that_nobody_reads_costs_lines_and_no_time_and_the_loss_is_said() -> None:
     reader, writer = os.pipe()
-    handler = PatientHandler(writer)
+    handler = NonblockingHandler(writer)
     for _ in range(2000):
         handler.emit(record("x" * 200))
     while len(os.read(reader, 65536)) == 65536:
@@ -38,7 +38,7 @@ def test_pipe_that_nobody_reads_costs_lines_and_no_time_and_the_loss_is_said() -
 
 def test_full_disk_is_no_error() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
-    handler = PatientHandler(full)
+    handler = NonblockingHandler(full)
     handler.emit(record("hello"))
     os.close(full)
 
@@ -48,7 +48,7 @@ def test_full_disk_is_no_error() -> None:
 def test_reader_that_is_gone_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    handler = PatientHandler(writer)
+    handler = NonblockingHandler(writer)
     handler.emit(record("hello"))
     os.close(writer)
 
@@ -57,7 +57,7 @@ def test_reader_that_is_gone_is_no_error() -> None:
 
 def test_line_that_is_too_long_is_cut() -> None:
     reader, writer = os.pipe()
-    PatientHandler(writer).emit(record("é" * LINE_BYTES))
+    NonblockingHandler(writer).emit(record("é" * LINE_BYTES))
     found = os.read(reader, 65536)
     os.close(reader)
     os.close(writer)

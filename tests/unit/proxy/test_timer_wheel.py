@@ -64,7 +64,7 @@ def test_deadline_pushed_back_by_attribute_expires_later() -> None:
     assert 1003.0 <= fired[0] <= 1003.0 + 2 * TICK
 
 
-def test_deadline_filed_again_earlier_expires_earlier_and_once() -> None:
+def test_deadline_scheduled_again_earlier_expires_earlier_and_once() -> None:
     clock, wheel = make_wheel()
     fired: list[float] = []
     deadline = Deadline(lambda: fired.append(clock.time()))
@@ -147,7 +147,7 @@ def test_deadlines_that_were_far_away_leave_no_memory_behind() -> None:
     assert after - before < 10_000
 
 
-def test_deadline_dropped_or_filed_again_by_another_in_the_same_turn_obeys() -> None:
+def test_deadline_cancelled_or_scheduled_again_by_another_in_the_same_turn_obeys() -> None:
     clock, wheel = make_wheel()
     fired: list[str] = []
     dropped = Deadline(lambda: fired.append("dropped"))
