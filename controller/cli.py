@@ -70,7 +70,7 @@ def standalone(folder: Path, proxy_arguments: tuple[str, ...], **values: Any) ->
 
 def _log_to_stderr(settings: Settings) -> None:
     # kopf has a line for every try of a request; the reflectors say once what is wrong and when it is over.
-    logging.getLogger("sluice.cluster.requests").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.CRITICAL)
+    logging.getLogger("sluice.sources.requests").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.CRITICAL)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )

@@ -20,7 +20,7 @@ from controller.translate import Memo, TranslateSettings, Translation, translate
 from controller.translate.certificates import check_default
 from proxy.model.wire import ProblemReport, Report
 
-_log = logging.getLogger("sluice.reconciler")
+_log = logging.getLogger("sluice.controller")
 QUIET = 0.1
 """Seconds without a change that end a burst."""
 LONGEST = 0.5

@@ -22,7 +22,7 @@ from controller.sources.folder import FolderError, FolderSource
 from controller.sources.inotify import FolderWatch
 
 _PR_SET_PDEATHSIG = 1
-_log = logging.getLogger("sluice.standalone")
+_log = logging.getLogger("sluice.controller")
 MOST_SAID = 20
 """Problems that are said after one change; /problems of the admin port has all of them."""
 

@@ -17,7 +17,7 @@ import kopf
 from kopf._cogs.clients import auth
 from kopf._cogs.structs.credentials import KubeContext, LoginError, VaultKey
 
-_log = logging.getLogger("sluice.cluster")
+_log = logging.getLogger("sluice.sources")
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 TOKEN_SECONDS = 60.0
 """How long a token is used before its file is looked at again; the kubelet renews it after four fifths of its life."""

@@ -24,7 +24,7 @@ from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
 from controller.sources.snapshot import SourceSnapshot, Store
 
-_log = logging.getLogger("sluice.folder")
+_log = logging.getLogger("sluice.sources")
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_VALUES = 2_000_000
 """Values that a document may have once its aliases are written out."""

@@ -12,7 +12,7 @@ from asyncinotify import Event, Inotify, Mask
 
 from controller.sources.folder import walk
 
-_log = logging.getLogger("sluice.folder")
+_log = logging.getLogger("sluice.sources")
 RESCAN_SECONDS = 30.0
 """How often everything is looked at whatever was heard: what the kernel does not tell, such as of the file that a link leads to,"""
 BLIND_SECONDS = 1.0

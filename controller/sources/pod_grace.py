@@ -16,7 +16,7 @@ from controller.resources.kinds.service import EndpointSlice
 from controller.resources.reading.fields import metadata_of
 from controller.resources.reading.object_ref import ObjectRef
 
-_log = logging.getLogger("sluice.pods")
+_log = logging.getLogger("sluice.sources")
 PATIENCE = 0.25
 """Seconds that a slice waits for what the API server says of its pods."""
 AT_ONCE = 16

@@ -25,8 +25,8 @@ from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
 from controller.sources.api_session import AccessError
 
-_log = logging.getLogger("sluice.cluster")
-requests_log = logging.getLogger("sluice.cluster.requests")
+_log = logging.getLogger("sluice.sources")
+requests_log = logging.getLogger("sluice.sources.requests")
 """Where kopf says what becomes of each try of a request."""
 
 CHUNK = 500

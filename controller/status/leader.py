@@ -18,7 +18,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from controller.status.client import FAILURES, TIMEOUT, explain, status_of
 
-_log = logging.getLogger("sluice.leader")
+_log = logging.getLogger("sluice.status")
 DURATION = 15
 """Seconds after the last renewal when another replica may take over."""
 RENEW_DEADLINE = 10.0

@@ -14,7 +14,7 @@ from kubernetes.aio import client
 from controller.resources.reading.stored_status import Addresses
 from controller.status.client import FAILURES, TIMEOUT, explain
 
-_log = logging.getLogger("sluice.nodes")
+_log = logging.getLogger("sluice.status")
 PERIOD = 10.0
 """Seconds between two lists."""
 

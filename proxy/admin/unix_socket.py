@@ -19,7 +19,7 @@ from proxy.model.sockets import Drained, DrainOrder, SocketRow, wrong_with
 
 MAX_ORDER_BYTES = 16 * 1024
 
-_log = logging.getLogger("sluice.commands")
+_log = logging.getLogger("sluice.admin")
 
 
 class Sockets(Protocol):

@@ -62,7 +62,7 @@ REFUSED: Final = 3
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-_log = logging.getLogger("sluice.listener")
+_log = logging.getLogger("sluice.listeners")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ START = 10.0
 SILENCE = 75.0
 """Seconds without a byte after which the controller is taken for dead; it answers after 30 s at the latest."""
 
-_log = logging.getLogger("sluice.sync")
+_log = logging.getLogger("sluice.processes")
 
 
 class SyncError(Exception):

@@ -40,7 +40,7 @@ SAME_SIGNAL = 0.5
 """Seconds within which another signal to end is the first one once more: systemd signals each process of a unit, and a parent hands
 its own on."""
 
-_log = logging.getLogger("sluice.supervisor")
+_log = logging.getLogger("sluice.processes")
 
 
 class Supervisor:

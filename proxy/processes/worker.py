@@ -62,7 +62,7 @@ TRIM_BYTES = 4 * 1024 * 1024
 
 _PR_SET_PDEATHSIG = 1
 
-_log = logging.getLogger("sluice.worker")
+_log = logging.getLogger("sluice.processes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ WATCH_SECONDS = 1.0
 GATHER_SECONDS = 1.0
 """How long a scrape waits for a worker's counts."""
 
-_log = logging.getLogger("sluice.crew")
+_log = logging.getLogger("sluice.processes")
 
 
 class _Worker:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-_log = logging.getLogger("sluice.deadlines")
+_log = logging.getLogger("sluice.transport")
 
 TICK = 0.1
 """Seconds between turns of the wheel."""

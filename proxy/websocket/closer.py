@@ -37,7 +37,7 @@ _CONFIGURED = frozenset(
 )
 """Causes that a configuration can take back."""
 
-_log = logging.getLogger("sluice.closings")
+_log = logging.getLogger("sluice.websocket")
 
 
 class Socket(Protocol):

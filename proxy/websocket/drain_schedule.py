@@ -18,7 +18,7 @@ SHIFT = 1.0
 GRAIN = 0.005
 """Seconds: what is due within this time is closed in one turn."""
 
-_log = logging.getLogger("sluice.pacer")
+_log = logging.getLogger("sluice.websocket")
 
 
 class Handle(Protocol):

@@ -77,7 +77,7 @@ async def test_nodes_are_asked_for_by_the_leader_alone_and_the_last_address_stay
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodes, "PERIOD", 0.01)
-    caplog.set_level(logging.WARNING, "sluice.nodes")
+    caplog.set_level(logging.WARNING, "sluice.status")
     first, second = [pod("a", "10.0.0.1")], [pod("a", "10.0.0.2")]
     seen: list[str] = []
     leads = False

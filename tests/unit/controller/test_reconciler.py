@@ -153,7 +153,7 @@ async def test_fault_of_ours_keeps_the_configuration_and_the_next_change_is_serv
 
 
 def test_default_certificate_that_is_missing_is_said_once_and_so_is_its_coming(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "sluice.reconciler")
+    caplog.set_level(logging.INFO, "sluice.controller")
     ref = ObjectRef("Secret", "edge", "wildcard")
     there = {ref: Secret(ref, b"chain", Sensitive(b"key"), math.inf)}
     snapshots = iter(SourceSnapshot(secrets=secrets) for secrets in ({}, {}, there, there, {}))

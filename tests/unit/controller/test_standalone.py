@@ -16,7 +16,7 @@ def problem(number: int) -> Problem:
 
 
 def test_each_problem_is_said_when_it_appears_and_counted_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "sluice.standalone")
+    caplog.set_level(logging.INFO, "sluice.controller")
     teller = Teller()
     for problems in ((), (problem(1),), (problem(1),), (problem(2), problem(1)), (problem(2),), (problem(2), problem(1))):
         teller.tell(problems)
@@ -41,7 +41,7 @@ def test_of_very_many_problems_the_log_counts_the_rest(caplog: pytest.LogCapture
 
 
 def test_notes_are_said_like_problems_but_warn_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "sluice.standalone")
+    caplog.set_level(logging.INFO, "sluice.controller")
     noter = Teller(note=True)
     for notes in ((problem(1),), (problem(1),), ()):
         noter.tell(notes)

@@ -236,7 +236,7 @@ async def test_sync_refused_configuration_is_not_acknowledged(controller: Contro
 
 async def test_sync_waits_for_a_controller_that_comes_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And warns of nothing: the two containers of a pod start beside each other."""
-    caplog.set_level(logging.INFO, "sluice.sync")
+    caplog.set_level(logging.INFO, "sluice.processes")
     pod = Pod()
     made = Controller(tmp_path / "late.sock")
     async with syncing(pod, made.path):
