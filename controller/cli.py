@@ -59,13 +59,16 @@ class _WithProxyHelp(click.Command):
 def standalone(folder: Path, proxy_arguments: tuple[str, ...], **values: Any) -> None:
     """Serve the objects in DIR, re-read on change, without a cluster. DIR comes first."""
     settings = Settings(**values)
-    _log_to_stderr(settings)
     if str(folder).startswith("-"):
         raise click.UsageError(f"DIR comes first, before the options; {folder} was found.")
     # Imported here: to find the C library asyncinotify runs other programs, for a twentieth of a second, in every command.
+    from controller.process.forked_proxy import ForkedProxy  # noqa: PLC0415  the same
     from controller.standalone import run_standalone  # noqa: PLC0415
 
-    sys.exit(asyncio.run(run_standalone(folder, settings, proxy_arguments)))
+    with ForkedProxy(["--log-level", settings.log_level, *proxy_arguments]) as proxy:
+        _log_to_stderr(settings)
+        code = asyncio.run(run_standalone(folder, settings, proxy))
+    sys.exit(code)
 
 
 def _log_to_stderr(settings: Settings) -> None:

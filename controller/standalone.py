@@ -1,17 +1,15 @@
 """`sluice standalone`: the controller with a folder as its source, and the proxy as its only child."""
 
 import asyncio
-import contextlib
-import ctypes
 import gc
 import logging
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from controller.process.forked_proxy import ForkedProxy
 from controller.process.malloc import keep_little
 from controller.publish.hub import Hub
 from controller.publish.server import serve
@@ -21,7 +19,6 @@ from controller.settings import Settings, translate_settings
 from controller.sources.folder import FolderError, FolderSource
 from controller.sources.inotify import FolderWatch
 
-_PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("sluice.controller")
 MOST_SAID = 20
 """Problems that are said after one change; /problems of the admin port has all of them."""
@@ -52,14 +49,14 @@ class Teller:
             _log.info("%s=%d solved=%d", self._what, len(present), over)
 
 
-async def run_standalone(folder: Path, settings: Settings, proxy_arguments: Sequence[str]) -> int:
+async def run_standalone(folder: Path, settings: Settings, proxy: ForkedProxy) -> int:
     """Serve a folder until SIGTERM or SIGINT; return the exit code, the proxy's own where it ended by itself."""
     keep_little()
     with FolderWatch(folder) as watch:
-        return await _serve(FolderSource(folder), watch, settings, proxy_arguments)
+        return await _serve(FolderSource(folder), watch, settings, proxy)
 
 
-async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, proxy_arguments: Sequence[str]) -> int:
+async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, proxy: ForkedProxy) -> int:
     try:
         await source.refresh()
     except FolderError as error:
@@ -86,22 +83,13 @@ async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, p
         path = Path(private) / "control.sock"
         runner = await serve(hub, path)
         try:
-            child = await asyncio.create_subprocess_exec(
-                # -P: whoever starts this in a folder of theirs that holds a proxy.py has ours run all the same.
-                *(sys.executable, "-P", "-m", "proxy", "--log-level", settings.log_level),
-                *(*proxy_arguments, "--control-socket", str(path)),
-                # No load balancer has to notice that this one ends.
-                env={"SLUICE_DRAIN_DELAY": "0s", **os.environ},
-                # A terminal sends Ctrl-C to a whole process group: the proxy has its signals from here alone, each once.
-                start_new_session=True,
-                preexec_fn=_ended_with_us(),
-            )
+            proxy.start(str(path))
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(_watch(source, watch, reconciler)),
                     group.create_task(reconciler.run()),
                 ]
-                code = await _wait_for(child)
+                code = await _wait_for(proxy)
                 for task in tasks:
                     task.cancel()
         finally:
@@ -109,19 +97,7 @@ async def _serve(source: FolderSource, watch: FolderWatch, settings: Settings, p
     return code
 
 
-def _ended_with_us() -> Callable[[], None]:
-    """Return what the child does before it becomes the proxy: have the kernel send it SIGTERM when this process is gone."""
-    libc, ourselves = ctypes.CDLL(None), os.getpid()
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != ourselves:
-            os._exit(1)  # we were gone before that
-
-    return prepare
-
-
-async def _wait_for(child: asyncio.subprocess.Process) -> int:
+async def _wait_for(proxy: ForkedProxy) -> int:
     """Hand signals on to the proxy and wait for it; it drains before it ends.
 
     A terminal that is closed is a request to end, unless somebody has asked that it be none (nohup(1)).
@@ -132,14 +108,13 @@ async def _wait_for(child: asyncio.subprocess.Process) -> int:
     def hand_on(number: signal.Signals) -> None:
         nonlocal asked
         asked = True
-        with contextlib.suppress(ProcessLookupError):
-            child.send_signal(number)
+        proxy.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, hand_on, number)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, hand_on, signal.SIGTERM)
-    code = await child.wait()
+    code = await proxy.wait()
     if not asked and code not in (1, 2):
         print(f"The proxy ended by itself with code {code}; its own lines say why.", file=sys.stderr)  # noqa: T201  as above
     return code if code >= 0 else 128 - code

@@ -1,1 +1,1 @@
-"""What the controller does with its own processes: starting again, and memory."""
+"""What the controller does with its own processes: starting again, the fork that is the proxy, and memory."""

@@ -30,7 +30,7 @@ from proxy.processes.worker_pool import WorkerPool
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counters
 from proxy.tls.contexts import make_context
-from proxy.tls.self_signed import self_signed
+from proxy.tls.self_signed import self_signed_apart
 from proxy.upstream.engine_io import SidTable
 
 GRACE_MARGIN = 1.0
@@ -214,7 +214,7 @@ def supervise(settings: Settings) -> int:
         enable_tcp_keepalive(sock, settings.tcp_keepalive)
     inheritance = Inheritance(
         settings=settings,
-        base=make_context(self_signed(time.time())),
+        base=make_context(self_signed_apart(time.time())),
         slots=tuple(Slot(*pair) for pair in zip(http, https, strict=True)),
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,

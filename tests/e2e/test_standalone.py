@@ -257,3 +257,12 @@ async def test_edit_with_a_guard_that_cannot_be_carried_out_shuts_its_rule_and_a
         "Until then what it was to guard answers 500."
     )
     assert (served, shut, guarded, others, good) == (200, 500, 500, 200, 200)
+
+
+def test_folder_that_is_not_there_is_said_and_leaves_no_process(tmp_path: Path) -> None:
+    """The proxy, which was forked before, has not begun to be one; standard output is closed by its end."""
+    command = [sys.executable, "-P", "-m", "controller.cli", "standalone", str(tmp_path / "none"), *FREE]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False)
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == f"{tmp_path / 'none'} is no folder that can be read; a folder with YAML or JSON files would be accepted.\n"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.reading.certificate_chain import names_of, read_chain, read_key, write_chain, write_key, wrong_order
 from controller.resources.reading.fields import metadata_ref
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Malformed, Problem, Reason
@@ -46,6 +45,9 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
     """Read a TLS Secret; None: it is of another type."""
     if raw.get("type") != TYPE:
         return None
+    # Imported here: cryptography takes 3 MB, and where no Secret of this type is nobody needs it.
+    from controller.resources.reading import certificate_chain as pem  # noqa: PLC0415
+
     ref = metadata_ref(raw, "Secret")
 
     def refuse(field: str, sentence: str) -> Malformed:
@@ -60,15 +62,15 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
         if not data.strip() or len(data) > MAX_BYTES:
             return refuse(field, f"{len(data)} bytes were found, PEM of at most 1 MiB would be accepted.")
         found[name] = data
-    chain = read_chain(found["tls.crt"])
-    key = chain if isinstance(chain, str) else read_key(found["tls.key"], chain[0])
+    chain = pem.read_chain(found["tls.crt"])
+    key = chain if isinstance(chain, str) else pem.read_key(found["tls.key"], chain[0])
     if isinstance(chain, str) or isinstance(key, str):
-        if order := wrong_order(found["tls.crt"], found["tls.key"]):
+        if order := pem.wrong_order(found["tls.crt"], found["tls.key"]):
             return refuse("data[tls.crt]", order)
         return refuse("data[tls.crt]", chain) if isinstance(chain, str) else refuse("data[tls.key]", str(key))
     leaf = chain[0]
     begin, end = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
-    return Secret(ref, write_chain(chain), Sensitive(write_key(key)), end, names_of(leaf), begin)
+    return Secret(ref, pem.write_chain(chain), Sensitive(pem.write_key(key)), end, pem.names_of(leaf), begin)
 
 
 def _data(raw: Mapping[str, Any], name: str) -> bytes | None:

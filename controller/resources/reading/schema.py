@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 
 from controller.resources.reading.fields import Reader, shown
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
 
 
 @cache
@@ -42,8 +44,15 @@ def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(wsroute_schema())
+def _validator() -> "Draft202012Validator":
+    return _validator_of(wsroute_schema())
+
+
+def _validator_of(schema: Mapping[str, Any]) -> "Draft202012Validator":
+    # Imported here: it takes 2 MB, and where no WsRoute and no annotation of ours is nobody needs it.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    return Draft202012Validator(schema)
 
 
 def validate(reader: Reader, spec: Mapping[str, Any]) -> None:
@@ -58,7 +67,7 @@ def check_rule_part(path: Iterable[str], value: object) -> list[str]:
     schema: Mapping[str, Any] = wsroute_schema()["properties"]["rules"]["items"]
     for name in path:
         schema = schema["properties"][name]
-    return [sentence for error in Draft202012Validator(schema).iter_errors(value) for _, sentence in _sentences(error)]
+    return [sentence for error in _validator_of(schema).iter_errors(value) for _, sentence in _sentences(error)]
 
 
 def field_path(parts: Iterable[str | int]) -> str:
@@ -66,7 +75,7 @@ def field_path(parts: Iterable[str | int]) -> str:
     return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
 
 
-def _sentences(error: ValidationError) -> Iterable[tuple[str, str]]:
+def _sentences(error: "ValidationError") -> Iterable[tuple[str, str]]:
     found: Any = error.instance
     wanted: Any = error.validator_value
     field = field_path(error.absolute_path)
