@@ -26,7 +26,7 @@ from controller.resources.reading.fields import parse_duration
 from controller.settings import ClusterSettings, Settings, cluster_options, settings_options, translate_settings
 from controller.sources.certificate_dates import CertificateDates
 from controller.sources.folder import FolderError, FolderSource
-from controller.translate import Memo, Translation, translate
+from controller.translate import IncrementalState, Translation, translate
 from proxy.model.sensitive import Sensitive
 from proxy.model.sockets import DrainOrder, wrong_with
 
@@ -47,9 +47,9 @@ class _WithProxyHelp(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the options of the proxy too; it is asked, not imported."""
         del ctx
-        told = subprocess.run([sys.executable, "-P", "-m", "proxy", "--help"], capture_output=True, text=True, check=False)
+        result = subprocess.run([sys.executable, "-P", "-m", "proxy", "--help"], capture_output=True, text=True, check=False)
         formatter.write("\nOptions that are handed on to sluice-proxy, after DIR; here --drain-delay is 0s unless it is set:\n\n")
-        formatter.write(told.stdout)
+        formatter.write(result.stdout)
 
 
 @main.command(cls=_WithProxyHelp, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
@@ -117,10 +117,12 @@ def _read(folder: Path, settings: Settings) -> tuple[FolderSource, Translation]:
         asyncio.run(source.refresh())
     except FolderError as error:
         _fail(error, 2)
-    snapshot = CertificateDates().judge(source.snapshot, time.time())
+    snapshot = CertificateDates().check(source.snapshot, time.time())
     # A folder without any EndpointSlice is written for a cluster, which makes them.
-    how = dataclasses.replace(translate_settings(settings, standalone=True), note_endpoints=bool(snapshot.endpoint_slices))
-    return source, translate(snapshot, how, Memo())
+    settings_used = dataclasses.replace(
+        translate_settings(settings, standalone=True), note_endpoints=bool(snapshot.endpoint_slices)
+    )
+    return source, translate(snapshot, settings_used, IncrementalState())
 
 
 @main.command()
@@ -148,8 +150,8 @@ def lint(folder: Path, form: str, **values: Any) -> None:
                 "message": problem.message,
                 "note": note,
             }
-            for found, note in ((problems, False), (translation.notes, True))
-            for problem in found
+            for group, note in ((problems, False), (translation.notes, True))
+            for problem in group
         ]
         click.echo(json.dumps(rows, indent=2))
     else:
@@ -157,23 +159,23 @@ def lint(folder: Path, form: str, **values: Any) -> None:
             click.echo(f"{problem.ref}: {problem.message}")
         for problem in translation.notes:
             click.echo(f"note: {problem.ref}: {problem.message}")
-    click.echo(_looked_at(source, translation), err=True)
+    click.echo(_checked_routes(source, translation), err=True)
     unreadable = any(problem.ref.kind == "File" for problem in problems)
     sys.exit(2 if unreadable else 1 if problems else 0)
 
 
-def _looked_at(source: FolderSource, translation: Translation) -> str:
+def _checked_routes(source: FolderSource, translation: Translation) -> str:
     """Say how many routes were checked, and which were not because their class is not ours."""
     snapshot = source.snapshot
     items: list[Ingress | WsRoute] = [*snapshot.ingresses.values(), *snapshot.ws_routes.values()]
     foreign = [item for item in items if item.ref not in translation.verdicts]
     count = len(translation.verdicts)
-    told = "1 Ingress or WsRoute was checked." if count == 1 else f"{count} Ingresses and WsRoutes were checked."
+    checked = "1 Ingress or WsRoute was checked." if count == 1 else f"{count} Ingresses and WsRoutes were checked."
     if not foreign:
-        return told
+        return checked
     names = (item.class_name or (item.legacy_class if isinstance(item, Ingress) else None) for item in foreign)
     classes = sorted({name or "(none)" for name in names})
-    return f"{told} {len(foreign)} would not be served: no IngressClass of ours is named {', '.join(classes)}."
+    return f"{checked} {len(foreign)} would not be served: no IngressClass of ours is named {', '.join(classes)}."
 
 
 @main.command("translate")
@@ -240,9 +242,9 @@ def drain_command(target: str, admin_socket: str, over: float, code: int, reason
     without a port. A Service, as NAMESPACE/NAME:PORT, stands for all its endpoints. New sockets may come all the same.
     """
     order = DrainOrder(target, over, code, reason)
-    wrong = wrong_with(order)
-    if wrong:
-        _fail(wrong)
+    problem = wrong_with(order)
+    if problem:
+        _fail(problem)
     try:
         count = asyncio.run(order_drain(admin_socket, order))
     except CommandError as error:

@@ -10,31 +10,31 @@ from pathlib import Path
 
 from aiohttp import web
 
-from controller.process.malloc import keep_little
+from controller.process.malloc import return_freed_memory
 from controller.publish.hub import Hub
 from controller.publish.server import Peers, serve
 from controller.reconciler import Reconciler
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.stored_status import Addresses
 from controller.settings import ClusterSettings, Settings, service_ref, translate_settings
-from controller.sources.api_session import AccessError
+from controller.sources.api_session import ApiSessionError
 from controller.sources.cluster import ClusterSource
 from controller.status.tracker import Tracker
 
 _log = logging.getLogger("sluice.controller")
-FAREWELL = 1.5
-"""Seconds without a connection of the proxy, at the end, that mean that it is gone."""
+PROXY_GONE_SECONDS = 1.5
+"""Without a connection of the proxy for so long, at the end, it is gone."""
 RESTART = 5.0
 """Seconds until a part that failed is started again."""
 
 
 async def run_controller(settings: Settings, cluster: ClusterSettings) -> int:
     """Run until SIGTERM or SIGINT and the proxy's end; return the exit code."""
-    keep_little()
+    return_freed_memory()
     controller = Controller(settings, cluster)
     try:
         return await controller.run()
-    except AccessError as error:
+    except ApiSessionError as error:
         _log.error("%s", error)
         return 2
 
@@ -50,7 +50,7 @@ class Controller:
         self._source = ClusterSource(
             cluster.watch_namespaces,
             self._changed,
-            self._told,
+            self._status_changed,
             publish_service=service_ref(cluster.publish_service),
             pod_grace=cluster.pod_grace,
         )
@@ -66,17 +66,17 @@ class Controller:
             built=self._built,
         )
         self._ending = asyncio.Event()
-        self._memo: object = None
+        self._last_state: object = None
         """Of the last build."""
-        self._look: Callable[[], None] = lambda: None
-        """Wakes the status writer, where there is one."""
+        self._wake_writer: Callable[[], None] = lambda: None
+        """Of statuses, where there is one."""
 
     async def run(self) -> int:
         """Serve; return the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.set)
-        self._hub.on_request = self._asked
+        self._hub.on_request = self._acknowledged
         runner = await serve(self._hub, Path(self._cluster.control_socket), proxy_uid=self._cluster.proxy_uid, peers=self._peers)
         health = await self._serve_health()
         source = asyncio.create_task(self._source.run(), name="source")
@@ -91,7 +91,7 @@ class Controller:
             _log.info("ending: the Lease is given up, the proxy is fed until it has gone")
             status.cancel()
             await asyncio.gather(status, return_exceptions=True)
-            await self._see_off()
+            await self._await_proxy_end()
         finally:
             status.cancel()
             for task in tasks:
@@ -104,32 +104,32 @@ class Controller:
     def _changed(self, kind: str) -> None:
         self._reconciler.poke(urgent=kind == "EndpointSlice")
 
-    def _told(self, ref: ObjectRef) -> None:
+    def _status_changed(self, ref: ObjectRef) -> None:
         if ref.kind == "Service":
-            self._tracker.touch_all()
+            self._tracker.mark_all_dirty()
         else:
-            self._tracker.touch(ref)
-        self._look()
+            self._tracker.mark_dirty(ref)
+        self._wake_writer()
 
     def _built(self) -> None:
         translation = self._reconciler.last
         if translation is not None:
-            # A memo that is new, as after a fault of ours, knows no differences from the one before it.
-            told = translation.memo.told if translation.memo is self._memo else None
-            self._memo = translation.memo
-            self._tracker.built(self._source.snapshot, translation.verdicts, self._hub.root, told)
-            self._look()
+            # A new state, as after a fault of ours, knows no differences from the one before it.
+            changed = translation.state.changed_verdicts if translation.state is self._last_state else None
+            self._last_state = translation.state
+            self._tracker.built(self._source.snapshot, translation.verdicts, self._hub.root, changed)
+            self._wake_writer()
 
-    def _asked(self) -> None:
+    def _acknowledged(self) -> None:
         self._tracker.acknowledged(self._hub.acknowledged, self._hub.rejected)
-        self._look()
+        self._wake_writer()
 
     async def _reconcile(self) -> None:
         """Publish once every kind is known; not while one may not be read and the proxy holds what it was given before us."""
         await self._source.listed.wait()
         while self._source.forbidden and await self._proxy_holds_something():
             _log.warning("a kind may not be read: the proxy keeps what it has until that changes")
-            self._reconciler.say()
+            self._reconciler.publish_report()
             await asyncio.sleep(RESTART)
         self._reconciler.poke()
         await self._reconciler.run()
@@ -137,7 +137,7 @@ class Controller:
     async def _proxy_holds_something(self) -> bool:
         """Tell whether the proxy has a configuration; it asks within a second where it runs already."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL):
+            async with asyncio.timeout(PROXY_GONE_SECONDS):
                 await self._peers.arrived.wait()
         return bool(self._hub.acknowledged)
 
@@ -183,7 +183,7 @@ class Controller:
         cluster = self._cluster
 
         def write_all() -> None:
-            self._tracker.touch_all()
+            self._tracker.mark_all_dirty()
             writer.wake()
 
         def changed(leading: bool) -> None:  # noqa: FBT001  a callback
@@ -198,20 +198,20 @@ class Controller:
 
         leader = Leader(cluster.lease, cluster.pod_namespace, identity, changed)
         nodes = Nodes(cluster.pod_namespace, cluster.publish_nodes, lambda: leader.leading, write_all)
-        writer = Writer(self._tracker, View(self._source.observed, addresses), lambda: leader.leading)
-        self._look = writer.wake
+        writer = Writer(self._tracker, View(self._source.stored_statuses, addresses), lambda: leader.leading)
+        self._wake_writer = writer.wake
         async with await open_client() as api, asyncio.TaskGroup() as group:
             group.create_task(writer.run(api))
             group.create_task(leader.run(api))
             if cluster.publish_nodes and not cluster.publish_address:
                 group.create_task(nodes.run(api))
 
-    async def _see_off(self) -> None:
+    async def _await_proxy_end(self) -> None:
         """Feed the proxy until it has closed its connection, and does not come back."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._cluster.grace):
                 absent = 0.0
-                while absent < FAREWELL:
+                while absent < PROXY_GONE_SECONDS:
                     absent = 0.0 if self._peers.count else absent + 0.1
                     await asyncio.sleep(0.1)
 

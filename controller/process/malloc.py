@@ -1,6 +1,6 @@
-"""What malloc keeps of freed memory: left alone, up to twice the largest piece that was mapped and freed (mallopt(3)).
+"""Limits on the freed memory that malloc keeps: by default up to twice the largest piece that was mapped and freed (mallopt(3)).
 
-A configuration travels and is decoded in pieces of megabytes, after which a process that is not busy would keep them for ever.
+A configuration travels and is decoded in pieces of megabytes, which an idle process would keep for ever.
 """
 
 import ctypes
@@ -11,8 +11,8 @@ MAPPED_BYTES = 128 * 1024
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def keep_little() -> None:
-    """Have this process give back what it frees. A threshold that is set no longer grows (mallopt(3))."""
+def return_freed_memory() -> None:
+    """Have this process return memory to the system as it frees it. A threshold that is set no longer grows (mallopt(3))."""
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
     libc.mallopt(_M_TRIM_THRESHOLD, MAPPED_BYTES)

@@ -1,4 +1,4 @@
-"""What the proxy may ask for: the current configuration, the last few before it, and what was acknowledged."""
+"""The current configuration, the last few before it, and which of them the proxy acknowledged."""
 
 import asyncio
 from collections import OrderedDict
@@ -9,26 +9,26 @@ import msgspec
 from proxy.model.config import ProxyConfig
 from proxy.model.wire import Encoded, Report, SyncReply, SyncRequest, encode_config, reply_between
 
-KEPT = 4
-"""Configurations against which a change can be told; whoever holds an older one gets everything."""
+HISTORY = 4
+"""Configurations to which a reply can be a difference; a proxy that holds an older one gets everything."""
 
 
 class Hub:
-    """The one place from which configurations are given out."""
+    """Publishes configurations and reports to the proxy."""
 
     def __init__(self) -> None:
         self._current: Encoded | None = None
-        self._kept: OrderedDict[str, Encoded] = OrderedDict()
+        self._history: OrderedDict[str, Encoded] = OrderedDict()
         self._report = Report()
-        self._said: Report | None = None
+        self._sent_report: Report | None = None
         self._changed = asyncio.Event()
-        self._turn = 0
+        self._request = 0
         self.acknowledged = ""
         """Root that the proxy has applied."""
         self.rejected: Mapping[str, str] = {}
         """Routes that the proxy could not compile, and why."""
         self.on_request: Callable[[], None] | None = None
-        """Called when the proxy has said what it holds."""
+        """Called when the proxy has told the root that it holds."""
 
     @property
     def root(self) -> str:
@@ -36,22 +36,22 @@ class Hub:
         return self._current.root if self._current is not None else ""
 
     def publish(self, config: ProxyConfig, report: Report) -> bool:
-        """Offer a configuration and what is said of it; False: both are as they were."""
+        """Offer a configuration and its report; False: both are as they were."""
         encoded = encode_config(config, self._current)
         before = self._report
         same_report = msgspec.structs.replace(before, observed_at=0.0) == msgspec.structs.replace(report, observed_at=0.0)
         if self._current is not None and encoded.root == self._current.root and same_report:
             return False
         self._current, self._report = encoded, report
-        self._kept[encoded.root] = encoded
-        self._kept.move_to_end(encoded.root)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        self._history[encoded.root] = encoded
+        self._history.move_to_end(encoded.root)
+        while len(self._history) > HISTORY:
+            self._history.popitem(last=False)
         self._wake()
         return True
 
-    def say(self, report: Report) -> None:
-        """Say something without offering a configuration: the proxy's own stays."""
+    def publish_report(self, report: Report) -> None:
+        """Publish a report without a configuration: the proxy keeps the one that it has."""
         if msgspec.structs.replace(self._report, observed_at=0.0) != msgspec.structs.replace(report, observed_at=0.0):
             self._report = report
             self._wake()
@@ -63,27 +63,27 @@ class Hub:
     async def sync(self, request: SyncRequest, wait: float, *, fresh: bool = False) -> SyncReply | None:
         """Answer the proxy: what it lacks as soon as it lacks something; None: nothing within `wait` seconds.
 
-        There is one proxy: a newer request ends the waiting of an older one. `fresh`: it came by a new connection, so what was last
-        said may be lost; the report is said again.
+        There is one proxy: a newer request ends the waiting of an older one. `fresh`: it came by a new connection, so the last
+        report may be lost and is sent again.
         """
         self.acknowledged, self.rejected = request.digest, request.rejected
         if self.on_request is not None:
             self.on_request()
-        self._turn += 1
-        turn = self._turn
+        self._request += 1
+        request_number = self._request
         self._wake()
         if fresh:
-            self._said = None
+            self._sent_report = None
         try:
             async with asyncio.timeout(wait):
-                while turn == self._turn:
+                while request_number == self._request:
                     current, changed = self._current, self._changed
-                    news = self._report is not self._said
-                    if current is not None and (news or current.root != request.digest):
-                        self._said = self._report
-                        return reply_between(self._kept.get(request.digest), current, self._report)
-                    if current is None and news and request.digest and self._report.problems:
-                        self._said = self._report
+                    report_is_new = self._report is not self._sent_report
+                    if current is not None and (report_is_new or current.root != request.digest):
+                        self._sent_report = self._report
+                        return reply_between(self._history.get(request.digest), current, self._report)
+                    if current is None and report_is_new and request.digest and self._report.problems:
+                        self._sent_report = self._report
                         return self.idle_reply(request)
                     await changed.wait()
         except TimeoutError:

@@ -18,28 +18,28 @@ CONTENT_TYPE = "application/msgpack"
 
 
 class Peers:
-    """Who is connected: the controller goes on feeding for as long as anybody is."""
+    """Connections that are open: the controller goes on serving as long as there is one."""
 
     def __init__(self) -> None:
         self._open: set[asyncio.BaseTransport] = set()
         self.arrived = asyncio.Event()
-        """Set when somebody asked for the first time."""
+        """Set at the first request."""
 
-    def saw(self, transport: asyncio.BaseTransport | None) -> None:
-        """Take note of a connection."""
+    def add(self, transport: asyncio.BaseTransport | None) -> None:
+        """Count a connection until it closes."""
         if transport is not None:
             self.arrived.set()
             self._open.add(transport)
 
     @property
     def count(self) -> int:
-        """How many connections that asked something are open."""
-        self._open = {one for one in self._open if not one.is_closing()}
+        """How many connections with a request are open."""
+        self._open = {transport for transport in self._open if not transport.is_closing()}
         return len(self._open)
 
 
 def make_app(hub: Hub, *, wait: float = LONG_POLL, proxy_uid: int | None = None, peers: Peers | None = None) -> web.Application:
-    """Make the application of the control socket. `proxy_uid`: who else than our own user may ask."""
+    """Make the application of the control socket. `proxy_uid`: a user beside our own that may ask."""
     last: asyncio.Transport | None = None
     allowed = {os.getuid(), 0} | (set() if proxy_uid is None else {proxy_uid})
 
@@ -47,7 +47,7 @@ def make_app(hub: Hub, *, wait: float = LONG_POLL, proxy_uid: int | None = None,
         if _peer_uid(request) not in allowed:
             raise web.HTTPForbidden(text="This socket is for the proxy of the same user, or of the user that --proxy-uid names.\n")
         if peers is not None:
-            peers.saw(request.transport)
+            peers.add(request.transport)
         try:
             asked = decode_request(await request.read())
         except WireError as error:

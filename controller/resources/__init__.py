@@ -50,7 +50,7 @@ def _of_other_version(raw: Mapping[str, Any], version: object, kind: str) -> Mal
     if kind != "WsRoute" and group is not None and _FORMER_GROUPS.get(group, group) != accepted.rpartition("/")[0]:
         return None
     reader = Reader(metadata_ref(raw, kind, namespaced=kind != "IngressClass"))
-    reader.wrong("apiVersion", f"{shown(version)} was found, {accepted} would be accepted.")
+    reader.report("apiVersion", f"{shown(version)} was found, {accepted} would be accepted.")
     classes = (as_mapping(raw.get("spec")).get("ingressClassName"), as_mapping(metadata_of(raw).get("annotations")).get(CLASS))
     class_name, legacy_class = (name if isinstance(name, str) else None for name in classes)
     return Malformed(reader.ref, tuple(reader.problems), class_name, legacy_class)

@@ -27,27 +27,27 @@ _ACCEPTED = "a pod's service account or KUBECONFIG would be accepted"
 _KEY = VaultKey("sluice")
 
 
-class AccessError(Exception):
+class ApiSessionError(Exception):
     """There is no way to the API server; the message is a sentence."""
 
 
 def log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
-    """Find the API server: as a pod's service account, else by KUBECONFIG or ~/.kube/config. Raises `AccessError`."""
+    """Find the API server: as a pod's service account, else by KUBECONFIG or ~/.kube/config. Raises `ApiSessionError`."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     info = kopf.login_with_service_account(settings=settings) if host else None
     if info is not None:
         # By address: the API server must be found while the cluster's DNS is away.
         return dataclasses.replace(info, server=f"https://{f'[{host}]' if host and ':' in host else host}:{port}")
     try:
-        found = kopf.login_via_client(logger=_log, settings=settings)
+        info = kopf.login_via_client(logger=_log, settings=settings)
     except (kopf.LoginError, LoginError, OSError) as error:
-        raise AccessError(f"No API server is configured ({error}); {_ACCEPTED}.") from None
-    if not isinstance(found, kopf.ConnectionInfo):
-        raise AccessError(f"No API server is configured; {_ACCEPTED}.")
-    return found
+        raise ApiSessionError(f"No API server is configured ({error}); {_ACCEPTED}.") from None
+    if not isinstance(info, kopf.ConnectionInfo):
+        raise ApiSessionError(f"No API server is configured; {_ACCEPTED}.")
+    return info
 
 
-class Access:
+class ApiSession:
     """The session of this process. Offers what kopf asks of a vault: `extended` and `invalidate`."""
 
     def __init__(self, settings: kopf.OperatorSettings) -> None:
@@ -56,7 +56,7 @@ class Access:
         self._context: auth.APIContext | None = None
         self._read_at = time.monotonic()
         self._refusal: Exception | None = None
-        self._leaving: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def server(self) -> str:
@@ -77,19 +77,19 @@ class Access:
             if self._context is None or self._context.session.closed:
                 self._context = factory(self._info)
             yield _KEY, self._info, self._context
-        raise self._refusal or AccessError("The API server refused every login.")
+        raise self._refusal or ApiSessionError("The API server refused every login.")
 
     async def invalidate(self, key: VaultKey, info: KubeContext, *, exc: Exception | None = None) -> None:
         """Log in anew: the credentials were refused, or the session was closed."""
         del key, info
         self._refusal = exc
-        self._take(log_in(self._settings))
+        self._use(log_in(self._settings))
 
     def _renew(self) -> None:
         if time.monotonic() - self._read_at > TOKEN_SECONDS and self._info.token and TOKEN.exists():
-            self._take(log_in(self._settings))
+            self._use(log_in(self._settings))
 
-    def _take(self, info: kopf.ConnectionInfo) -> None:
+    def _use(self, info: kopf.ConnectionInfo) -> None:
         """Use new credentials in the session that is open, so that no watch is cut by a new token."""
         self._read_at = time.monotonic()
         same_server = dataclasses.replace(info, token=self._info.token) == self._info
@@ -99,12 +99,12 @@ class Access:
         if same_server:
             self._context.session.headers.update(info.as_http_headers())
         else:
-            self._leaving = asyncio.create_task(self._context.close())  # its streams end, and go on in a new session
+            self._closing = asyncio.create_task(self._context.close())  # its streams end, and go on in a new session
             self._context = None
 
     async def close(self) -> None:
         """Close the session with everything that still runs in it."""
-        if self._leaving is not None:
-            await self._leaving
+        if self._closing is not None:
+            await self._closing
         if self._context is not None:
             await self._context.close()

@@ -1,4 +1,4 @@
-"""The API server as the source of objects: which kinds are watched, by a reflector each, and what is kept of what they hear."""
+"""The API server as the source of objects: a reflector for each kind, and the store that they fill."""
 
 import asyncio
 import time
@@ -14,14 +14,14 @@ from controller.resources import parse_object
 from controller.resources.kinds.service import EndpointSlice
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem
-from controller.resources.reading.stored_status import Addresses, Observed, observe, service_addresses
-from controller.sources.api_session import Access
+from controller.resources.reading.stored_status import Addresses, StoredStatus, read_stored_status, service_addresses
+from controller.sources.api_session import ApiSession
 from controller.sources.pod_grace import PodGraces
 from controller.sources.reflector import Kind, Reflector, State, requests_log
 from controller.sources.snapshot import SourceSnapshot, Store
 
 SILENCE = 300.0
-"""Seconds without a sign of life of a reflector after which something is wrong with it."""
+"""Seconds without an answer to a reflector after which it counts as dead."""
 
 _SERVICES = Kind("Service", "", "v1", "services")
 KINDS = (
@@ -37,8 +37,8 @@ _PODS = Resource("", "v1", "pods", kind="Pod", namespaced=True)
 _STATUS = ("Ingress", "WsRoute")
 
 
-def _is_same_spec(known: Observed, found: Observed) -> bool:
-    return found.generation > 0 and (known.uid, known.generation) == (found.uid, found.generation)
+def _is_same_spec(known: StoredStatus, new: StoredStatus) -> bool:
+    return new.generation > 0 and (known.uid, known.generation) == (new.uid, new.generation)
 
 
 async def _read_pod(namespace: str, name: str) -> Mapping[str, Any]:
@@ -49,22 +49,22 @@ async def _read_pod(namespace: str, name: str) -> Mapping[str, Any]:
     url = _PODS.get_url(namespace=NamespaceName(namespace), name=name)
     response = await api.request(method="get", url=url, settings=settings, logger=requests_log)
     async with response:
-        found: Mapping[str, Any] = await response.json()
-    return found
+        pod: Mapping[str, Any] = await response.json()
+    return pod
 
 
 class ClusterSource:
     """The objects of a cluster.
 
-    `changed` is called with a kind when its objects, or whether they can be watched, changed; `told` with an object that came or
-    went or whose status somebody wrote, the publish service's addresses among it.
+    `changed` is called with a kind when its objects, or whether they can be watched, changed; `status_changed` with an object that
+    came or went or whose stored status differs, the publish service's addresses among it.
     """
 
     def __init__(
         self,
         namespaces: Sequence[str],
         changed: Callable[[str], None],
-        told: Callable[[ObjectRef], None],
+        status_changed: Callable[[ObjectRef], None],
         *,
         publish_service: ObjectRef | None = None,
         pod_grace: bool = False,
@@ -72,11 +72,11 @@ class ClusterSource:
         """`pod_grace`: read pods that terminate, for the time that they have left."""
         self.listed = asyncio.Event()
         """Set once every kind is listed, or known to be absent or forbidden."""
-        self.observed: dict[ObjectRef, Observed] = {}
-        """Status of every Ingress and WsRoute as it is stored."""
+        self.stored_statuses: dict[ObjectRef, StoredStatus] = {}
+        """Of every Ingress and WsRoute."""
         self.published: Addresses = ()
         """Addresses of the publish service."""
-        self._changed, self._told = changed, told
+        self._changed, self._status_changed = changed, status_changed
         self._publish_service = publish_service
         self._store = Store()
         self._served = [
@@ -90,23 +90,23 @@ class ClusterSource:
             # The rights for it name it: a list by its name is what they allow.
             kind = replace(_SERVICES, fields=f"metadata.name={publish_service.name}")
             self._reflectors.append(Reflector(kind, publish_service.namespace, self))
-        self._graces = PodGraces(_read_pod, self._keep) if pod_grace else None
-        self._access: Access | None = None
+        self._graces = PodGraces(_read_pod, self._store_slice) if pod_grace else None
+        self._session: ApiSession | None = None
 
     async def run(self) -> None:
-        """Watch for ever; raises `AccessError` where no API server is configured."""
-        self._access = Access(kopf.OperatorSettings())
-        self._access.install()
+        """Watch for ever; raises `ApiSessionError` where no API server is configured."""
+        self._session = ApiSession(kopf.OperatorSettings())
+        self._session.install()
         try:
             async with asyncio.TaskGroup() as group:
                 for reflector in self._reflectors:
                     group.create_task(reflector.run(), name=f"reflector of {reflector.where}")
         finally:
-            await self._access.close()
+            await self._session.close()
 
     @property
     def snapshot(self) -> SourceSnapshot:
-        """What the cluster holds, as far as it was heard."""
+        """What the cluster holds, as far as the reflectors know."""
         return self._store.snapshot()
 
     @property
@@ -121,31 +121,31 @@ class ClusterSource:
 
     @property
     def alive(self) -> bool:
-        """Whether every reflector was heard of lately: a silent one serves an old picture without a word."""
-        oldest = min(reflector.heard for reflector in self._reflectors)
+        """Whether every reflector had an answer lately: objects of a silent one may be out of date."""
+        oldest = min(reflector.last_answer for reflector in self._reflectors)
         return time.monotonic() - oldest < SILENCE
 
     def apply(self, ref: ObjectRef, raw: Mapping[str, Any], kind: Kind) -> None:
         """Take a version of an object."""
-        found = observe(raw, kind.name) if kind.name in _STATUS else None
-        known = self.observed.get(ref)
-        if found is not None and known != found:
-            self.observed[ref] = found
-            self._told(ref)
-        if kind.name == "WsRoute" and found is not None and known is not None and _is_same_spec(known, found):
+        stored = read_stored_status(raw, kind.name) if kind.name in _STATUS else None
+        known = self.stored_statuses.get(ref)
+        if stored is not None and known != stored:
+            self.stored_statuses[ref] = stored
+            self._status_changed(ref)
+        if kind.name == "WsRoute" and stored is not None and known is not None and _is_same_spec(known, stored):
             return  # a status was written, as ours is: a new spec has a new generation
         record = parse_object(raw)
         if self._graces is not None and isinstance(record, EndpointSlice):
-            self._graces.take(record, wait=self.listed.is_set())
+            self._graces.apply(record, wait=self.listed.is_set())
         elif self._store.remove(ref) if record is None else self._store.apply(record):
             self._changed(kind.name)
         if ref == self._publish_service:
             addresses = service_addresses(raw)
             if addresses != self.published:
                 self.published = addresses
-                self._told(ref)
+                self._status_changed(ref)
 
-    def _keep(self, record: EndpointSlice) -> None:
+    def _store_slice(self, record: EndpointSlice) -> None:
         if self._store.apply(record):
             self._changed("EndpointSlice")
 
@@ -155,12 +155,12 @@ class ClusterSource:
             self._graces.forget(ref)
         if self._store.remove(ref):
             self._changed(kind.name)
-        if self.observed.pop(ref, None) is not None or ref == self._publish_service:
+        if self.stored_statuses.pop(ref, None) is not None or ref == self._publish_service:
             self.published = () if ref == self._publish_service else self.published
-            self._told(ref)
+            self._status_changed(ref)
 
-    def reached(self, reflector: Reflector) -> None:
-        """Take note of a reflector's new state or problem."""
-        if all(one.state is not State.STARTING for one in self._served):
+    def state_changed(self, reflector: Reflector) -> None:
+        """Publish a reflector's new state or problem."""
+        if all(served.state is not State.STARTING for served in self._served):
             self.listed.set()
         self._changed(reflector.kind.name)

@@ -39,7 +39,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def _stamp(path: str) -> Stamp | None:
-    """Return what tells one version of a file from another; None: it is gone. `NEVER`: nobody can tell, reading says why."""
+    """Return what tells one version of a file from another; None: it is gone. `NEVER`: unknown, reading says why."""
     try:
         stat = Path(path).stat()
     except OSError as error:
@@ -55,12 +55,12 @@ def _parts(path: str) -> tuple[str, ...]:
 
 
 def walk(
-    folder: Path, failed: Callable[[OSError], None] = lambda _: None, found: Callable[[str], None] = lambda _: None
+    folder: Path, failed: Callable[[OSError], None] = lambda _: None, entered: Callable[[str], None] = lambda _: None
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield a folder and those below it, links followed, with the names of what is no folder; names with a dot are left out.
 
     A folder of several names is met under the first of them, so a link to one above has an end. `failed` is called for what cannot
-    be read, `found` for a folder before it is read.
+    be read, `entered` for a folder before it is read.
     """
     met: set[tuple[int, int]] = set()
     waiting = [str(folder)]
@@ -74,7 +74,7 @@ def walk(
         if (stat.st_dev, stat.st_ino) in met:
             continue
         met.add((stat.st_dev, stat.st_ino))
-        found(place)
+        entered(place)
         folders: list[str] = []
         names: list[str] = []
         try:
@@ -127,11 +127,11 @@ class _Loader(yaml.CSafeLoader):
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
         raise ValueError(f"the key {twice!r} stands twice")
-    return found
+    return mapping
 
 
 def _unfolds(document: object) -> bool:
@@ -166,20 +166,20 @@ def read_objects(path: Path) -> list[Mapping[str, Any]]:
         raise FileSyntaxError(f"some line: {' '.join(str(error).split())}") from None
     if b"&" in text and not all(map(_unfolds, documents)):
         raise FileSyntaxError(f"some line: its aliases unfold to more than {MAX_VALUES} values")
-    found: list[Mapping[str, Any]] = []
+    objects: list[Mapping[str, Any]] = []
     for number, document in enumerate(documents):
         if (
             isinstance(document, Mapping)
             and str(document.get("kind", "")).endswith("List")
             and isinstance(document.get("items"), list)
         ):
-            found += [item for item in document["items"] if isinstance(item, Mapping)]
+            objects += [item for item in document["items"] if isinstance(item, Mapping)]
         elif isinstance(document, Mapping):
-            found.append(document)
+            objects.append(document)
         elif document is not None:
             begins = 1 if path.suffix == ".json" else _line(text, number)
             raise FileSyntaxError(f"line {begins}: {shown(document)} was found where an object would be accepted")
-    return found
+    return objects
 
 
 def _line(text: bytes, number: int) -> int:
@@ -200,10 +200,10 @@ class FolderSource:
         self._faulty: set[str] = set()
         """Files with a problem."""
         self._stale: set[str] = set()
-        """Files that are to be read again whatever is heard of them."""
+        """Files that are read again whatever the hints say."""
         self._skipped: list[str] = []
-        """Kinds of objects that are none of ours, until that is said."""
-        self._told_of_kinds = False
+        """Kinds of objects that are none of ours, until they are logged."""
+        self._logged_kinds = False
 
     @property
     def snapshot(self) -> SourceSnapshot:
@@ -217,9 +217,9 @@ class FolderSource:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with files, not with objects."""
-        found = (self._files[path].problem for path in sorted(self._faulty, key=_parts))
-        return tuple(problem for problem in found if problem is not None)
+        """Of files, not of objects."""
+        problems = (self._files[path].problem for path in sorted(self._faulty, key=_parts))
+        return tuple(problem for problem in problems if problem is not None)
 
     def _list(self) -> dict[str, Stamp]:
         failed: list[OSError] = []
@@ -235,7 +235,7 @@ class FolderSource:
 
     def _files_among(self, hints: Iterable[str]) -> dict[str, Stamp | None] | None:
         """Return the files that hints name, those that are gone without a stamp; None: only looking at everything will do."""
-        found: dict[str, Stamp | None] = {}
+        stamps: dict[str, Stamp | None] = {}
         top = str(self.folder / "_").removesuffix("_")  # nothing for the folder "."
         for hint in hints:
             if not hint.startswith(top):
@@ -247,13 +247,13 @@ class FolderSource:
                 continue
             if not hint.endswith(SUFFIXES) or os.path.islink(hint):  # noqa: PTH114  `Path` raises where it may not look
                 return None
-            found[hint] = _stamp(hint)
-        return found
+            stamps[hint] = _stamp(hint)
+        return stamps
 
     async def refresh(self, hints: Iterable[str] = ()) -> bool:
         """Read what changed; True: objects or problems differ from before. Raises `FolderError` where there is no folder.
 
-        `hints`: paths of which something was heard; only these are looked at, unless they are no plain files. None: everything is.
+        `hints`: paths that changed; only these are looked at, unless they are no plain files. None: everything is.
         """
         now = time.time_ns()
         hinted = self._files_among(hints) if hints else None
@@ -265,7 +265,7 @@ class FolderSource:
             gone = [path for path, stamp in listed.items() if stamp is None and path in self._files]
         changed = False
         for path in gone:
-            changed |= self._take(path, None)
+            changed |= self._apply_file(path, None)
         listed.update((path, _stamp(path)) for path in self._stale if path not in listed)
         for path in sorted(listed, key=_parts):
             stamp = listed[path]
@@ -279,15 +279,15 @@ class FolderSource:
             try:
                 objects = await asyncio.to_thread(read_objects, Path(path)) if large else read_objects(Path(path))
             except FileSyntaxError as error:
-                changed |= self._keep(path, sure, error)
+                changed |= self._keep_objects(path, sure, error)
             except OSError as error:  # no look at the file tells when it is over
-                changed |= self._keep(path, NEVER, error)
+                changed |= self._keep_objects(path, NEVER, error)
             else:
-                changed |= self._take(path, sure, objects)
-        self._tell_of_kinds()
+                changed |= self._apply_file(path, sure, objects)
+        self._log_skipped_kinds()
         return changed
 
-    def _keep(self, path: str, stamp: Stamp, error: Exception) -> bool:
+    def _keep_objects(self, path: str, stamp: Stamp, error: Exception) -> bool:
         """Keep what a file gave before."""
         ref = ObjectRef("File", "", self._within(path))
         kept = self._files.get(path)
@@ -304,7 +304,7 @@ class FolderSource:
     def _within(self, path: str) -> str:
         return os.path.relpath(path, self.folder)
 
-    def _take(self, path: str, stamp: Stamp | None, objects: Iterable[Mapping[str, Any]] = ()) -> bool:
+    def _apply_file(self, path: str, stamp: Stamp | None, objects: Iterable[Mapping[str, Any]] = ()) -> bool:
         """Take what a file gives now; without a stamp it is gone."""
         old = self._files.pop(path, None)
         changed = old is not None and old.problem is not None
@@ -316,7 +316,7 @@ class FolderSource:
                 self._skipped.append(str(raw.get("kind")))
                 continue
             owner = self._owners.setdefault(record.ref, path)
-            if (owner != path or record.ref in refs) and not self._gives_way(record, owner, path):
+            if (owner != path or record.ref in refs) and not self._replaces_malformed(record, owner, path):
                 twice = f"{record.ref} is in {self._within(owner)} already; an object of another name would be accepted."
                 file.problem = Problem(record.ref, Reason.INVALID_SPEC, "metadata.name", f"metadata.name: {twice}")
                 changed = True
@@ -338,15 +338,15 @@ class FolderSource:
             self._retry_duplicates(path)
         return changed
 
-    def _gives_way(self, record: Record | Malformed, owner: str, path: str) -> bool:
+    def _replaces_malformed(self, record: Record | Malformed, owner: str, path: str) -> bool:
         """Let an object that is read have the name of one whose apiVersion is not, in another file or further up in this one."""
-        if isinstance(record, Malformed) or self._store.fields_wrong(record.ref) != ("apiVersion",):
+        if isinstance(record, Malformed) or self._store.malformed_fields(record.ref) != ("apiVersion",):
             return False
         if owner != path:
             before = self._files[owner]
             before.refs = tuple(ref for ref in before.refs if ref != record.ref)
             self._owners[record.ref] = path
-            self._stale.add(owner)  # it says then that the name is taken
+            self._stale.add(owner)  # the name is taken then
         return True
 
     def _retry_duplicates(self, path: str) -> None:
@@ -356,8 +356,8 @@ class FolderSource:
             if other != path and problem is not None and problem.field == "metadata.name":
                 self._stale.add(other)
 
-    def _tell_of_kinds(self) -> None:
+    def _log_skipped_kinds(self) -> None:
         skipped, self._skipped = self._skipped, []
-        if skipped and not self._told_of_kinds:
-            self._told_of_kinds = True
+        if skipped and not self._logged_kinds:
+            self._logged_kinds = True
             _log.info("skipped=%d kinds=%s", len(skipped), ",".join(sorted(set(skipped))))

@@ -17,9 +17,9 @@ from controller.resources.reading.fields import metadata_of
 from controller.resources.reading.object_ref import ObjectRef
 
 _log = logging.getLogger("sluice.sources")
-PATIENCE = 0.25
-"""Seconds that a slice waits for what the API server says of its pods."""
-AT_ONCE = 16
+READ_SECONDS = 0.25
+"""How long a slice waits for the API server's answers about its pods."""
+CONCURRENCY = 16
 """Requests that may be under way."""
 
 Read = Callable[[str, str], Awaitable[Mapping[str, Any]]]
@@ -44,7 +44,7 @@ def deadline_of(pod: Mapping[str, Any], now: float) -> float:
 
 
 class PodGraces:
-    """The deadlines of pods, as far as slices that are known speak of them."""
+    """The deadlines of pods that slices name as terminating."""
 
     def __init__(self, read: Read, apply: Callable[[EndpointSlice], None]) -> None:
         self._read = read
@@ -54,10 +54,10 @@ class PodGraces:
         self._held: dict[ObjectRef, EndpointSlice] = {}
         """Slices whose newest version waits for an answer."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._limit = asyncio.Semaphore(AT_ONCE)
+        self._limit = asyncio.Semaphore(CONCURRENCY)
         self._failing = ""
 
-    def take(self, record: EndpointSlice, *, wait: bool) -> None:
+    def apply(self, record: EndpointSlice, *, wait: bool) -> None:
         """Apply a slice with the deadlines of its pods. `wait`: not before they are known, for a moment."""
         ref = record.ref
         ending = {endpoint.pod for endpoint in record.endpoints if endpoint.terminating and endpoint.pod}
@@ -72,12 +72,12 @@ class PodGraces:
         if unknown:
             if wait:
                 self._held[ref] = record
-            task = asyncio.create_task(self._learn(ref, record, unknown))
+            task = asyncio.create_task(self._read_deadlines(ref, record, unknown))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     def forget(self, ref: ObjectRef) -> None:
-        """Let go of a slice that is gone."""
+        """Forget a slice that is gone."""
         self._known.pop(ref, None)
         self._held.pop(ref, None)
 
@@ -85,33 +85,36 @@ class PodGraces:
         known = self._known.get(record.ref)
         if not known:
             return record
-        endpoints = tuple(replace(one, deadline=known.get(one.pod, 0.0)) if one.terminating else one for one in record.endpoints)
+        endpoints = tuple(
+            replace(endpoint, deadline=known.get(endpoint.pod, 0.0)) if endpoint.terminating else endpoint
+            for endpoint in record.endpoints
+        )
         return replace(record, endpoints=endpoints)
 
-    async def _learn(self, ref: ObjectRef, record: EndpointSlice, pods: Iterable[str]) -> None:
-        async def one(pod: str) -> float:
+    async def _read_deadlines(self, ref: ObjectRef, record: EndpointSlice, pods: Iterable[str]) -> None:
+        async def read(pod: str) -> float:
             async with self._limit:
                 return deadline_of(await self._read(ref.namespace, pod), time.time())
 
         names = list(pods)
-        tasks = [asyncio.create_task(one(pod)) for pod in names]
-        done, late = await asyncio.wait(tasks, timeout=PATIENCE)
+        tasks = [asyncio.create_task(read(pod)) for pod in names]
+        done, late = await asyncio.wait(tasks, timeout=READ_SECONDS)
         for task in late:
             task.cancel()
-        found: dict[str, float] = {}
+        deadlines: dict[str, float] = {}
         for pod, task in zip(names, tasks, strict=True):
-            error = task.exception() if task in done else TimeoutError(f"no answer within {PATIENCE:g} s")
-            found[pod] = 0.0 if error is not None else task.result()
+            error = task.exception() if task in done else TimeoutError(f"no answer within {READ_SECONDS:g} s")
+            deadlines[pod] = 0.0 if error is not None else task.result()
             if error is not None:
-                self._say(f"{type(error).__name__}: {error}")
+                self._warn(f"{type(error).__name__}: {error}")
         known = self._known.get(ref)
         newest = self._held.pop(ref, record)
         if known is None:
             return  # the slice went meanwhile
-        known.update(found)
-        self.take(newest, wait=False)
+        known.update(deadlines)
+        self.apply(newest, wait=False)
 
-    def _say(self, what: str) -> None:
-        if what != self._failing:
-            _log.warning("error=%r sockets of the pod are closed over close.drain.over instead of its grace period", what[:300])
-        self._failing = what
+    def _warn(self, failure: str) -> None:
+        if failure != self._failing:
+            _log.warning("error=%r sockets of the pod are closed over close.drain.over instead of its grace period", failure[:300])
+        self._failing = failure

@@ -23,16 +23,16 @@ from kopf._cogs.structs.references import NamespaceName, Resource
 from controller.resources.reading.fields import metadata_of, metadata_ref
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
-from controller.sources.api_session import AccessError
+from controller.sources.api_session import ApiSessionError
 
 _log = logging.getLogger("sluice.sources")
 requests_log = logging.getLogger("sluice.sources.requests")
-"""Where kopf says what becomes of each try of a request."""
+"""Where kopf logs each try of a request."""
 
 CHUNK = 500
 """Objects per page of a list."""
-TURN = 25
-"""Objects that are read in one turn of the loop."""
+OBJECTS_PER_TURN = 25
+"""Objects that are read in one turn of the event loop."""
 WATCH_SECONDS = (50, 70)
 """How long one watch request lasts, drawn anew for each kind; the next one goes on where it ended."""
 WATCH_MARGIN = 10
@@ -78,7 +78,7 @@ class State(enum.Enum):
 
 
 class Sink(Protocol):
-    """Where reflectors bring what they hear."""
+    """Receives what reflectors read."""
 
     def apply(self, ref: ObjectRef, raw: Mapping[str, Any], kind: Kind) -> None:
         """Take a version of an object."""
@@ -86,8 +86,8 @@ class Sink(Protocol):
     def remove(self, ref: ObjectRef, kind: Kind) -> None:
         """Forget an object."""
 
-    def reached(self, reflector: "Reflector") -> None:
-        """Take note of a reflector's new state or problem."""
+    def state_changed(self, reflector: "Reflector") -> None:
+        """Take a reflector's new state or problem."""
 
 
 class StreamError(Exception):
@@ -113,8 +113,8 @@ class Reflector:
         self.kind, self.namespace = kind, None if namespace is None else NamespaceName(namespace)
         self.state = State.STARTING
         self.problem: Problem | None = None
-        self.heard = time.monotonic()
-        """When something was last heard, a refusal included."""
+        self.last_answer = time.monotonic()
+        """When the API server last answered, a refusal included."""
         self._sink = sink
         self._settings = watch_settings(kind)
         self._seconds = random.randint(*WATCH_SECONDS)  # noqa: S311  no secret: only not all at the same moment
@@ -137,24 +137,24 @@ class Reflector:
             except errors.APINotFoundError as error:
                 self._absent(error)
             except errors.APIForbiddenError as error:
-                self._say(Reason.KIND_FORBIDDEN, error, "the rights to get, list and watch them would be accepted")
+                self._report_problem(Reason.KIND_FORBIDDEN, error, "the rights to get, list and watch them would be accepted")
                 if self.state in (State.STARTING, State.ABSENT):
-                    self._reach(State.FORBIDDEN)
+                    self._set_state(State.FORBIDDEN)
             except (
                 errors.APIError,
                 errors.APISessionClosed,
                 aiohttp.ClientError,
                 StreamError,
-                AccessError,
+                ApiSessionError,
                 ValueError,  # no JSON, or no UTF-8
                 OSError,
                 TimeoutError,
             ) as error:
-                self._say(Reason.KIND_UNREACHABLE, error, "what was known of them stays")
+                self._report_problem(Reason.KIND_UNREACHABLE, error, "what was known of them stays")
             except Exception as error:  # noqa: BLE001  a fault of ours in one kind takes nothing from the others
                 _log.exception("kind=%s the reflector failed; it starts again", self.where)
-                self._say(Reason.KIND_UNREACHABLE, error, "what was known of them stays")
-            self.heard = time.monotonic()
+                self._report_problem(Reason.KIND_UNREACHABLE, error, "what was known of them stays")
+            self.last_answer = time.monotonic()
             await self._pause()
 
     async def _pause(self) -> None:
@@ -163,29 +163,29 @@ class Reflector:
 
     async def _list(self) -> str:
         """Bring the sink to what a list says; return the version from which to watch."""
-        version, found = await self._read()
-        if self._known and not found:
-            # Nothing where there was something: believed only if it is said twice.
+        version, listed = await self._read()
+        if self._known and not listed:
+            # An empty list where there were objects is believed only if a second one is empty too.
             await asyncio.sleep(1.0)
-            version, found = await self._read()
-        for ref in self._known - found:
+            version, listed = await self._read()
+        for ref in self._known - listed:
             self._sink.remove(ref, self.kind)
-        self._known = found
+        self._known = listed
         self._recovered()
-        self._reach(State.LISTED)
+        self._set_state(State.LISTED)
         return version
 
     async def _read(self) -> tuple[str, set[ObjectRef]]:
-        version, found = "", set()
+        version, listed = "", set()
         async for page, at in fetching.fetch_objs(
             logger=requests_log, settings=self._settings, resource=self._resource, namespace=self.namespace
         ):
-            self.heard, version = time.monotonic(), at
+            self.last_answer, version = time.monotonic(), at
             for number, raw in enumerate(page):
-                found.add(self._apply(raw))
-                if number % TURN == TURN - 1:
+                listed.add(self._apply(raw))
+                if number % OBJECTS_PER_TURN == OBJECTS_PER_TURN - 1:
                     await asyncio.sleep(0)
-        return version, found
+        return version, listed
 
     async def _watch(self, version: str) -> None:
         """Follow changes until the API server has forgotten the version; then a new list is needed."""
@@ -193,25 +193,25 @@ class Reflector:
             opened = time.monotonic()
             try:
                 async for event in self._stream(version):
-                    self.heard = time.monotonic()
+                    self.last_answer = time.monotonic()
                     kind, raw = _read_event(event)
                     if kind == "ERROR" and raw.get("code") == GONE:
                         return
                     if kind == "ERROR":
                         raise StreamError(f"the watch ended with {raw.get('code')} {raw.get('message')}")
-                    version = self._take(kind, raw, version)
+                    version = self._apply_event(kind, raw, version)
                     self._recovered()
             except (aiohttp.ClientError, OSError, TimeoutError, errors.APIServerError, errors.APITooManyRequestsError) as error:
                 # What was missed is asked for from the same version on: a list is needed only when that is forgotten.
-                self._say(Reason.KIND_UNREACHABLE, error, "what was known of them stays")
+                self._report_problem(Reason.KIND_UNREACHABLE, error, "what was known of them stays")
                 await self._pause()
                 continue
             except errors.APIError as error:
                 if error.status == GONE:
                     return
                 raise
-            self.heard = time.monotonic()
-            if self.heard - opened < WATCH_SECONDS[0] / 2:
+            self.last_answer = time.monotonic()
+            if self.last_answer - opened < WATCH_SECONDS[0] / 2:
                 await self._pause()  # it was not its time to end: a server that closes at once is not asked at once
             else:
                 self._recovered()
@@ -232,11 +232,11 @@ class Reflector:
             timeout=aiohttp.ClientTimeout(total=self._seconds + WATCH_MARGIN, sock_connect=CONNECT_SECONDS),
         )
         async with response:
-            self._solved()
+            self._clear_problem()
             async for line in api.iter_jsonlines(response.content):
                 yield json.loads(line)
 
-    def _take(self, kind: str, raw: Mapping[str, Any], version: str) -> str:
+    def _apply_event(self, kind: str, raw: Mapping[str, Any], version: str) -> str:
         """Take one event; return the version that it brings."""
         if kind == "DELETED":
             ref = self._ref(raw)
@@ -251,13 +251,13 @@ class Reflector:
 
     def _recovered(self) -> None:
         self._backoff, self._absent_since = BACKOFF_FIRST, 0.0
-        self._solved()
+        self._clear_problem()
 
-    def _solved(self) -> None:
+    def _clear_problem(self) -> None:
         if self.problem is not None:
             self.problem = None
             _log.info("kind=%s they are watched again", self.where)
-            self._sink.reached(self)
+            self._sink.state_changed(self)
 
     def _ref(self, raw: Mapping[str, Any]) -> ObjectRef:
         return metadata_ref(raw, self.kind.name, namespaced=self.kind.namespaced)
@@ -270,7 +270,7 @@ class Reflector:
         return ref
 
     def _absent(self, error: errors.APIError) -> None:
-        self._say(Reason.KIND_ABSENT, error, "they are found when their definition is installed")
+        self._report_problem(Reason.KIND_ABSENT, error, "they are found when their definition is installed")
         now = time.monotonic()
         self._absent_since = self._absent_since or now
         if self._known and now - self._absent_since < CONFIRM_SECONDS:
@@ -279,24 +279,24 @@ class Reflector:
         for ref in self._known:
             self._sink.remove(ref, self.kind)
         self._known = set()
-        self._reach(State.ABSENT)
+        self._set_state(State.ABSENT)
 
-    def _reach(self, state: State) -> None:
+    def _set_state(self, state: State) -> None:
         if self.state is not state:
             self.state = state
-            self._sink.reached(self)
+            self._sink.state_changed(self)
 
-    def _say(self, reason: Reason, error: Exception, then: str) -> None:
-        """Say once what is wrong; the API server's words for it may differ from try to try."""
+    def _report_problem(self, reason: Reason, error: Exception, then: str) -> None:
+        """Report a problem once; the API server's words for it may differ from try to try."""
         if self.problem is not None and self.problem.reason is reason:
             return
-        told = " ".join(str(error).split()) or type(error).__name__
+        answer = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, errors.APIError):
-            told = f"{error.status} {error.message or error.code or ''}".strip()
-        _log.warning("kind=%s reason=%s error=%r", self.where, reason, told[:300])
-        message = f"{self.where}: the API server's answer to list or watch them is {told[:300]!r}; {then}."
+            answer = f"{error.status} {error.message or error.code or ''}".strip()
+        _log.warning("kind=%s reason=%s error=%r", self.where, reason, answer[:300])
+        message = f"{self.where}: the API server's answer to list or watch them is {answer[:300]!r}; {then}."
         self.problem = Problem(ObjectRef("Kind", self.namespace or "", self.kind.plural), reason, "", message)
-        self._sink.reached(self)
+        self._sink.state_changed(self)
 
 
 def _read_event(event: Any) -> tuple[str, Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a source knows at one moment, and the store that keeps it: the last good version of every object."""
+"""All records of a source at one moment, and the store that keeps them: the last good version of every object."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -60,37 +60,37 @@ class Store:
         self._changed: set[str] = set()
         self._last = SourceSnapshot()
 
-    def apply(self, found: Record | Malformed) -> bool:
+    def apply(self, record: Record | Malformed) -> bool:
         """Take a new version of an object; one that cannot be read leaves the last good one in place. True: something changed."""
-        if isinstance(found, Malformed):
-            return self._put("malformed", found.ref, found)
-        if isinstance(found, Secret):
-            found = self._with_last_good(found)
-        return self._put(_KINDS[found.ref.kind], found.ref, found) | self._drop("malformed", found.ref)
+        if isinstance(record, Malformed):
+            return self._put("malformed", record.ref, record)
+        if isinstance(record, Secret):
+            record = self._with_last_good(record)
+        return self._put(_KINDS[record.ref.kind], record.ref, record) | self._drop("malformed", record.ref)
 
-    def _with_last_good(self, found: Secret) -> Secret:
+    def _with_last_good(self, secret: Secret) -> Secret:
         """Keep the certificate before one that has ended or has not begun, where that is valid: nothing good is lost to it."""
-        known, now = self._kinds["secrets"].get(found.ref), self._clock()
-        if not isinstance(known, Secret) or is_valid(found, now):
-            return found
+        known, now = self._kinds["secrets"].get(secret.ref), self._clock()
+        if not isinstance(known, Secret) or is_valid(secret, now):
+            return secret
         before = replace(known, last_good=None)
-        good = next((one for one in (before, known.last_good) if one is not None and one != found and is_valid(one, now)), None)
-        return replace(found, last_good=good)
+        earlier = (version for version in (before, known.last_good) if version is not None and version != secret)
+        return replace(secret, last_good=next((version for version in earlier if is_valid(version, now)), None))
 
-    def fields_wrong(self, ref: ObjectRef) -> tuple[str, ...]:
+    def malformed_fields(self, ref: ObjectRef) -> tuple[str, ...]:
         """Return the fields for which the last version of an object could not be read."""
-        bad = self._kinds["malformed"].get(ref)
-        return tuple(problem.field for problem in bad.problems) if isinstance(bad, Malformed) else ()
+        malformed = self._kinds["malformed"].get(ref)
+        return tuple(problem.field for problem in malformed.problems) if isinstance(malformed, Malformed) else ()
 
     def remove(self, ref: ObjectRef) -> bool:
         """Forget an object. True: it was known."""
         return self._drop(_KINDS[ref.kind], ref) | self._drop("malformed", ref)
 
-    def _put(self, kind: str, ref: ObjectRef, found: object) -> bool:
+    def _put(self, kind: str, ref: ObjectRef, record: object) -> bool:
         known = self._kinds[kind]
-        if known.get(ref) == found:
+        if known.get(ref) == record:
             return False
-        known[ref] = found
+        known[ref] = record
         self._changed.add(kind)
         return True
 

@@ -1,13 +1,13 @@
-"""The conditions of a WsRoute: what is to stand in its status, and whether that differs from what does. Pure.
+"""The conditions of a WsRoute: those to write, and whether they differ from those that are stored. Pure.
 
-All three are always there, each with the generation that it is said of (docs/troubleshooting.md, 'Every reason').
+All three are always there, each with the generation that it is of (docs/troubleshooting.md, 'Every reason').
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.resources.reading.stored_status import ObservedCondition
+from controller.resources.reading.stored_status import StoredCondition
 from controller.translate.verdicts import Verdict
 
 MAX_MESSAGE = 32768
@@ -31,26 +31,27 @@ NOT_ACCEPTED = Programmed("False", "Rejected", "Nothing of this generation is se
 
 def rejected(reasons: Mapping[str, str]) -> Programmed:
     """Say that the proxy could not compile routes, named with why."""
-    told = " ".join(f"{route}: {reason}." for route, reason in sorted(reasons.items()))
-    return Programmed("False", "Rejected", f"The proxy answers 500 for what it could not compile. {told}")
+    details = " ".join(f"{route}: {reason}." for route, reason in sorted(reasons.items()))
+    return Programmed("False", "Rejected", f"The proxy answers 500 for what it could not compile. {details}")
 
 
 def make_conditions(
-    verdict: Verdict, programmed: Programmed, generation: int, observed: Iterable[ObservedCondition], now: str
+    verdict: Verdict, programmed: Programmed, generation: int, stored: Iterable[StoredCondition], now: str
 ) -> list[dict[str, object]] | None:
-    """Return the conditions to write, other writers' kept as they are; None: the same stand there already.
+    """Return the conditions to write, other writers' kept as they are; None: the same are stored already.
 
     `now`: RFC 3339, for conditions whose status changes.
     """
-    there = {condition.type: condition for condition in observed}
+    by_type = {condition.type: condition for condition in stored}
     wanted: list[tuple[str, str, str, str]] = [
-        (one.type, one.status, one.reason, one.message[:MAX_MESSAGE]) for one in (verdict.accepted, verdict.resolved_refs)
+        (condition.type, condition.status, condition.reason, condition.message[:MAX_MESSAGE])
+        for condition in (verdict.accepted, verdict.resolved_refs)
     ]
     wanted.append(("Programmed", programmed.status, programmed.reason, programmed.message[:MAX_MESSAGE]))
     result: list[dict[str, object]] = []
     differs = False
     for kind, status, reason, message in wanted:
-        old = there.get(kind)
+        old = by_type.get(kind)
         differs |= old is None or (old.status, old.reason, old.message, old.observed_generation) != (
             status,
             reason,
@@ -59,16 +60,19 @@ def make_conditions(
         )
         since = old.last_transition if old is not None and old.status == status and old.last_transition else now
         result.append(_write(kind, status, reason, message, generation, since))
-    result += foreign_conditions(there.values())
+    result += foreign_conditions(by_type.values())
     return result if differs else None
 
 
-def foreign_conditions(observed: Iterable[ObservedCondition]) -> list[dict[str, object]]:
+def foreign_conditions(stored: Iterable[StoredCondition]) -> list[dict[str, object]]:
     """Return the conditions that are not ours, as they stand."""
     return [
-        _write(one.type, one.status, one.reason, one.message, one.observed_generation, one.last_transition)
-        for one in observed
-        if one.type not in OURS
+        _write(
+            *(condition.type, condition.status, condition.reason, condition.message),
+            *(condition.observed_generation, condition.last_transition),
+        )
+        for condition in stored
+        if condition.type not in OURS
     ]
 
 

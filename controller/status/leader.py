@@ -79,7 +79,7 @@ class Leader:
                     await asyncio.wait_for(self._give_up(leases), CALL)
 
     async def _step_down_in_time(self) -> None:
-        """Stop leading before anybody else may begin, also while a request hangs."""
+        """Stop leading before another replica may begin, also while a request hangs."""
         while True:
             await asyncio.sleep(0.5)
             if self.leading and time.monotonic() - self._renewed_at > RENEW_DEADLINE:
@@ -108,7 +108,7 @@ class Leader:
             if not self._may_take(lease.spec):
                 return False
             lease.spec = self._spec(lease.spec)
-            # Its resourceVersion goes back with it: whoever writes second is refused.
+            # Its resourceVersion goes back with it: the second writer is refused.
             await leases.replace_namespaced_lease(self._name, self._namespace, lease, _request_timeout=TIMEOUT)
         self._renewed_at = start
         return True

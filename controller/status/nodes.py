@@ -21,21 +21,21 @@ PERIOD = 10.0
 
 def node_addresses(pods: Iterable[client.V1Pod]) -> Addresses:
     """Return the addresses of the nodes of pods that are ready and do not terminate, IPv4 first, each once, in order."""
-    found = {address for pod in pods if _is_ready(pod) for address in _host_addresses(pod)}
-    return tuple((str(address), "") for address in sorted(found, key=lambda address: (address.version, int(address))))
+    addresses = {address for pod in pods if _is_ready(pod) for address in _host_addresses(pod)}
+    return tuple((str(address), "") for address in sorted(addresses, key=lambda address: (address.version, int(address))))
 
 
 def _is_ready(pod: client.V1Pod) -> bool:
     if pod.status is None or pod.metadata is None or pod.metadata.deletion_timestamp is not None:
         return False
-    return any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or ())
+    return any(condition.type == "Ready" and condition.status == "True" for condition in pod.status.conditions or ())
 
 
 def _host_addresses(pod: client.V1Pod) -> Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     if pod.status is None:
         return
     # hostIPs has both families of a node, from Kubernetes 1.30 on; hostIP is the first of them.
-    for text in (pod.status.host_ip, *(one.ip for one in pod.status.host_ips or ())):
+    for text in (pod.status.host_ip, *(entry.ip for entry in pod.status.host_ips or ())):
         try:
             yield ipaddress.ip_address(text or "")
         except ValueError:
@@ -85,8 +85,8 @@ class Nodes:
             self._failing = reason
             return
         self._failing = ""
-        found = node_addresses(listed.items)
-        if found and found != self.addresses:
-            _log.info("pods=%s/%s nodes=%s", self._namespace, self._selector, ",".join(address for address, _ in found))
-            self.addresses = found
+        addresses = node_addresses(listed.items)
+        if addresses and addresses != self.addresses:
+            _log.info("pods=%s/%s nodes=%s", self._namespace, self._selector, ",".join(address for address, _ in addresses))
+            self.addresses = addresses
             self._changed()

@@ -1,6 +1,6 @@
-"""What each object's owner is to be told: verdicts of the last translation joined with what the proxy acknowledged. Pure.
+"""The status of each object: the verdict of the last translation joined with what the proxy acknowledged. Pure.
 
-Objects whose answer may differ from what was last told are collected; whoever writes takes them.
+Objects whose status may differ from what was last written are dirty; the writer takes them.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,8 +16,8 @@ _NO_VERDICTS: Mapping[ObjectRef, Verdict] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What is to be said of one object."""
+class StatusReport:
+    """What the status of one object is to say."""
 
     verdict: Verdict
     generation: int
@@ -54,11 +54,11 @@ class Tracker:
         snapshot: SourceSnapshot,
         verdicts: Mapping[ObjectRef, Verdict],
         root: str,
-        told: Collection[ObjectRef] | None = None,
+        changed_verdicts: Collection[ObjectRef] | None = None,
     ) -> None:
-        """Take a build: what was known, what is said of it, and the root of its configuration.
+        """Take a build: its snapshot, its verdicts, and the root of its configuration.
 
-        `told`: objects whose verdict differs from the last build's; None: all are compared.
+        `changed_verdicts`: objects whose verdict differs from the last build's; None: all are compared.
         """
         self._builds += 1
         self._roots.pop(root, None)
@@ -66,7 +66,7 @@ class Tracker:
         while len(self._roots) > 64:
             del self._roots[next(iter(self._roots))]
         changed = {
-            *(told if told is not None else {**self._verdicts, **verdicts}),
+            *(changed_verdicts if changed_verdicts is not None else {**self._verdicts, **verdicts}),
             *changed_refs(self._snapshot.ws_routes, snapshot.ws_routes),
             *changed_refs(self._snapshot.ingresses, snapshot.ingresses),
             *changed_refs(self._snapshot.malformed, snapshot.malformed),
@@ -110,33 +110,33 @@ class Tracker:
             self._pending.discard(ref)
             self._dirty[ref] = None
 
-    def touch(self, ref: ObjectRef) -> None:
-        """Look at an object again: somebody wrote its status."""
+    def mark_dirty(self, ref: ObjectRef) -> None:
+        """Have the writer look at an object again, as when another writer wrote its status."""
         self._dirty[ref] = None
 
-    def touch_all(self) -> None:
-        """Look at every object again: this replica writes from now on."""
+    def mark_all_dirty(self) -> None:
+        """Have the writer look at every object again, as when this replica begins to lead."""
         self._dirty.update(dict.fromkeys(self._objects))
 
-    def take(self) -> list[ObjectRef]:
-        """Return the objects that are to be looked at; they are forgotten until something touches them again."""
-        found = list(self._dirty)
+    def take_dirty(self) -> list[ObjectRef]:
+        """Return the dirty objects, which are clean from then on."""
+        dirty = list(self._dirty)
         self._dirty.clear()
-        return found
+        return dirty
 
-    def told(self, ref: ObjectRef) -> Told | None:
-        """Return what is to be said of an object; None: it is not ours, or gone."""
+    def report_of(self, ref: ObjectRef) -> StatusReport | None:
+        """Return what the status of an object is to say; None: it is not ours, or gone."""
         tracked = self._objects.get(ref)
         if tracked is None:
             return None
-        mine = {route: reason for route, reason in self._rejected.items() if owner_of(route) == ref} if self._rejected else {}
+        rejections = {route: reason for route, reason in self._rejected.items() if owner_of(route) == ref} if self._rejected else {}
         if tracked.verdict.accepted.status == "False":
             programmed = NOT_ACCEPTED
         elif ref in self._pending:
             programmed = PENDING
         else:
-            programmed = rejected(mine) if mine else SERVED
-        return Told(tracked.verdict, tracked.generation, programmed)
+            programmed = rejected(rejections) if rejections else SERVED
+        return StatusReport(tracked.verdict, tracked.generation, programmed)
 
 
 def owner_of(route: str) -> ObjectRef | None:

@@ -1,8 +1,8 @@
-"""TLS sections as certificates: which Secret a host gets, what is wrong with the ones that are named, who came too late.
+"""TLS sections as certificates: which Secret each host gets, and what is wrong with those that are named.
 
 A host gets the Secret of the oldest object that names one which can be used; an object whose Secret is missing takes no host
 from another. An entry of an Ingress without hosts is for the hosts of the object's rules that its certificate is for, and where
-a rule is for any host, for the certificate's names; whoever lists a host comes before it.
+a rule is for any host, for the certificate's names; an object that lists a host comes before it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -59,33 +59,33 @@ def covered(host: str, names: Collection[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What an object wants of TLS."""
+class TlsClaims:
+    """What an object claims of TLS."""
 
     claims: tuple[Claim, ...] = ()
-    open: tuple[Claim, ...] = ()
+    claims_without_host: tuple[Claim, ...] = ()
     """Of each entry of an Ingress without hosts, a claim without host."""
     problems: tuple[Problem, ...] = ()
     """What is wrong with those entries, beside their Secrets."""
 
 
-def wishes_of(item: Ingress | WsRoute, secrets: Mapping[ObjectRef, Secret]) -> Wishes:
-    """Return what an object wants of TLS. A WsRoute's Secret is for all its hosts; without hosts it is for none.
+def tls_claims_of(item: Ingress | WsRoute, secrets: Mapping[ObjectRef, Secret]) -> TlsClaims:
+    """Return what an object claims of TLS. A WsRoute's Secret is for all its hosts; without hosts it is for none.
 
-    A canary is not served and wants nothing.
+    A canary is not served and claims nothing.
     """
     if isinstance(item, WsRoute):
         if not item.secret:
-            return Wishes()
+            return TlsClaims()
         secret = f"{item.ref.namespace}/{item.secret}"
-        return Wishes(
+        return TlsClaims(
             tuple(Claim(item.created, item.ref, host, secret, "spec.tls.secretName") for host in dict.fromkeys(item.hosts))
         )
     if item.policy.canary:
-        return Wishes()
+        return TlsClaims()
     listed = tuple(_claim(item, entry, host, "listed") for entry in item.tls for host in entry.hosts)
     without = [_claim(item, entry, "", "rule") for entry in item.tls if not entry.hosts]
-    return _wishes_without_hosts(item, listed, without, secrets) if without else Wishes(listed)
+    return _claims_without_hosts(item, listed, without, secrets) if without else TlsClaims(listed)
 
 
 def _claim(item: Ingress, entry: TlsEntry, host: str, source: Source) -> Claim:
@@ -93,12 +93,12 @@ def _claim(item: Ingress, entry: TlsEntry, host: str, source: Source) -> Claim:
     return Claim(item.created, item.ref, host, secret, entry.field, source)
 
 
-def _wishes_without_hosts(
+def _claims_without_hosts(
     item: Ingress, listed: tuple[Claim, ...], without: list[Claim], secrets: Mapping[ObjectRef, Secret]
-) -> Wishes:
+) -> TlsClaims:
     """Find the hosts of entries without hosts. While a certificate is not known, its entry is for every host of the rules.
 
-    So nothing goes in clear that will not later, and nobody is told that a host is left out before that is known.
+    So nothing goes in clear that will not later, and no host is said to be left out before that is known.
     """
     hosts = dict.fromkeys((*(path.host for path in item.paths), *item.bare_hosts))
     taken = {claim.host for claim in listed}
@@ -118,11 +118,11 @@ def _wishes_without_hosts(
     served = {claim.host for claim in claims}
     missing = [host for host in waiting if host not in served]
     problems = tuple(_left_out(entry, names, missing) for entry, names in left if missing or not names)
-    return Wishes((*listed, *claims), tuple(without), problems)
+    return TlsClaims((*listed, *claims), tuple(without), problems)
 
 
 def _left_out(entry: Claim, names: Sequence[str], missing: Sequence[str]) -> Problem:
-    """Say whom the certificate of an entry without hosts is not for."""
+    """Say which hosts the certificate of an entry without hosts does not cover."""
     hosts = f"{_listed(missing)} of the rules" if missing else "any host"
     message = (
         f'{entry.field}: the certificate of Secret "{entry.secret}" is for {_listed(names)}, and no hosts stand beside it: it is '
@@ -136,10 +136,10 @@ def check_secret(claim: Claim, secrets: Mapping[ObjectRef, Secret], malformed: M
     if not claim.secret:
         return None
     ref = secret_ref(claim.secret)
-    bad = malformed.get(ref)
-    if bad is not None:
+    malformed_secret = malformed.get(ref)
+    if malformed_secret is not None:
         kept = "its last good certificate stays" if ref in secrets else "the default certificate is served"
-        message = f'{claim.field}: Secret "{claim.secret}" cannot be used, {kept}: {bad.problems[0].message}'
+        message = f'{claim.field}: Secret "{claim.secret}" cannot be used, {kept}: {malformed_secret.problems[0].message}'
         return Problem(claim.owner, Reason.SECRET_INVALID, claim.field, message)
     if ref not in secrets:
         message = (
@@ -181,10 +181,10 @@ def check_default(default: str, secrets: Mapping[ObjectRef, Secret], malformed: 
     if not default:
         return None
     field, ref = "--default-certificate", secret_ref(default)
-    bad = malformed.get(ref)
-    if bad is not None:
+    malformed_secret = malformed.get(ref)
+    if malformed_secret is not None:
         kept = "its last good certificate stays" if ref in secrets else "one made at start is served"
-        message = f'{field}: Secret "{default}" cannot be used, {kept}: {bad.problems[0].message}'
+        message = f'{field}: Secret "{default}" cannot be used, {kept}: {malformed_secret.problems[0].message}'
         return Problem(ref, Reason.SECRET_INVALID, field, message)
     if ref in secrets:
         return check_dates(ref, field, secrets[ref])
@@ -198,14 +198,15 @@ def translate_certificate(secret: Secret) -> Certificate:
 
 
 class TlsHosts:
-    """Stage of the memo: the Secret of every host."""
+    """Stage: the Secret of every host."""
 
-    __slots__ = ("_claims", "_losers", "_touched", "listed", "secrets")
+    __slots__ = ("_claims", "_dirty", "_late", "listed", "secrets")
 
     def __init__(self) -> None:
         self._claims: dict[str, dict[ObjectRef, tuple[Claim, ...]]] = {}
-        self._losers: dict[str, dict[ObjectRef, tuple[Problem, ...]]] = {}
-        self._touched: set[str] = set()
+        self._late: dict[str, dict[ObjectRef, tuple[Problem, ...]]] = {}
+        """Problems of claims for hosts that have another Secret, by host and owner."""
+        self._dirty: set[str] = set()
         self.listed: set[str] = set()
         """Hosts that stand in some tls section, with or without a Secret that can be used."""
         self.secrets: dict[str, str] = {}
@@ -218,49 +219,49 @@ class TlsHosts:
             known.pop(owner, None)
             if not known:
                 self._claims.pop(host, None)
-            self._touched.add(host)
+            self._dirty.add(host)
         for claim in new:
             known = self._claims.setdefault(claim.host, {})
             known[owner] = (*known.get(owner, ()), claim)
-            self._touched.add(claim.host)
+            self._dirty.add(claim.host)
 
-    def touch(self, hosts: Iterable[str]) -> None:
-        """Take note that the Secrets that are named for some hosts came or went."""
-        self._touched.update(hosts)
+    def mark_dirty(self, hosts: Iterable[str]) -> None:
+        """Have hosts decided anew: Secrets that are named for them came or went."""
+        self._dirty.update(hosts)
 
-    def settle(self, usable: Callable[[str], bool]) -> tuple[set[ObjectRef], set[str]]:
-        """Decide touched hosts anew; return who has to be told, and which hosts came to be listed or ceased to be."""
-        told: set[ObjectRef] = set()
+    def resolve(self, usable: Callable[[str], bool]) -> tuple[set[ObjectRef], set[str]]:
+        """Decide dirty hosts anew; return objects whose problems differ, and hosts that came to be listed or ceased to be."""
+        claimants: set[ObjectRef] = set()
         listed: set[str] = set()
-        for host in self._touched:
-            claims = [claim for found in self._claims.get(host, {}).values() for claim in found]
+        for host in self._dirty:
+            claims = [claim for of_owner in self._claims.get(host, {}).values() for claim in of_owner]
             if bool(claims) != (host in self.listed):
                 listed.add(host)
                 (self.listed.add if claims else self.listed.discard)(host)
             winner = min((claim for claim in claims if claim.secret and usable(claim.secret)), key=_order, default=None)
-            losers: dict[ObjectRef, tuple[Problem, ...]] = {}
+            late: dict[ObjectRef, tuple[Problem, ...]] = {}
             if winner is None:
                 self.secrets.pop(host, None)
             else:
                 self.secrets[host] = winner.secret
                 for claim in claims:
                     if claim.secret and claim.secret != winner.secret and usable(claim.secret):
-                        losers[claim.owner] = (*losers.get(claim.owner, ()), _late(claim, winner))
-            before = self._losers.get(host, {})
-            told.update(owner for owner in (*before, *losers) if before.get(owner) != losers.get(owner))
-            if losers:
-                self._losers[host] = losers
+                        late[claim.owner] = (*late.get(claim.owner, ()), _late_claim(claim, winner))
+            before = self._late.get(host, {})
+            claimants.update(owner for owner in (*before, *late) if before.get(owner) != late.get(owner))
+            if late:
+                self._late[host] = late
             else:
-                self._losers.pop(host, None)
-        self._touched.clear()
-        return told, listed
+                self._late.pop(host, None)
+        self._dirty.clear()
+        return claimants, listed
 
     def problems(self, claims: Iterable[Claim]) -> list[Problem]:
-        """Return what the owner of `claims` is told of hosts that have another Secret."""
+        """Return what is wrong with claims for hosts that have another Secret."""
         return [
             problem
             for claim in claims
-            for problem in self._losers.get(claim.host, {}).get(claim.owner, ())
+            for problem in self._late.get(claim.host, {}).get(claim.owner, ())
             if problem.field == claim.field
         ]
 
@@ -269,7 +270,7 @@ def _order(claim: Claim) -> tuple[int, str, str, str, str, str]:
     return claim.order
 
 
-def _late(claim: Claim, winner: Claim) -> Problem:
+def _late_claim(claim: Claim, winner: Claim) -> Problem:
     by = "by another entry of this object" if winner.owner == claim.owner else f'by {winner.owner.kind} "{winner.owner.path}"'
     message = (
         f'{claim.field}: host "{claim.host}" has the certificate of Secret "{winner.secret}" already, which is named {by}; '

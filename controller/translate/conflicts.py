@@ -1,6 +1,6 @@
-"""Who wins where two objects want the same: reported here, carried out by the order that the proxy's table keeps.
+"""Conflicts between objects that want the same: reported here, carried out by the order that the proxy's table keeps.
 
-Both use `route_order` of the model, so that what an owner is told is what is served. Only what was touched is decided anew.
+Both use `route_order` of the model, so that what a verdict says is what is served. Only what is dirty is decided anew.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,77 +29,77 @@ def owner_of(route: Route) -> ObjectRef:
 
 
 def created_at(created: str) -> str:
-    """Return how an object's age is told; nothing where it is not known."""
+    """Write an object's age; empty where it is not known."""
     return f" (created {created})" if created else ""
 
 
-class Contests:
-    """Stage of the memo: which route serves each place."""
+class Conflicts:
+    """Stage: which route serves each place."""
 
-    __slots__ = ("_alone", "_rivals", "_settled", "_touched")
+    __slots__ = ("_contested", "_dirty", "_sole", "_winners")
 
     def __init__(self) -> None:
-        self._alone: dict[Place, Route] = {}
-        """Routes that nobody contests: nearly all."""
-        self._rivals: dict[Place, dict[str, Route]] = {}
+        self._sole: dict[Place, Route] = {}
+        """Of places that one route wants: nearly all."""
+        self._contested: dict[Place, dict[str, Route]] = {}
         """Of places that more than one route wants, or wanted."""
-        self._settled: dict[Place, Route] = {}
-        """Winners, only of places that more than one route wants."""
-        self._touched: set[Place] = set()
+        self._winners: dict[Place, Route] = {}
+        """Only of places that more than one route wants."""
+        self._dirty: set[Place] = set()
 
     def replace(self, old: Iterable[Route], new: Iterable[Route]) -> None:
         """Let routes `new` stand in place of `old`."""
         for route in old:
             for place in places_of(route):
-                alone, rivals = self._alone.get(place), self._rivals.get(place)
-                if alone is not None and alone.id == route.id:
-                    del self._alone[place]
-                elif rivals is not None:
-                    rivals.pop(route.id, None)
-                    if not rivals:
-                        del self._rivals[place]
-                self._touched.add(place)
+                sole, candidates = self._sole.get(place), self._contested.get(place)
+                if sole is not None and sole.id == route.id:
+                    del self._sole[place]
+                elif candidates is not None:
+                    candidates.pop(route.id, None)
+                    if not candidates:
+                        del self._contested[place]
+                self._dirty.add(place)
         for route in new:
             for place in places_of(route):
-                alone, rivals = self._alone.get(place), self._rivals.get(place)
-                if rivals is not None:
-                    rivals[route.id] = route
-                elif alone is None or alone.id == route.id:
-                    self._alone[place] = route
+                sole, candidates = self._sole.get(place), self._contested.get(place)
+                if candidates is not None:
+                    candidates[route.id] = route
+                elif sole is None or sole.id == route.id:
+                    self._sole[place] = route
                 else:
-                    del self._alone[place]
-                    self._rivals[place] = {alone.id: alone, route.id: route}
-                self._touched.add(place)
+                    del self._sole[place]
+                    self._contested[place] = {sole.id: sole, route.id: route}
+                self._dirty.add(place)
 
-    def settle(self) -> set[ObjectRef]:
-        """Decide touched places anew; return whose outcome may have changed."""
-        told: set[ObjectRef] = set()
-        for place in self._touched:
-            rivals = self._rivals.get(place, {})
-            before = self._settled.pop(place, None)
-            if len(rivals) > 1:
-                self._settled[place] = min(rivals.values(), key=lambda route: route_order(route, upgrade=place[1]))
-            if before is not None or len(rivals) > 1:
-                told.update(map(owner_of, rivals.values()))
-        self._touched.clear()
-        return told
+    def resolve(self) -> set[ObjectRef]:
+        """Decide dirty places anew; return the objects whose outcome may have changed."""
+        contestants: set[ObjectRef] = set()
+        for place in self._dirty:
+            candidates = self._contested.get(place, {})
+            before = self._winners.pop(place, None)
+            if len(candidates) > 1:
+                self._winners[place] = min(candidates.values(), key=lambda route: route_order(route, upgrade=place[1]))
+            if before is not None or len(candidates) > 1:
+                contestants.update(map(owner_of, candidates.values()))
+        self._dirty.clear()
+        return contestants
 
-    def lost(self, route: Route) -> list[tuple[Place, Route]]:
+    def lost_places(self, route: Route) -> list[tuple[Place, Route]]:
         """Return the places that a route lost, each with its winner."""
-        settled = self._settled
-        if not settled:
+        winners = self._winners
+        if not winners:
             return []
-        found = [(place, settled.get(place)) for place in places_of(route)]
-        return [(place, winner) for place, winner in found if winner is not None and winner.id != route.id]
+        outcome = [(place, winners.get(place)) for place in places_of(route)]
+        return [(place, winner) for place, winner in outcome if winner is not None and winner.id != route.id]
 
-    def wins(self, route: Route) -> bool:
-        """Tell whether there is a place that a route did not lose."""
-        settled = self._settled
-        return not settled or any((winner := settled.get(place)) is None or winner.id == route.id for place in places_of(route))
+    def is_served(self, route: Route) -> bool:
+        """Tell whether there is a place that a route serves."""
+        winners = self._winners
+        return not winners or any((winner := winners.get(place)) is None or winner.id == route.id for place in places_of(route))
 
 
 def conflict_problems(route: Route, lost: Iterable[tuple[Place, Route]], fields: Mapping[str, str]) -> list[Problem]:
-    """Tell the owner of a route who serves the places that it lost. `fields` says where its own routes were written.
+    """Say which routes serve the places that a route lost. `fields` says where its own routes were written.
 
     A WsRoute that takes the upgrades of an Ingress path is no conflict (docs/wsroute.md, 'What is matched, and who wins').
     """
@@ -147,11 +147,8 @@ class HostClaim:
     kind: str
 
 
-class Owners:
-    """Stage of the memo, where hosts are not shared: which namespace has each host (docs/wsroute.md).
-
-    Any host is nobody's.
-    """
+class HostOwners:
+    """Stage, where hosts are not shared: which namespace has each host (docs/wsroute.md). A rule for any host claims none."""
 
     __slots__ = ("_claims", "_named", "_owners")
 
@@ -172,11 +169,11 @@ class Owners:
             self._named[ref] = new
         return old.keys() | new.keys()
 
-    def settle(self, touched: Iterable[str]) -> tuple[list[str], list[ObjectRef]]:
-        """Decide hosts anew; return those whose owner changed, and everybody whose routes name one of them."""
+    def resolve(self, dirty: Iterable[str]) -> tuple[list[str], list[ObjectRef]]:
+        """Decide hosts anew; return those whose owner changed, and the objects whose routes name one of them."""
         hosts: list[str] = []
-        told: list[ObjectRef] = []
-        for host in touched:
+        claimants: list[ObjectRef] = []
+        for host in dirty:
             claims = self._claims.get(host)
             before = self._owners.pop(host, None)
             if claims:
@@ -185,17 +182,17 @@ class Owners:
                 self._claims.pop(host, None)
             if self._owners.get(host) != before:
                 hosts.append(host)
-                told += [ObjectRef(claim.kind, claim.namespace, claim.name) for claim in claims or ()]
-        return hosts, told
+                claimants += [ObjectRef(claim.kind, claim.namespace, claim.name) for claim in claims or ()]
+        return hosts, claimants
 
-    def foreign(self, host: str, namespace: str) -> HostClaim | None:
-        """Return who has a host, if it is another namespace."""
+    def foreign_owner(self, host: str, namespace: str) -> HostClaim | None:
+        """Return the claim that owns a host, if it is of another namespace."""
         owner = self._owners.get(host)
         return owner if owner is not None and owner.namespace != namespace else None
 
-    def keep(self, route: Route) -> Route | None:
+    def without_foreign_hosts(self, route: Route) -> Route | None:
         """Return a route without the hosts of other namespaces; None: nothing is left of it."""
-        hosts = tuple(host for host in route.hosts if self.foreign(host, route.namespace) is None)
+        hosts = tuple(host for host in route.hosts if self.foreign_owner(host, route.namespace) is None)
         if len(hosts) == len(route.hosts):
             return route
         return msgspec.structs.replace(route, hosts=hosts) if hosts else None
@@ -209,8 +206,8 @@ def _claim(route: Route) -> HostClaim:
     return HostClaim(route.created, route.namespace, route.name, owner_of(route).kind)
 
 
-def foreign_host(ref: ObjectRef, field: str, host: str, owner: HostClaim) -> Problem:
-    """Tell an object that another namespace has its host."""
+def foreign_host_problem(ref: ObjectRef, field: str, host: str, owner: HostClaim) -> Problem:
+    """Say that another namespace owns a host of an object."""
     message = (
         f'{field}: host "{host}" is claimed by {owner.kind} "{owner.namespace}/{owner.name}"{created_at(owner.created)} already, '
         "and hosts are not shared between namespaces here; a host that no other namespace names would be accepted."

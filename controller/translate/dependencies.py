@@ -1,4 +1,4 @@
-"""What the memo's stages are built of: finding what differs between two mappings, and who uses what."""
+"""What the stages are built of: finding what differs between two mappings, and which objects depend on what."""
 
 import itertools
 import operator
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from controller.resources.reading.object_ref import ObjectRef
 
 K = TypeVar("K", bound=Hashable)
-_NOBODY: frozenset[ObjectRef] = frozenset()
+_NONE: frozenset[ObjectRef] = frozenset()
 
 
 def changed_refs(old: Mapping[ObjectRef, object], new: Mapping[ObjectRef, object]) -> list[ObjectRef]:
@@ -24,13 +24,13 @@ def changed_refs(old: Mapping[ObjectRef, object], new: Mapping[ObjectRef, object
     held, now = set(map(id, old.values())), set(map(id, new.values()))
     if held == now:
         return []
-    found = {ref: None for ref, record in new.items() if id(record) not in held}
-    found.update((ref, None) for ref, record in old.items() if id(record) not in now)
-    return list(found)
+    changed = {ref: None for ref, record in new.items() if id(record) not in held}
+    changed.update((ref, None) for ref, record in old.items() if id(record) not in now)
+    return list(changed)
 
 
-class Users(Generic[K]):
-    """Which objects use a thing: a Secret, a Service, an upstream, a host. Most hosts have one user, which stands for itself."""
+class Dependents(Generic[K]):
+    """Which objects use a thing: a Secret, a Service, an upstream, a host. Most have one user, kept without a set."""
 
     __slots__ = ("_several", "_single")
 
@@ -40,9 +40,9 @@ class Users(Generic[K]):
         """As dictionaries: a set of thousands takes twice the memory."""
 
     def of(self, key: K) -> Collection[ObjectRef]:
-        """Return who uses `key`."""
+        """Return the objects that use `key`."""
         single = self._single.get(key)
-        return (single,) if single is not None else self._several.get(key, _NOBODY)
+        return (single,) if single is not None else self._several.get(key, _NONE)
 
     def replace(self, user: ObjectRef, old: Iterable[K], new: Iterable[K]) -> None:
         """Let `user` use `new` instead of `old`."""

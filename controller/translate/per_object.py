@@ -7,14 +7,14 @@ from controller.resources import Ingress, Secret, Service, WsRoute
 from controller.resources.kinds.ingress import BackendRef
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem
-from controller.translate.certificates import Claim, wishes_of
+from controller.translate.certificates import Claim, tls_claims_of
 from controller.translate.routes import translate_ingress, translate_ws_route
 from controller.translate.upstreams import Backend, UpstreamRules, resolve_backend
 from proxy.model.config import Route
 
 
 @dataclass(frozen=True, slots=True)
-class Translated:
+class ObjectTranslation:
     """One object as far as it can be translated without looking at other objects of its kind."""
 
     item: Ingress | WsRoute
@@ -22,11 +22,11 @@ class Translated:
     """As written: with all hosts, and without the redirects of Ingress paths."""
     problems: tuple[Problem, ...]
     services: tuple[ObjectRef, ...]
-    """Services that were looked at, found or not."""
+    """Services that are named, whether they exist or not."""
     backends: tuple[Backend, ...]
     """One for each upstream."""
     claims: tuple[Claim, ...]
-    open_claims: tuple[Claim, ...]
+    claims_without_host: tuple[Claim, ...]
     """Entries for TLS whose hosts depend on the certificates of their Secrets."""
 
     def fields(self) -> Mapping[str, str]:
@@ -50,30 +50,32 @@ def translate_object(
     services: Mapping[ObjectRef, Service],
     secrets: Mapping[ObjectRef, Secret],
     rules: UpstreamRules,
-    known: Translated | None,
-) -> Translated:
-    """Translate one object. Routes that come out as they were in `known` are taken over, so that they keep their identity."""
-    looked_at: dict[ObjectRef, None] = {}
+    before: ObjectTranslation | None,
+) -> ObjectTranslation:
+    """Translate one object. Routes that come out as they were in `before` are taken over, so that they keep their identity."""
+    services_seen: dict[ObjectRef, None] = {}
     backends: dict[str, Backend] = {}
 
     def resolve(backend: BackendRef) -> str | Problem:
-        looked_at[ObjectRef("Service", item.ref.namespace, backend.service)] = None
-        found = resolve_backend(item.ref, backend, services, rules)
-        if isinstance(found, Problem):
-            return found
-        backends.setdefault(found.key, found)
-        return found.key
+        services_seen[ObjectRef("Service", item.ref.namespace, backend.service)] = None
+        resolved = resolve_backend(item.ref, backend, services, rules)
+        if isinstance(resolved, Problem):
+            return resolved
+        backends.setdefault(resolved.key, resolved)
+        return resolved.key
 
     if isinstance(item, WsRoute):
         routes, problems = translate_ws_route(item, resolve)
     else:
         routes, problems = translate_ingress(item, resolve)
         problems += item.problems
-    if known is not None:
-        routes = keep_identity(known.routes, routes)
-    wishes = wishes_of(item, secrets)
-    problems += wishes.problems
-    return Translated(item, routes, problems, tuple(looked_at), tuple(backends.values()), wishes.claims, wishes.open)
+    if before is not None:
+        routes = keep_identity(before.routes, routes)
+    tls = tls_claims_of(item, secrets)
+    problems += tls.problems
+    return ObjectTranslation(
+        item, routes, problems, tuple(services_seen), tuple(backends.values()), tls.claims, tls.claims_without_host
+    )
 
 
 def keep_identity(old: tuple[Route, ...], new: tuple[Route, ...]) -> tuple[Route, ...]:

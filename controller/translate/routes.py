@@ -25,19 +25,19 @@ from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, 
 from proxy.model.policy import HttpsRedirect, Policy
 
 Resolve = Callable[[BackendRef], str | Problem]
-"""Gives the key of a backend's upstream, or why there is none."""
+"""Return the key of a backend's upstream, or why there is none."""
 _KINDS: dict[str, PathKind] = {"Prefix": "prefix", "Exact": "exact", "Regex": "regex"}
 
 
 def _target(backends: tuple[BackendRef, ...], balancing: LoadBalancing, resolve: Resolve, problems: list[Problem]) -> Target:
     shares = []
     for backend in backends:
-        found = resolve(backend)
-        if isinstance(found, Problem):
-            problems.append(found)
+        upstream = resolve(backend)
+        if isinstance(upstream, Problem):
+            problems.append(upstream)
             shares.append(Share(None, backend.weight))
         else:
-            shares.append(Share(found, backend.weight))
+            shares.append(Share(upstream, backend.weight))
     return Target(tuple(shares), balancing)
 
 

@@ -10,7 +10,7 @@ from controller.resources.kinds.service import SERVICE_LABEL, ServicePort, Slice
 from controller.resources.reading.fields import shown
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
-from controller.translate.dependencies import Users
+from controller.translate.dependencies import Dependents
 from proxy.model.config import Endpoint, EndpointState, Upstream
 
 TLS_PROTOCOLS = frozenset({"https", "kubernetes.io/wss"})
@@ -36,7 +36,7 @@ class UpstreamRules:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What a backend of a rule came down to: an upstream, and where it was named."""
+    """A backend of a rule that was resolved: its upstream, and where it was named."""
 
     key: str
     service: Service
@@ -95,11 +95,11 @@ def _is_loopback(address: str) -> bool:
     if address == "localhost" or address.endswith(".localhost"):
         return True
     try:
-        found = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return False
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_loopback or (mapped or found).is_unspecified
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback or (mapped or ip).is_unspecified
 
 
 def translate_upstream(
@@ -115,24 +115,24 @@ def translate_upstream(
         if rules.refuses(name):
             return Upstream((), tls), (_refused(service, name),)
         return Upstream((Endpoint(name, port.port),), tls), ()
-    found: dict[tuple[str, int], EndpointState] = {}
+    states: dict[tuple[str, int], EndpointState] = {}
     pods: dict[str, str] = {}
     deadlines: dict[str, float] = {}
-    for one in slices:
-        numbers = [number for name, number in one.ports if name == port.name]
-        for endpoint in one.endpoints:
+    for endpoint_slice in slices:
+        numbers = [number for name, number in endpoint_slice.ports if name == port.name]
+        for endpoint in endpoint_slice.endpoints:
             state = _state(endpoint)
             for number in numbers:
                 for address in endpoint.addresses:
-                    found[address, number] = min(found.get((address, number), state), state, key=_BEST_FIRST.index)
+                    states[address, number] = min(states.get((address, number), state), state, key=_BEST_FIRST.index)
                     if endpoint.pod:
                         pods[address] = max(endpoint.pod, pods.get(address, ""))
                     if endpoint.deadline:
                         deadlines[address] = max(endpoint.deadline, deadlines.get(address, 0.0))
-    refused = {address for (address, _), state in found.items() if state in _USABLE and rules.refuses(address)}
+    refused = {address for (address, _), state in states.items() if state in _USABLE and rules.refuses(address)}
     endpoints = tuple(
         Endpoint(address, number, state, _deadline(state, deadlines.get(address, 0.0)), pods.get(address, ""))
-        for (address, number), state in sorted(found.items())
+        for (address, number), state in sorted(states.items())
         if not rules.refuses(address)
     )
     return Upstream(endpoints, tls), (
@@ -162,18 +162,18 @@ def _refused(service: Service, address: str) -> Flaw:
 
 
 def _portless(service: Service, port: ServicePort, slices: Collection[EndpointSlice]) -> Iterator[Flaw]:
-    """Tell of the first slice whose endpoints are not used because nobody can tell at which port."""
-    known = any(name == port.name for one in slices for name, _ in one.ports)
-    wrong = {one.ref.path: found for one in slices for name, found in one.unusable if name == port.name and one.endpoints}
+    """Name the first slice whose endpoints are not used because their port is not known."""
+    known = any(name == port.name for item in slices for name, _ in item.ports)
+    portless = {item.ref.path: number for item in slices for name, number in item.unusable if name == port.name and item.endpoints}
     # Pods that lack the port of that name are no fault while others have it (a named targetPort of the Service).
-    if not wrong and not known:
-        wrong = {one.ref.path: "" for one in slices if one.endpoints and not one.ports and not one.unusable}
-    if not wrong and not known:
+    if not portless and not known:
+        portless = {item.ref.path: "" for item in slices if item.endpoints and not item.ports and not item.unusable}
+    if not portless and not known:
         yield from _misnamed(service, port, slices)
-    elif wrong:
-        path = min(wrong)
+    elif portless:
+        path = min(portless)
         named = f'port "{port.name}"' if port.name else "the port"
-        lacks = f"{named} has {wrong[path]}" if wrong[path] else "it has no ports"
+        lacks = f"{named} has {portless[path]}" if portless[path] else "it has no ports"
         message = (
             f'Service "{service.ref.path}" has endpoints in EndpointSlice "{path}" that are not used, as {lacks} there; '
             f"{named} with a number from 1 to 65535 would be accepted."
@@ -182,8 +182,8 @@ def _portless(service: Service, port: ServicePort, slices: Collection[EndpointSl
 
 
 def _misnamed(service: Service, port: ServicePort, slices: Collection[EndpointSlice]) -> Iterator[Flaw]:
-    """Tell of the first slice with endpoints all of whose ports have other names than the Service's."""
-    others = {one.ref.path: sorted({name for name, _ in one.ports}) for one in slices if one.endpoints and one.ports}
+    """Name the first slice with endpoints all of whose ports have other names than the Service's."""
+    others = {item.ref.path: sorted({name for name, _ in item.ports}) for item in slices if item.endpoints and item.ports}
     if others:
         path = min(others)
         message = (
@@ -194,10 +194,10 @@ def _misnamed(service: Service, port: ServicePort, slices: Collection[EndpointSl
 
 
 def _unready(slices: Collection[EndpointSlice]) -> str:
-    paths = " and ".join(f'"{path}"' for path in sorted(one.ref.path for one in slices))
-    count = sum(len(one.endpoints) for one in slices)
-    found = f"{count} endpoints of which none is ready were found" if count else "no endpoints were found"
-    return f"{found} in EndpointSlice {paths}; one that is ready would be accepted."
+    paths = " and ".join(f'"{path}"' for path in sorted(item.ref.path for item in slices))
+    count = sum(len(item.endpoints) for item in slices)
+    endpoints = f"{count} endpoints of which none is ready were found" if count else "no endpoints were found"
+    return f"{endpoints} in EndpointSlice {paths}; one that is ready would be accepted."
 
 
 def _named(names: Sequence[str]) -> str:
@@ -213,46 +213,46 @@ def _called(name: str) -> str:
 class Upstreams:
     """Stage of the memo: the endpoints of every Service port that some object uses."""
 
-    __slots__ = ("_flaws", "_keys", "_ports", "_rules", "_slices", "_touched", "_users", "values")
+    __slots__ = ("_dependents", "_dirty", "_flaws", "_keys", "_ports", "_rules", "_slices", "values")
 
     def __init__(self, rules: UpstreamRules) -> None:
         self._rules = rules
-        self._users = Users[str]()
+        self._dependents = Dependents[str]()
         self._ports: dict[str, tuple[Service, ServicePort]] = {}
         self._keys: dict[ObjectRef, set[str]] = {}
         self._slices: dict[ObjectRef, dict[ObjectRef, EndpointSlice]] = {}
         self._flaws: dict[str, tuple[Flaw, ...]] = {}
         """Of upstreams that have any."""
-        self._touched: set[str] = set()
+        self._dirty: set[str] = set()
         self.values: dict[str, Upstream] = {}
 
     def replace(self, owner: ObjectRef, old: Iterable[Backend], new: Iterable[Backend]) -> None:
         """Let an object use `new` instead of `old`."""
         before, after = [backend.key for backend in old], [backend.key for backend in new]
-        self._users.replace(owner, before, after)
-        self._touched.update(before, after)
+        self._dependents.replace(owner, before, after)
+        self._dirty.update(before, after)
         for backend in new:
             self._ports[backend.key] = (backend.service, backend.port)
             self._keys.setdefault(backend.service.ref, set()).add(backend.key)
 
     def replace_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         """Let a slice `new` stand in place of `old`."""
-        for one in (old, new):
-            if one is not None:
-                service = ObjectRef("Service", one.ref.namespace, one.service)
-                self._touched.update(self._keys.get(service, ()))
+        for item in (old, new):
+            if item is not None:
+                service = ObjectRef("Service", item.ref.namespace, item.service)
+                self._dirty.update(self._keys.get(service, ()))
                 known = self._slices.setdefault(service, {})
-                if one is new:
-                    known[one.ref] = one
-                elif not (known.pop(one.ref, None) and known):
+                if item is new:
+                    known[item.ref] = item
+                elif not (known.pop(item.ref, None) and known):
                     self._slices.pop(service, None)
 
-    def settle(self) -> tuple[set[ObjectRef], bool]:
-        """Make touched upstreams anew; return who has to be told of other flaws, and whether any upstream differs."""
-        told: set[ObjectRef] = set()
+    def resolve(self) -> tuple[set[ObjectRef], bool]:
+        """Make dirty upstreams anew; return the users of those whose flaws differ, and whether any upstream differs."""
+        affected: set[ObjectRef] = set()
         differs = False
-        for key in self._touched:
-            users = self._users.of(key)
+        for key in self._dirty:
+            users = self._dependents.of(key)
             before = self.values.get(key)
             if not users:
                 differs |= self._drop(key)
@@ -264,30 +264,30 @@ class Upstreams:
                 self.values[key] = upstream
                 differs = True
             if flaws != self._flaws.get(key, ()):
-                told.update(users)
+                affected.update(users)
                 if flaws:
                     self._flaws[key] = flaws
                 else:
                     del self._flaws[key]
-        self._touched.clear()
-        return told, differs
+        self._dirty.clear()
+        return affected, differs
 
-    def empty(self, services: Collection[ObjectRef]) -> dict[str, str]:
+    def without_ready_endpoints(self, services: Collection[ObjectRef]) -> dict[str, str]:
         """Say of each upstream without an endpoint that is ready why, as what follows the field in a sentence.
 
         Not of those whose flaws say it, nor of those of which only the resolver knows the addresses. `services`: that exist.
         """
-        found = {}
+        reasons = {}
         for key, upstream in self.values.items():
             service, _ = self._ports[key]
-            if key in self._flaws or service.external_name or any(one.state in _USABLE for one in upstream.endpoints):
+            if key in self._flaws or service.external_name or any(endpoint.state in _USABLE for endpoint in upstream.endpoints):
                 continue
             behind = self._slices.get(service.ref)
-            why = self._nowhere(service.ref, services) if not behind else _unready(behind.values())
-            found[key] = f'Service "{service.ref.path}" has no endpoint that is ready, so requests get 503: {why}'
-        return found
+            why = self._without_slice(service.ref, services) if not behind else _unready(behind.values())
+            reasons[key] = f'Service "{service.ref.path}" has no endpoint that is ready, so requests get 503: {why}'
+        return reasons
 
-    def _nowhere(self, service: ObjectRef, services: Collection[ObjectRef]) -> str:
+    def _without_slice(self, service: ObjectRef, services: Collection[ObjectRef]) -> str:
         """Say that no slice is of a Service, and which other one may be meant to."""
         wanted = f"{SERVICE_LABEL}: {service.name}"
         unlabelled = self._slices.get(ObjectRef("Service", service.namespace, ""), {})
@@ -318,7 +318,7 @@ class Upstreams:
         return self.values.pop(key, None) is not None
 
     def problems(self, owner: ObjectRef, used: Collection[Backend]) -> list[Problem]:
-        """Return what an object is told of endpoints behind it that are not used."""
+        """Say which endpoints behind an object are not used."""
         if not self._flaws:
             return []
         return [

@@ -1,4 +1,4 @@
-"""Verdicts: what the owner of an object is told, as conditions and problems."""
+"""Verdicts: what becomes of an object, as conditions and problems."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -40,42 +40,44 @@ class Verdict:
 
 ACCEPTED = Condition("Accepted", "True", "Accepted", "The object is accepted.")
 RESOLVED = Condition("ResolvedRefs", "True", "ResolvedRefs", "All references are resolved.")
-GOOD = Verdict(ACCEPTED, RESOLVED, ())
+NO_PROBLEMS = Verdict(ACCEPTED, RESOLVED, ())
 """The verdict of an object with which nothing is wrong."""
 
-KEPT = "Until then the last version that could be read is served."
-USED = "Until then the last version that could be read is used."
+LAST_SERVED = "Until then the last version that could be read is served."
+LAST_USED = "Until then the last version that could be read is used."
 """The same of an object that others refer to."""
-SHUT = "Until then the last version that could be read answers 500: it is not served without a guard that this one asks for."
-_ENDS = (KEPT, USED, SHUT, WITHHELD)
+LAST_ANSWERS_500 = (
+    "Until then the last version that could be read answers 500: it is not served without a guard that this one asks for."
+)
+_SUFFIXES = (LAST_SERVED, LAST_USED, LAST_ANSWERS_500, WITHHELD)
 
 
 def make_verdict(problems: Iterable[Problem], *, served: bool) -> Verdict:
     """Say what became of an object. `served`: something of it is, as it is written now."""
-    found = tuple(sorted(set(problems)))
-    if not found:
-        return GOOD
-    own = [problem for problem in found if problem.reason not in RESOLUTION]
-    refs = [problem for problem in found if problem.reason in RESOLUTION]
+    ordered = tuple(sorted(set(problems)))
+    if not ordered:
+        return NO_PROBLEMS
+    own = [problem for problem in ordered if problem.reason not in RESOLUTION]
+    refs = [problem for problem in ordered if problem.reason in RESOLUTION]
     accepted, resolved = ACCEPTED, RESOLVED
     if own:
-        accepted = Condition("Accepted", "True" if served else "False", own[0].reason, joined(own))
+        accepted = Condition("Accepted", "True" if served else "False", own[0].reason, join_messages(own))
     if refs:
-        resolved = Condition("ResolvedRefs", "False", refs[0].reason, joined(refs))
-    return Verdict(accepted, resolved, found)
+        resolved = Condition("ResolvedRefs", "False", refs[0].reason, join_messages(refs))
+    return Verdict(accepted, resolved, ordered)
 
 
-def with_end(problems: Iterable[Problem], sentence: str) -> tuple[Problem, ...]:
+def with_suffix(problems: Iterable[Problem], sentence: str) -> tuple[Problem, ...]:
     """Add a sentence to each message; an empty one adds nothing."""
     return tuple(replace(problem, message=f"{problem.message} {sentence}") if sentence else problem for problem in problems)
 
 
-def joined(problems: Iterable[Problem]) -> str:
+def join_messages(problems: Iterable[Problem]) -> str:
     """Join messages; what several of them end with, on what becomes of the object meanwhile, is said once, by the last."""
     texts: list[str] = []
-    said: set[str] = set()
+    seen: set[str] = set()
     for message in reversed([problem.message for problem in problems]):
-        end = next((end for end in _ENDS if message.endswith(end)), "")
-        texts.append(message.removesuffix(f" {end}") if end in said else message)
-        said |= {end} if end else set()
+        suffix = next((suffix for suffix in _SUFFIXES if message.endswith(suffix)), "")
+        texts.append(message.removesuffix(f" {suffix}") if suffix in seen else message)
+        seen |= {suffix} if suffix else set()
     return " ".join(reversed(texts))

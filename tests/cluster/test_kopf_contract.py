@@ -21,8 +21,8 @@ from kopf._cogs.clients import api, errors, fetching
 from kopf._cogs.structs.references import NamespaceName, Resource
 
 from controller.resources.reading.object_ref import ObjectRef
-from controller.sources import api_session as access_module
-from controller.sources.api_session import Access
+from controller.sources import api_session
+from controller.sources.api_session import ApiSession
 from controller.sources.cluster import KINDS, ClusterSource
 from controller.sources.reflector import CHUNK, watch_settings
 
@@ -61,10 +61,10 @@ def log_in_by(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def logged_in(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Access]:
+async def logged_in(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiSession]:
     """Let kopf's client use what the controller uses, logged in by a kubeconfig."""
     log_in_by(kubeconfig, monkeypatch)
-    access = Access(kopf.OperatorSettings())
+    access = ApiSession(kopf.OperatorSettings())
     access.install()
     try:
         yield access
@@ -254,8 +254,8 @@ async def test_new_token_is_used_in_the_session_that_runs_and_cuts_no_watch(
                 seen = [json.loads(await anext(lines))["object"]["metadata"]["name"]]
                 plane.kubeconfig(new, name=name)
                 if due:
-                    monkeypatch.setattr(access_module, "TOKEN_SECONDS", -1.0)
-                    monkeypatch.setattr(access_module, "TOKEN", kubeconfig)
+                    monkeypatch.setattr(api_session, "TOKEN_SECONDS", -1.0)
+                    monkeypatch.setattr(api_session, "TOKEN", kubeconfig)
                 else:
                     plane.kubectl("delete", "serviceaccount", "old", "-n", name)
                     await until(lambda: valid(plane, old), lambda found: not found)

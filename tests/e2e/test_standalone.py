@@ -16,7 +16,7 @@ from e2e.harness import trusting
 from e2e.standalone import AUTHORITY, FREE, HOSTS, WAIT, Running, echo_backends, endpoints_text, objects, secret
 from websockets.asyncio.client import connect
 
-from controller.translate.verdicts import USED
+from controller.translate.verdicts import LAST_USED
 
 
 @contextlib.asynccontextmanager
@@ -95,7 +95,7 @@ async def test_secret_that_no_longer_parses_keeps_the_last_good_certificate_and_
             "Secret",
             "a-tls",
             "SecretInvalid",
-            f"data[tls.key]: no private key could be read, a key in PEM would be accepted. {USED}",
+            f"data[tls.key]: no private key could be read, a key in PEM would be accepted. {LAST_USED}",
         )
         assert await proxy.ask("a.localhost") == 200
         write_whole(folder / "a.localhost-secret.json", secret("a.localhost"))

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.resources.reading.object_ref import ObjectRef
-from controller.translate.dependencies import Users, changed_refs
+from controller.translate.dependencies import Dependents, changed_refs
 
 REFS = [ObjectRef("Ingress", "shop", f"i{number}") for number in range(4)]
 
 
 @given(st.lists(st.tuples(st.sampled_from(REFS), st.frozensets(st.sampled_from("abc")))))
 def test_users_of_a_thing_are_those_whose_last_word_named_it(said: list[tuple[ObjectRef, frozenset[str]]]) -> None:
-    users = Users[str]()
+    users = Dependents[str]()
     uses = dict.fromkeys(REFS, frozenset[str]())
     for ref, new in said:
         users.replace(ref, uses[ref], new)

@@ -16,7 +16,7 @@ from controller.resources import parse_object
 from controller.resources.reading.problems import Reason
 from controller.sources.certificate_dates import CertificateDates
 from controller.sources.snapshot import Store
-from controller.translate import Memo, TranslateSettings, translate
+from controller.translate import IncrementalState, TranslateSettings, translate
 
 CASES = sorted(Path(__file__).parent.joinpath("cases").glob("*.in.yaml"))
 
@@ -50,14 +50,16 @@ def now_of(text: str) -> float | None:
     return None if date is None else dt.datetime.fromisoformat(date).replace(tzinfo=dt.UTC).timestamp()
 
 
-def run(objects: list[dict[str, object]], settings: TranslateSettings, memo: Memo | None = None, now: float | None = None) -> str:
+def run(
+    objects: list[dict[str, object]], settings: TranslateSettings, state: IncrementalState | None = None, now: float | None = None
+) -> str:
     store = Store()
     for raw in objects:
         record = parse_object(raw)
         if record is not None:
             store.apply(record)
-    snapshot = store.snapshot() if now is None else CertificateDates().judge(store.snapshot(), now)
-    result = translate(snapshot, settings, memo or Memo())
+    snapshot = store.snapshot() if now is None else CertificateDates().check(store.snapshot(), now)
+    result = translate(snapshot, settings, state or IncrementalState())
     verdicts = {
         str(ref): [f"{c.type}={c.status} {c.reason}: {c.message}" for c in (verdict.accepted, verdict.resolved_refs)]
         for ref, verdict in sorted(result.verdicts.items())
@@ -90,7 +92,7 @@ def test_any_order_of_events_gives_the_same(case: Path) -> None:
     shuffle = random.Random(7)  # noqa: S311  not for secrets
     for _ in range(10):
         shuffle.shuffle(objects)
-        assert run(objects, settings, Memo(), now) == expected
+        assert run(objects, settings, IncrementalState(), now) == expected
 
 
 # Of texts that are too long for a page: tests/wire/test_certificate_forms.py, tests/unit/controller/test_secret.py.

@@ -1,4 +1,4 @@
-"""What the memo is for: unchanged values stay the very same, a change costs what changed, a failure leaves nothing half done."""
+"""What the state is for: unchanged values stay the very same, a change costs what changed, a failure leaves nothing half done."""
 
 from typing import Any
 
@@ -8,8 +8,7 @@ import trustme
 from controller.resources import parse_object
 from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.snapshot import Store
-from controller.translate import Memo, TranslateSettings, translate
-from controller.translate import incremental as memo_module
+from controller.translate import IncrementalState, TranslateSettings, stages, translate
 from proxy.model.policy import HttpsRedirect
 
 SETTINGS = TranslateSettings(implicit_class=True)
@@ -54,88 +53,91 @@ def put(store: Store, *raws: dict[str, Any]) -> None:
 def count_translated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the names of objects that are translated from now on."""
     names: list[str] = []
-    real = memo_module.translate_object
+    real = stages.translate_object
 
     def counted(item: Any, *rest: Any) -> Any:
         names.append(item.ref.name)
         return real(item, *rest)
 
-    monkeypatch.setattr(memo_module, "translate_object", counted)
+    monkeypatch.setattr(stages, "translate_object", counted)
     return names
 
 
 def test_one_changed_object_is_the_only_one_translated(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, memo = store_of(service("chat"), *(ws_route(f"r{number}") for number in range(20))), Memo()
-    before = translate(store.snapshot(), SETTINGS, memo).config
+    store, state = store_of(service("chat"), *(ws_route(f"r{number}") for number in range(20))), IncrementalState()
+    before = translate(store.snapshot(), SETTINGS, state).config
     names = count_translated(monkeypatch)
     put(store, ws_route("r7", "/new"))
 
-    after = translate(store.snapshot(), SETTINGS, memo).config
+    after = translate(store.snapshot(), SETTINGS, state).config
 
     changed = {key for key, route in after.routes.items() if route is not before.routes[key]}
     assert (names, changed, after.upstreams is before.upstreams) == (["r7"], {"wsroute/shop/r7/0"}, True)
 
 
 def test_changed_service_touches_its_users_alone_and_keeps_equal_routes(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, memo = store_of(service("chat"), service("web"), ws_route("a"), ws_route("b", service="web")), Memo()
-    before = translate(store.snapshot(), SETTINGS, memo).config
+    store, state = store_of(service("chat"), service("web"), ws_route("a"), ws_route("b", service="web")), IncrementalState()
+    before = translate(store.snapshot(), SETTINGS, state).config
     names = count_translated(monkeypatch)
     put(store, service("web", appProtocol="https"))
 
-    after = translate(store.snapshot(), SETTINGS, memo).config
+    after = translate(store.snapshot(), SETTINGS, state).config
 
     assert (names, after.routes is before.routes) == (["b"], True)
     assert (after.upstreams["shop/chat:80"] is before.upstreams["shop/chat:80"], after.upstreams["shop/web:80"].tls) == (True, True)
 
 
 def test_changed_endpoints_translate_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, memo = store_of(service("chat"), endpoint_slice("chat", "10.0.0.1"), ws_route("a")), Memo()
-    before = translate(store.snapshot(), SETTINGS, memo).config
+    store, state = store_of(service("chat"), endpoint_slice("chat", "10.0.0.1"), ws_route("a")), IncrementalState()
+    before = translate(store.snapshot(), SETTINGS, state).config
     names = count_translated(monkeypatch)
     put(store, endpoint_slice("chat", "10.0.0.2"))
 
-    after = translate(store.snapshot(), SETTINGS, memo).config
+    after = translate(store.snapshot(), SETTINGS, state).config
 
     assert (names, after.routes is before.routes) == ([], True)
     assert [endpoint.address for endpoint in after.upstreams["shop/chat:80"].endpoints] == ["10.0.0.2"]
 
 
 def test_object_that_concerns_nothing_leaves_the_configuration_itself() -> None:
-    store, memo = store_of(service("chat"), ws_route("a")), Memo()
-    before = translate(store.snapshot(), SETTINGS, memo)
+    store, state = store_of(service("chat"), ws_route("a")), IncrementalState()
+    before = translate(store.snapshot(), SETTINGS, state)
     put(store, service("unused"))
 
-    after = translate(store.snapshot(), SETTINGS, memo)
+    after = translate(store.snapshot(), SETTINGS, state)
 
     assert (after.config is before.config, after.verdicts is before.verdicts, after.problems is before.problems) == (True,) * 3
 
 
 def test_winner_that_goes_frees_its_place_for_the_loser() -> None:
-    store, memo = store_of(service("chat"), ws_route("a", host="x.example.com"), ws_route("b", host="x.example.com")), Memo()
-    first = translate(store.snapshot(), SETTINGS, memo)
+    store, state = (
+        store_of(service("chat"), ws_route("a", host="x.example.com"), ws_route("b", host="x.example.com")),
+        IncrementalState(),
+    )
+    first = translate(store.snapshot(), SETTINGS, state)
     loser = parse_object(ws_route("b"))
     winner = parse_object(ws_route("a"))
     assert loser is not None
     assert winner is not None
     store.remove(winner.ref)
 
-    second = translate(store.snapshot(), SETTINGS, memo)
+    second = translate(store.snapshot(), SETTINGS, state)
 
     reasons = [translation.verdicts[loser.ref].accepted.reason for translation in (first, second)]
     assert (reasons, second.problems) == (["RouteConflict", "Accepted"], ())
 
 
 def test_failure_in_the_middle_makes_the_next_translation_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, memo = store_of(service("chat"), ws_route("a")), Memo()
-    translate(store.snapshot(), SETTINGS, memo)
+    store, state = store_of(service("chat"), ws_route("a")), IncrementalState()
+    translate(store.snapshot(), SETTINGS, state)
     put(store, ws_route("a", "/new"))
     with monkeypatch.context() as patched:
-        # By then the routes are done: a memo that went on from here would think them published.
-        patched.setattr(memo_module.Upstreams, "settle", lambda _: 1 / 0)
+        # By then the routes are done: a state that went on from here would think them published.
+        patched.setattr(stages.Upstreams, "resolve", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            translate(store.snapshot(), SETTINGS, memo)
+            translate(store.snapshot(), SETTINGS, state)
 
-    again = translate(store.snapshot(), SETTINGS, memo)
+    again = translate(store.snapshot(), SETTINGS, state)
 
     assert again.config == translate(store.snapshot(), SETTINGS).config
 
@@ -143,7 +145,7 @@ def test_failure_in_the_middle_makes_the_next_translation_start_anew(monkeypatch
 def test_secret_that_comes_and_goes_gives_and_takes_the_host_its_certificate() -> None:
     raw = ws_route("a")
     raw["spec"]["tls"] = {"secretName": "one"}
-    store, memo = store_of(service("chat"), raw), Memo()
+    store, state = store_of(service("chat"), raw), IncrementalState()
     certificate = trustme.CA().issue_cert("a.example.com")
     data = {"tls.crt": certificate.cert_chain_pems[0].bytes().decode(), "tls.key": certificate.private_key_pem.bytes().decode()}
     named = {"name": "one", "namespace": "shop"}
@@ -154,7 +156,7 @@ def test_secret_that_comes_and_goes_gives_and_takes_the_host_its_certificate() -
     found = []
     for change in (lambda: None, lambda: store.apply(secret), lambda: store.remove(secret.ref)):
         change()
-        translation = translate(store.snapshot(), SETTINGS, memo)
+        translation = translate(store.snapshot(), SETTINGS, state)
         found.append((translation.config.tls_hosts, list(translation.config.certificates), len(translation.problems)))
 
     assert found == [({}, [], 1), ({"a.example.com": "shop/one"}, ["shop/one"], 0), ({}, [], 1)]
@@ -171,10 +173,10 @@ def test_secret_of_an_entry_without_hosts_gives_and_takes_the_hosts_that_its_cer
         "metadata": {"name": "i", "namespace": "shop"},
         "spec": {"tls": [{"secretName": "one"}], "rules": [{"host": host, "http": paths} for host in hosts]},
     }
-    store, memo = store_of(service("chat"), ingress), Memo()
+    store, state = store_of(service("chat"), ingress), IncrementalState()
 
     def redirected() -> tuple[list[str], list[tuple[str, ...]]]:
-        config = translate(store.snapshot(), SETTINGS, memo).config
+        config = translate(store.snapshot(), SETTINGS, state).config
         routes = [config.routes[f"ingress/shop/i/{number}"] for number in range(3)]
         policies = [[one.hosts for one in route.policies if isinstance(one, HttpsRedirect)] for route in routes]
         return sorted(config.tls_hosts), [found[0] if found else ("none",) for found in policies]
@@ -199,11 +201,11 @@ def test_secret_of_an_entry_without_hosts_gives_and_takes_the_hosts_that_its_cer
 
 
 def test_other_settings_give_what_a_new_memo_gives() -> None:
-    store, memo = store_of(service("chat"), endpoint_slice("chat", "127.0.0.1"), ws_route("a")), Memo()
-    translate(store.snapshot(), SETTINGS, memo)
+    store, state = store_of(service("chat"), endpoint_slice("chat", "127.0.0.1"), ws_route("a")), IncrementalState()
+    translate(store.snapshot(), SETTINGS, state)
     other = TranslateSettings(implicit_class=True, allow_loopback=True)
 
-    found = translate(store.snapshot(), other, memo)
+    found = translate(store.snapshot(), other, state)
 
     assert (found.config, dict(found.verdicts)) == (
         (fresh := translate(store.snapshot(), other)).config,
@@ -222,21 +224,21 @@ def test_objects_whose_class_is_gone_are_named() -> None:
     mine, theirs, nobodys = (ws_route(name) for name in ("mine", "theirs", "nobodys"))
     for raw, name in ((mine, "sluice"), (theirs, "other"), (nobodys, "absent")):
         raw["spec"]["ingressClassName"] = name
-    settings, memo = TranslateSettings(), Memo()
+    settings, state = TranslateSettings(), IncrementalState()
     store = store_of(service("chat"), ours, other, mine, theirs, nobodys)
-    before = translate(store.snapshot(), settings, memo)
+    before = translate(store.snapshot(), settings, state)
     record = parse_object(ours)
     assert record is not None
     store.remove(record.ref)
 
-    after = translate(store.snapshot(), settings, memo)
+    after = translate(store.snapshot(), settings, state)
 
     assert (before.classless, after.classless) == (("wsroute/shop/nobodys",), ("wsroute/shop/mine", "wsroute/shop/nobodys"))
-    assert translate(store.snapshot(), settings, Memo()).classless == after.classless
+    assert translate(store.snapshot(), settings, IncrementalState()).classless == after.classless
 
     gone = parse_object(nobodys)
     assert gone is not None
     store.remove(gone.ref)
     put(store, ours)
 
-    assert translate(store.snapshot(), settings, memo).classless == ()
+    assert translate(store.snapshot(), settings, state).classless == ()

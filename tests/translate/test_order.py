@@ -1,4 +1,4 @@
-"""The result depends on what there is, never on how it came about: any order of events, any detour, any memo."""
+"""The result depends on what there is, never on how it came about: any order of events, any detour, any state."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from controller.resources import parse_object
 from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.snapshot import Store
-from controller.translate import Memo, TranslateSettings, Translation, translate
+from controller.translate import IncrementalState, TranslateSettings, Translation, translate
 
 NAMESPACES = st.sampled_from(["shop", "other"])
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -129,15 +129,15 @@ def outcome(translation: Translation) -> tuple[object, object, object, object]:
 def test_translation_after_every_event_is_that_of_a_new_start(
     events: list[tuple[str, dict[str, Any]]], how: TranslateSettings
 ) -> None:
-    store, memo = Store(), Memo()
+    store, state = Store(), IncrementalState()
     for event, raw in events:
         happen(store, event, raw)
         snapshot = store.snapshot()
 
-        said = dict(memo.verdicts)
-        assert outcome(translate(snapshot, how, memo)) == outcome(translate(snapshot, how))
-        differ = {ref for ref in {*said, *memo.verdicts} if said.get(ref) != memo.verdicts.get(ref)}
-        assert differ <= set(memo.told)
+        said = dict(state.verdicts)
+        assert outcome(translate(snapshot, how, state)) == outcome(translate(snapshot, how))
+        differ = {ref for ref in {*said, *state.verdicts} if said.get(ref) != state.verdicts.get(ref)}
+        assert differ <= set(state.changed_verdicts)
 
 
 @pytest.mark.slow
@@ -154,10 +154,10 @@ def test_translation_in_any_order_of_events_is_the_same(
         chosen.setdefault(record.ref, raw)
     found = []
     for order in (list(chosen.values()), data.draw(st.permutations(list(chosen.values())))):
-        store, memo = Store(), Memo()
+        store, state = Store(), IncrementalState()
         for raw in order:
             happen(store, "apply", raw)
-            translation = translate(store.snapshot(), how, memo)
+            translation = translate(store.snapshot(), how, state)
         found.append(outcome(translation) if order else None)
 
     assert found[0] == found[1]

@@ -98,7 +98,7 @@ def check_strings(reader: Reader, raw: Mapping[str, Any]) -> None:
         if isinstance(key, str) and value is not None and not isinstance(value, str):
             text = shown(_as_text(value))
             message = f"no string was found; it is read as {text}, and a cluster refuses it; {text} in quotes would be accepted."
-            reader.wrong(f"metadata.annotations[{key}]", message, Reason.UNSUPPORTED_VALUE)
+            reader.report(f"metadata.annotations[{key}]", message, Reason.UNSUPPORTED_VALUE)
 
 
 def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
@@ -124,7 +124,7 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
             parse, hint = (parse_age, AGE_HINT) if ours == MAX_AGE else (parse_timeout, TIMEOUT_HINT)
             seconds = parse(value)
             if seconds is None:
-                reader.wrong(field, f"{shown(value)} was found, {hint}", Reason.UNSUPPORTED_VALUE)
+                reader.report(field, f"{shown(value)} was found, {hint}", Reason.UNSUPPORTED_VALUE)
             else:
                 timeouts[_TIMEOUTS[ours]] = seconds
         elif ours in BALANCE:
@@ -136,12 +136,12 @@ def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy
         elif key.startswith(OURS):
             if meaning_of(key).guards:
                 fault = fault or f"{key} is not supported"
-            reader.wrong(field, _no_such(key), Reason.UNSUPPORTED_VALUE)
+            reader.report(field, _no_such(key), Reason.UNSUPPORTED_VALUE)
         elif key.startswith(NGINX):
             name = key.removeprefix(NGINX)
             if protects(name, value) or (name not in INSTEAD and meaning_of(key).guards and asks(value)):
                 fault = fault or f"{key} is not supported"
-            reader.wrong(field, f"{name} {_instead_of(key, name, value)}", Reason.UNSUPPORTED_VALUE)
+            reader.report(field, f"{name} {_instead_of(key, name, value)}", Reason.UNSUPPORTED_VALUE)
     _tell_of_other_controllers(reader, annotations)
     if OURS + "ssl-redirect" in annotations and not ssl_redirect:
         force = False
@@ -170,10 +170,10 @@ def _read_canary(reader: Reader, annotations: Mapping[str, str]) -> bool:
             "canary is not supported yet, and this Ingress is not served because it could take all traffic of another; "
             "remove it, or give the backends of a WsRoute weights."
         )
-        reader.wrong(field, message, Reason.UNSUPPORTED_VALUE)
+        reader.report(field, message, Reason.UNSUPPORTED_VALUE)
     elif canary is None and value:
         message = f'{shown(value)} was found, so this Ingress is served as no canary; "true" or "false" would be accepted.'
-        reader.wrong(field, message, Reason.UNSUPPORTED_VALUE)
+        reader.report(field, message, Reason.UNSUPPORTED_VALUE)
     return canary is True
 
 
@@ -213,11 +213,11 @@ def _tell_of_other_controllers(reader: Reader, annotations: Mapping[str, str]) -
     meant = list(dict.fromkeys(one for key in keys for one in KNOWN.without_prefix(key)))[:MOST_NAMED]
     near = f"; {' or '.join(meant)} may be meant" if meant else ""
     message = f"{named}: not read, as only keys under {OURS} and {NGINX} are{near}."
-    reader.wrong("metadata.annotations", message, Reason.UNSUPPORTED_VALUE)
+    reader.report("metadata.annotations", message, Reason.UNSUPPORTED_VALUE)
 
 
 def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:
     if value in ("true", "false"):
         return value == "true"
-    reader.wrong(field, f'{shown(value)} was found, "true" or "false" would be accepted.', Reason.UNSUPPORTED_VALUE)
+    reader.report(field, f'{shown(value)} was found, "true" or "false" would be accepted.', Reason.UNSUPPORTED_VALUE)
     return default

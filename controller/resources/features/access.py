@@ -121,7 +121,7 @@ def _parse_list(
     for number, text in enumerate(written or ()):
         parsed = parse(text)
         if parsed is None:
-            reader.wrong(f"{place}[{number}]", f"{shown(text)} was found, {hint}")
+            reader.report(f"{place}[{number}]", f"{shown(text)} was found, {hint}")
         else:
             found.append(parsed)
     return tuple(dict.fromkeys(found))
@@ -139,7 +139,7 @@ def read_guards(reader: Reader, annotations: Mapping[str, str]) -> tuple[Guards,
         if found and None not in found:
             lists[name] = tuple(dict.fromkeys(one for one in found if one is not None))
             continue
-        faults.wrong(key, ORIGIN_HINT if name == "origins" else ADDRESS_HINT)
+        faults.report(key, ORIGIN_HINT if name == "origins" else ADDRESS_HINT)
     return Guards(**lists) if lists else UNGUARDED, faults.first
 
 

@@ -53,18 +53,18 @@ def parse_closing(reader: Reader, place: str, raw: Mapping[str, Any]) -> Closing
     if "over" in drain:
         over = parse_timeout(drain["over"])
         if over is None:
-            reader.wrong(f"{place}.drain.over", f"{shown(drain['over'])} was found, {TIMEOUT_HINT}")
+            reader.report(f"{place}.drain.over", f"{shown(drain['over'])} was found, {TIMEOUT_HINT}")
         else:
             found = replace(found, over=over)
     if "code" in drain:
         # The schema's integers may be written as 2.0; the API server stores 2.
         found = replace(found, code=int(drain["code"]))
         if not is_close_code(found.code):
-            reader.wrong(f"{place}.drain.code", f"{shown(drain['code'])} was found, {CODE_HINT}")
+            reader.report(f"{place}.drain.code", f"{shown(drain['code'])} was found, {CODE_HINT}")
     if "reason" in drain:
         found = replace(found, reason=drain["reason"])
         if not is_close_reason(found.reason):
-            reader.wrong(f"{place}.drain.reason", f"{shown(found.reason)} was found, {REASON_HINT}")
+            reader.report(f"{place}.drain.reason", f"{shown(found.reason)} was found, {REASON_HINT}")
     return found
 
 
@@ -95,7 +95,7 @@ def read_closing(reader: Reader, field: str, name: str, value: str, before: Clos
                 case _:
                     return replace(before, on_policy_changed=mode)
         hint = "Keep, Drain or Now would be accepted."
-    reader.wrong(field, f"{shown(value)} was found, {hint}", Reason.UNSUPPORTED_VALUE)
+    reader.report(field, f"{shown(value)} was found, {hint}", Reason.UNSUPPORTED_VALUE)
     return before
 
 

@@ -47,13 +47,13 @@ def read_keepalive(reader: Reader, annotations: Mapping[str, str]) -> KeepaliveS
             count = parse_count(text, MOST_MISSES)
             if count is None:
                 sentence = f"{shown(text)} was found, a whole number from 1 to {MOST_MISSES} would be accepted."
-                reader.wrong(field, sentence, Reason.UNSUPPORTED_VALUE)
+                reader.report(field, sentence, Reason.UNSUPPORTED_VALUE)
             else:
                 said, misses = True, count
         else:
             side = next((one for one in get_args(Side) if one == text), None)
             if side is None:
-                reader.wrong(
+                reader.report(
                     field, f"{shown(text)} was found, Client, Backend or Both would be accepted.", Reason.UNSUPPORTED_VALUE
                 )
             else:
@@ -65,5 +65,5 @@ def _parse_interval(reader: Reader, field: str, text: str, reason: Reason = Reas
     seconds = parse_duration(text)
     if seconds is not None and SHORTEST <= seconds <= LONGEST:
         return seconds
-    reader.wrong(field, f"{shown(text)} was found, a duration from 1s to 24h, such as 30s, would be accepted.", reason)
+    reader.report(field, f"{shown(text)} was found, a duration from 1s to 24h, such as 30s, would be accepted.", reason)
     return None

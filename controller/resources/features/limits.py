@@ -83,7 +83,7 @@ def parse_limits(reader: Reader, place: str, raw: Mapping[str, Any] | None) -> L
     if asked is not None:
         per, rate = parse_timeout(asked["per"]), int(asked["rate"])
         if per is None:
-            reader.wrong(f"{place}.handshakes.per", f"{shown(asked['per'])} was found, {TIMEOUT_HINT}")
+            reader.report(f"{place}.handshakes.per", f"{shown(asked['per'])} was found, {TIMEOUT_HINT}")
         else:
             handshakes = Handshakes(rate, per, int(asked.get("burst", rate)))
     return Limits(
@@ -104,7 +104,7 @@ def read_limits(reader: Reader, annotations: Mapping[str, str]) -> tuple[Limits,
     if not rate and _OURS + "handshakes-rate" not in annotations:
         for key in _NEED_A_RATE:
             if key in annotations:
-                reading.faults.wrong(key, f"it says nothing without {_OURS}handshakes-rate.")
+                reading.faults.report(key, f"it says nothing without {_OURS}handshakes-rate.")
     requests = RequestLimits(
         # Ours wins where both are set.
         0 if _OURS + "connections-per-client" in annotations else counts.get(_NGINX + "limit-connections", 0),
@@ -135,18 +135,18 @@ class _Reading:
         text = self._annotations[key]
         if text.isascii() and text.isdigit() and len(text) <= 12 and least <= int(text) <= most:
             return int(text)
-        self.faults.wrong(key, f"a whole number from {least} to {most} would be accepted.")
+        self.faults.report(key, f"a whole number from {least} to {most} would be accepted.")
         return 0
 
     def duration(self, key: str) -> float:
         seconds = parse_timeout(self._annotations[key])
         if seconds is None:
-            self.faults.wrong(key, TIMEOUT_HINT)
+            self.faults.report(key, TIMEOUT_HINT)
         return seconds or 1.0
 
     def networks(self, key: str) -> tuple[str, ...]:
         parts = [parse_network(part, bare=True) for part in map(str.strip, self._annotations[key].split(",")) if part]
         found = tuple(part for part in parts if part is not None)
         if not parts or len(found) < len(parts):
-            self.faults.wrong(key, ADDRESS_HINT)
+            self.faults.report(key, ADDRESS_HINT)
         return tuple(dict.fromkeys(found))

@@ -82,7 +82,7 @@ def parse_balance(reader: Reader, place: str, raw: Mapping[str, Any]) -> Balance
     cookie = None
     if affinity is not None:
         if "cookie" not in affinity and "engineIO" not in affinity:
-            reader.wrong(f"{place}.affinity", "neither cookie nor engineIO was found, at least one of them would be accepted.")
+            reader.report(f"{place}.affinity", "neither cookie nor engineIO was found, at least one of them would be accepted.")
         if "cookie" in affinity:
             cookie = _parse_cookie(reader, f"{place}.affinity.cookie", affinity["cookie"])
     path = raw.get("path") or {}
@@ -94,25 +94,25 @@ def parse_balance(reader: Reader, place: str, raw: Mapping[str, Any]) -> Balance
         sentence = (
             "was found with policy Hash, affinity.cookie or target Pod, which bring each client back to where it was; remove one."
         )
-        reader.wrong(f"{place}.rebalance", sentence)
+        reader.report(f"{place}.rebalance", sentence)
     return found
 
 
 def _parse_on(reader: Reader, place: str, policy: Policy | None, on: Mapping[str, Any] | None) -> tuple[HashKind, str] | None:
     if policy != "Hash":
         if on is not None:
-            reader.wrong(f"{place}.hashOn", "was found without policy Hash; remove it, or set policy to Hash.")
+            reader.report(f"{place}.hashOn", "was found without policy Hash; remove it, or set policy to Hash.")
         return None
     if on is None:
-        reader.wrong(f"{place}.hashOn", "nothing was found, policy Hash needs one of clientIP, header, cookie and query.")
+        reader.report(f"{place}.hashOn", "nothing was found, policy Hash needs one of clientIP, header, cookie and query.")
         return None
     if len(on) != 1:
         found = ", ".join(on) or "nothing"
-        reader.wrong(f"{place}.hashOn", f"{found} was found, exactly one of clientIP, header, cookie and query would be accepted.")
+        reader.report(f"{place}.hashOn", f"{found} was found, exactly one of clientIP, header, cookie and query would be accepted.")
         return None
     ((field, value),) = on.items()
     if value is False:
-        reader.wrong(f"{place}.hashOn.{field}", "false was found, true would be accepted.")
+        reader.report(f"{place}.hashOn.{field}", "false was found, true would be accepted.")
         return None
     kind = _ON[field]
     return kind, "" if value is True else value.lower() if kind == "header" else value
@@ -124,7 +124,7 @@ def _parse_cookie(reader: Reader, place: str, raw: Mapping[str, Any]) -> Affinit
     if text is not None:
         seconds = parse_timeout(text)
         if seconds is None:
-            reader.wrong(f"{place}.maxAge", f"{shown(text)} was found, {TIMEOUT_HINT}")
+            reader.report(f"{place}.maxAge", f"{shown(text)} was found, {TIMEOUT_HINT}")
         else:
             age = seconds
     return AffinityCookie(raw.get("name", "SLUICE"), age, raw.get("sameSite", "Lax"))
@@ -135,9 +135,9 @@ def _parse_rewrite(reader: Reader, place: str, raw: Mapping[str, Any] | None, ki
         return None
     prefix: str = raw["prefix"]
     if kind == "Regex":
-        reader.wrong(place, "was found with a path of type Regex; a path of type Prefix or Exact would be accepted.")
+        reader.report(place, "was found with a path of type Regex; a path of type Prefix or Exact would be accepted.")
     if not is_literal_path(prefix):
-        reader.wrong(f"{place}.prefix", f"{shown(prefix)} was found, {PATH_HINT}")
+        reader.report(f"{place}.prefix", f"{shown(prefix)} was found, {PATH_HINT}")
         return None
     return prefix
 
@@ -147,11 +147,11 @@ def _parse_rebalance(reader: Reader, place: str, raw: Mapping[str, Any] | None) 
         return None
     for name in ("above", "rate"):
         if name not in raw:  # the schema sees to it in a rule, not in annotations
-            reader.wrong(f"{place}.{name}", "nothing was found, a value is required.")
+            reader.report(f"{place}.{name}", "nothing was found, a value is required.")
             return None
     above = float(raw["above"])
     if not 1 < above <= MOST_ABOVE:
-        reader.wrong(f"{place}.above", f"{shown(raw['above'])} was found, a number above 1 and of at most 100 would be accepted.")
+        reader.report(f"{place}.above", f"{shown(raw['above'])} was found, a number above 1 and of at most 100 would be accepted.")
     count, _, unit = raw["rate"].partition("/")
     return above, int(count) / _SECONDS[unit]
 
@@ -164,13 +164,13 @@ def read_balance(reader: Reader, written: Iterable[tuple[str, str]]) -> Balance:
         if name in ("affinity-engine-io", "load-balancing-hash-on-client-ip"):
             if text not in ("true", "false"):
                 sentence = f'{shown(text)} was found, "true" or "false" would be accepted.'
-                reader.wrong(f"metadata.annotations[sluice.dev/{name}]", sentence, Reason.UNSUPPORTED_VALUE)
+                reader.report(f"metadata.annotations[sluice.dev/{name}]", sentence, Reason.UNSUPPORTED_VALUE)
             elif text == "true":
                 _put(raw, path, {} if name == "affinity-engine-io" else True)
             continue
         sentences = check_rule_part(path, text)
         for sentence in sentences:
-            reader.wrong(f"metadata.annotations[sluice.dev/{name}]", sentence, Reason.UNSUPPORTED_VALUE)
+            reader.report(f"metadata.annotations[sluice.dev/{name}]", sentence, Reason.UNSUPPORTED_VALUE)
         if not sentences:
             _put(raw, path, text)
     inner = Reader(reader.ref)
@@ -178,7 +178,7 @@ def read_balance(reader: Reader, written: Iterable[tuple[str, str]]) -> Balance:
     for problem in inner.problems:
         name = _WORD.sub(lambda match: "-" + match[0].lower(), problem.field.removeprefix(".")).replace(".", "-")
         sentence = problem.message.removeprefix(f"{problem.field}: ")
-        reader.wrong(f"metadata.annotations[sluice.dev/{name}]", sentence, Reason.UNSUPPORTED_VALUE)
+        reader.report(f"metadata.annotations[sluice.dev/{name}]", sentence, Reason.UNSUPPORTED_VALUE)
     # Half of what was asked for would be something else. Those that ask for nothing share that.
     return NOTHING if inner.problems or found == NOTHING else found
 

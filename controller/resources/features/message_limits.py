@@ -37,7 +37,7 @@ def parse_message_limits(reader: Reader, place: str, raw: Mapping[str, Any] | No
         return MessageLimitsSpec(size) if size else None
     per = parse_timeout(messages["per"])
     if per is None:
-        reader.wrong(f"{place}.messages.per", f"{shown(messages['per'])} was found, {TIMEOUT_HINT}")
+        reader.report(f"{place}.messages.per", f"{shown(messages['per'])} was found, {TIMEOUT_HINT}")
         return None
     rate = int(messages["rate"])
     return MessageLimitsSpec(size, rate, per, int(messages.get("burst", rate)))
@@ -64,7 +64,7 @@ def read_message_limits(reader: Reader, annotations: Mapping[str, str]) -> tuple
         if key in _NEED_A_RATE and _PREFIX + "messages-rate" not in annotations:
             wrong = wrong or f"it says nothing without {_PREFIX}messages-rate."
         if wrong:
-            faults.wrong(key, wrong)
+            faults.report(key, wrong)
     rate = counts.get("messages-rate", 0)
     if faults.first or not (size or rate):
         return None, faults.first

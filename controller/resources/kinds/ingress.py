@@ -85,12 +85,12 @@ def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
     for place, rule in reader.objects(spec, "rules", "spec.rules"):
         host = reader.text(rule, "host", f"{place}.host")
         if host and not is_host(host):
-            reader.wrong(f"{place}.host", f'{shown(host)} was found, a lower-case host or "*." and a host would be accepted.')
+            reader.report(f"{place}.host", f'{shown(host)} was found, a lower-case host or "*." and a host would be accepted.')
         http = reader.mapping(rule, "http", f"{place}.http")
-        found = reader.objects(http, "paths", f"{place}.http.paths")
-        if not found:
+        items = reader.objects(http, "paths", f"{place}.http.paths")
+        if not items:
             bare.append(host)
-        for field, item in found:
+        for field, item in items:
             path = _parse_path(reader, host, field, item)
             if path is not None:
                 paths.append(path)
@@ -124,10 +124,10 @@ def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
 def _parse_path(reader: Reader, host: str, field: str, item: Mapping[str, Any]) -> IngressPath | None:
     kind = reader.text(item, "pathType", f"{field}.pathType") or "ImplementationSpecific"
     if kind not in ("Exact", "Prefix", "ImplementationSpecific"):
-        reader.wrong(f"{field}.pathType", f"{shown(kind)} was found, Exact, Prefix or ImplementationSpecific would be accepted.")
+        reader.report(f"{field}.pathType", f"{shown(kind)} was found, Exact, Prefix or ImplementationSpecific would be accepted.")
     path = reader.text(item, "path", f"{field}.path") or "/"
     if not is_literal_path(path):
-        reader.wrong(f"{field}.path", f"{shown(path)} was found, {PATH_HINT}")
+        reader.report(f"{field}.path", f"{shown(path)} was found, {PATH_HINT}")
     backend = _parse_backend(reader, reader.mapping(item, "backend", f"{field}.backend"), f"{field}.backend")
     if backend is None:
         return None
@@ -136,7 +136,7 @@ def _parse_path(reader: Reader, host: str, field: str, item: Mapping[str, Any]) 
 
 def _parse_backend(reader: Reader, raw: Mapping[str, Any], field: str) -> BackendRef | None:
     if raw.get("resource") is not None:
-        reader.wrong(f"{field}.resource", "a resource was found, only backend.service would be accepted.")
+        reader.report(f"{field}.resource", "a resource was found, only backend.service would be accepted.")
         return None
     service = reader.mapping(raw, "service", f"{field}.service")
     name = reader.text(service, "name", f"{field}.service.name", required=True)
@@ -146,7 +146,7 @@ def _parse_backend(reader: Reader, raw: Mapping[str, Any], field: str) -> Backen
         reader.text(port, "name", f"{field}.service.port.name"),
     )
     if number is None and not label:
-        reader.wrong(f"{field}.service.port", "nothing was found, a number or a name would be accepted.")
+        reader.report(f"{field}.service.port", "nothing was found, a number or a name would be accepted.")
         return None
     return BackendRef(name, number if number is not None else label, 1, f"{field}.service")
 
@@ -157,7 +157,7 @@ def _parse_tls(reader: Reader, place: str, item: Mapping[str, Any]) -> TlsEntry:
         if isinstance(host, str) and is_host(host):
             hosts.append(host)
         else:
-            reader.wrong(
+            reader.report(
                 f"{place}.hosts[{number}]", f'{shown(host)} was found, a lower-case host or "*." and a host would be accepted.'
             )
     return TlsEntry(tuple(hosts), reader.text(item, "secretName", f"{place}.secretName"), f"{place}.secretName")

@@ -33,7 +33,7 @@ class Secret:
     last_good: "Secret | None" = None
     """What was there before, where that was valid when this came and this was not."""
     misdated: str = ""
-    """What is wrong with its dates, as what follows the certificate in a sentence; empty: nothing, or nobody has looked."""
+    """What is wrong with its dates, as what follows the certificate in a sentence; empty: nothing, or they were not checked."""
 
 
 def is_valid(secret: Secret, now: float) -> bool:
@@ -53,7 +53,7 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
     def refuse(field: str, sentence: str) -> Malformed:
         return Malformed(ref, (Problem(ref, Reason.SECRET_INVALID, field, f"{field}: {sentence}"),))
 
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for name in ("tls.crt", "tls.key"):
         data = _data(raw, name)
         field = f"data[{name}]"
@@ -61,11 +61,11 @@ def parse_secret(raw: Mapping[str, Any]) -> Secret | Malformed | None:
             return refuse(field, "nothing that can be read was found, PEM in base64 would be accepted.")
         if not data.strip() or len(data) > MAX_BYTES:
             return refuse(field, f"{len(data)} bytes were found, PEM of at most 1 MiB would be accepted.")
-        found[name] = data
-    chain = pem.read_chain(found["tls.crt"])
-    key = chain if isinstance(chain, str) else pem.read_key(found["tls.key"], chain[0])
+        contents[name] = data
+    chain = pem.read_chain(contents["tls.crt"])
+    key = chain if isinstance(chain, str) else pem.read_key(contents["tls.key"], chain[0])
     if isinstance(chain, str) or isinstance(key, str):
-        if order := pem.wrong_order(found["tls.crt"], found["tls.key"]):
+        if order := pem.order_problem(contents["tls.crt"], contents["tls.key"]):
             return refuse("data[tls.crt]", order)
         return refuse("data[tls.crt]", chain) if isinstance(chain, str) else refuse("data[tls.key]", str(key))
     leaf = chain[0]

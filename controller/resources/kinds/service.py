@@ -59,8 +59,8 @@ class EndpointSlice:
     """Name (empty for the unnamed one) and number."""
     endpoints: tuple[SliceEndpoint, ...]
     unusable: tuple[tuple[str, str], ...] = ()
-    """Ports that nobody can connect to: name, and what number they have. In Kubernetes none at all means all ports, none to connect
-    to either (discovery.k8s.io/v1, EndpointPort); kube-proxy passes over both."""
+    """Ports that cannot be connected to: name, and what number they have. In Kubernetes none at all means all ports, none to
+    connect to either (discovery.k8s.io/v1, EndpointPort); kube-proxy passes over both."""
 
 
 def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:
@@ -73,7 +73,7 @@ def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:
     for path, item in reader.objects(spec, "ports", "spec.ports"):
         number = reader.number(item, "port", f"{path}.port")
         if number is None or not 1 <= number <= 65535:
-            reader.wrong(f"{path}.port", f"{shown(item.get('port'))} was found, a number from 1 to 65535 would be accepted.")
+            reader.report(f"{path}.port", f"{shown(item.get('port'))} was found, a number from 1 to 65535 would be accepted.")
             continue
         name, application = reader.text(item, "name", f"{path}.name"), reader.text(item, "appProtocol", f"{path}.appProtocol")
         protocol = reader.text(item, "protocol", f"{path}.protocol") or "TCP"
@@ -109,7 +109,7 @@ def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | 
             if _is_address(address):
                 addresses.append(address)
             else:
-                reader.wrong(f"{path}.addresses[{number}]", f"{shown(address)} was found, an IP address would be accepted.")
+                reader.report(f"{path}.addresses[{number}]", f"{shown(address)} was found, an IP address would be accepted.")
         terminating = conditions.get("terminating") is True
         # A condition that is not given counts as ready (discovery.k8s.io/v1, EndpointConditions).
         ready = conditions.get("ready") is not False

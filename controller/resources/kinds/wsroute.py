@@ -88,7 +88,7 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
     check_names(reader, raw)
     spec = raw.get("spec")
     if not isinstance(spec, Mapping):
-        reader.wrong("spec", f"{shown(spec)} was found, an object with rules would be accepted.")
+        reader.report("spec", f"{shown(spec)} was found, an object with rules would be accepted.")
         return Malformed(ref, tuple(reader.problems), generation=read_generation(raw))
     named = spec.get("ingressClassName")
     class_name = named if isinstance(named, str) else None
@@ -111,14 +111,14 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
     for number, rule in enumerate(rules):
         first = names.setdefault(rule.name, number)
         if first != number:
-            reader.wrong(
+            reader.report(
                 f"spec.rules[{number}].name",
                 f"{shown(rule.name)} names spec.rules[{first}] already, a name of its own would be accepted.",
             )
     hosts = tuple(spec.get("hosts") or ())
     for number, rule in enumerate(rules):
         if rule.balance.pods and rule.kind != "Prefix" and not names_pods_by_host(hosts):
-            reader.wrong(
+            reader.report(
                 f"spec.rules[{number}].websocket.target",
                 "Pod was found, and nothing names it; a path of type Prefix, or only wildcard hosts, would be accepted with it.",
             )
@@ -172,19 +172,19 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
     place = f"spec.rules[{number}]"
     for guard in GUARDS:
         if guard in raw:
-            reader.wrong(
+            reader.report(
                 f"{place}.{guard}",
                 "is not supported yet; a rule without it would be accepted.",
                 Reason.UNSUPPORTED_VALUE,
             )
     if "websocket" not in raw and "http" not in raw:
-        reader.wrong(place, "neither websocket nor http was found, at least one of them would be accepted.")
+        reader.report(place, "neither websocket nor http was found, at least one of them would be accepted.")
     path = raw["path"]
     kind, value = path["type"], path["value"]
     if kind == "Regex":
         _check_pattern(reader, f"{place}.path.value", value)
     elif not is_literal_path(value):
-        reader.wrong(f"{place}.path.value", f"{shown(value)} was found, {PATH_HINT}")
+        reader.report(f"{place}.path.value", f"{shown(value)} was found, {PATH_HINT}")
     match = raw.get("match") or {}
     timeouts = []
     for name in TIMEOUTS:
@@ -192,14 +192,14 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         if text is not None:
             seconds = parse_timeout(text)
             if seconds is None:
-                reader.wrong(f"{place}.timeouts.{name}", f"{shown(text)} was found, {TIMEOUT_HINT}")
+                reader.report(f"{place}.timeouts.{name}", f"{shown(text)} was found, {TIMEOUT_HINT}")
             else:
                 timeouts.append((name, seconds))
     age = (raw.get("timeouts") or {}).get("maxAge")
     if age is not None:
         seconds = parse_age(age)
         if seconds is None:
-            reader.wrong(f"{place}.timeouts.maxAge", f"{shown(age)} was found, {AGE_HINT}")
+            reader.report(f"{place}.timeouts.maxAge", f"{shown(age)} was found, {AGE_HINT}")
         else:
             timeouts.append(("max_age", seconds))
     return WsRule(
@@ -245,4 +245,4 @@ def _check_pattern(reader: Reader, field: str, pattern: str) -> None:
     except re2.error as error:
         text = error.args[0] if error.args else error
         text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-        reader.wrong(field, f"{shown(pattern)} was found ({text}), a regular expression of RE2 would be accepted.")
+        reader.report(field, f"{shown(pattern)} was found ({text}), a regular expression of RE2 would be accepted.")

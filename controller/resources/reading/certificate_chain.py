@@ -1,7 +1,7 @@
 """Certificate chains and private keys in PEM: read, and judged by what OpenSSL serves and clients take.
 
-What it takes of PEM is more than OpenSSL does (indented lines, CR line ends, no line end between two certificates), so nobody may
-pass a text on that was read here: `write_chain` and `write_key` write what was read.
+What it takes of PEM is more than OpenSSL does (indented lines, CR line ends, no line end between two certificates), so a text
+that was read here is never passed on: `write_chain` and `write_key` write what was read.
 """
 
 import re
@@ -57,11 +57,11 @@ def read_chain(text: bytes) -> list[x509.Certificate] | str:
     Whatever stands between them is skipped. Whether clients trust the chain is theirs to say, as their clock is and the host.
     """
     chain = _load(text)
-    return chain if isinstance(chain, str) else _wrong_with(chain) or chain
+    return chain if isinstance(chain, str) else _chain_problem(chain) or chain
 
 
 def _load(text: bytes) -> list[x509.Certificate] | str:
-    begins = [found.start() for found in _BEGIN.finditer(text)]
+    begins = [match.start() for match in _BEGIN.finditer(text)]
     chain: list[x509.Certificate] = []
     for start, end in pairwise([*begins, len(text)]):
         try:
@@ -79,33 +79,33 @@ def _is_read_by_openssl(chain: Sequence[x509.Certificate]) -> bool:
     """Tell whether OpenSSL reads what cryptography does, which looks at names and times only when it is asked for them."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
-            cadata=b"".join(one.public_bytes(serialization.Encoding.DER) for one in chain)
+            cadata=b"".join(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain)
         )
     except ssl.SSLError:
         return False
     return True
 
 
-def _wrong_with(chain: Sequence[x509.Certificate]) -> str:
+def _chain_problem(chain: Sequence[x509.Certificate]) -> str:
     leaf = chain[0]
-    for number, one in enumerate(chain, 1):
+    for number, certificate in enumerate(chain, 1):
         place = f"certificate {number} of {len(chain)}" if number > 1 else "the first certificate"
-        accepted = _LEAF_KEYS if one is leaf else _CHAIN_KEYS
+        accepted = _LEAF_KEYS if certificate is leaf else _CHAIN_KEYS
         try:
-            key = one.public_key()
+            key = certificate.public_key()
         except _UNREADABLE:
             return f"a key of a kind that is not known was found in {place}, {accepted}"
-        if not (_serves(key, leaf) if one is leaf else _signs_certificates(key)):
-            return f"{_named(key, one)} was found in {place}, {accepted}"
-        if not _is_self_signed(one) and (weak := _weak_digest(one)):
+        if not (_serves(key, leaf) if certificate is leaf else _signs_certificates(key)):
+            return f"{_named(key, certificate)} was found in {place}, {accepted}"
+        if not _is_self_signed(certificate) and (weak := _weak_digest(certificate)):
             return f"{weak} was found in {place}, one with SHA-256 or better would be accepted."
     # RFC 8446, 4.4.2: the lengths of context, list, certificates and their extensions.
-    size = 4 + sum(len(one.public_bytes(serialization.Encoding.DER)) + 5 for one in chain)
+    size = 4 + sum(len(certificate.public_bytes(serialization.Encoding.DER)) + 5 for certificate in chain)
     if size > MAX_MESSAGE:
         return (
             f"{len(chain)} certificates of {size} bytes were found, the leaf and its issuers in at most 100 KiB would be accepted."
         )
-    return _wrong_usage(leaf)
+    return _usage_problem(leaf)
 
 
 def _serves(key: CertificatePublicKeyTypes, leaf: x509.Certificate) -> bool:
@@ -129,49 +129,49 @@ def _signs_certificates(key: CertificatePublicKeyTypes) -> bool:
     return isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey)
 
 
-def _named(key: CertificatePublicKeyTypes, one: x509.Certificate) -> str:
+def _named(key: CertificatePublicKeyTypes, certificate: x509.Certificate) -> str:
     if isinstance(key, rsa.RSAPublicKey):
-        pss = one.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
+        pss = certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
         return f"an RSA{'-PSS' if pss else ''} key of {key.key_size} bits"
     if isinstance(key, ec.EllipticCurvePublicKey):
         return f"a key on the curve {key.curve.name}"
     return f"a DSA key of {key.key_size} bits" if isinstance(key, dsa.DSAPublicKey) else "a key that signs nothing"
 
 
-def _weak_digest(one: x509.Certificate) -> str:
+def _weak_digest(certificate: x509.Certificate) -> str:
     """Name a signature that OpenSSL's security level 2 does not take; empty: it takes it."""
     try:
-        digest = one.signature_hash_algorithm
+        digest = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
         return "a signature of a kind that is not known"
     return "" if digest is None or digest.digest_size >= MIN_DIGEST_BYTES else f"a signature with {digest.name.upper()}"
 
 
-def _is_self_signed(one: x509.Certificate) -> bool:
-    """Tell whether a certificate is its own issuer, by its names as OpenSSL has it: nobody checks the signature of such a one."""
+def _is_self_signed(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate is its own issuer, by its names as OpenSSL has it: its signature is not checked."""
     try:
-        if one.subject != one.issuer:
+        if certificate.subject != certificate.issuer:
             return False
-        said = one.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     except x509.ExtensionNotFound:
         return True
     except _UNREADABLE:
         return False
-    if said.authority_cert_serial_number not in (None, one.serial_number):
+    if issuer.authority_cert_serial_number not in (None, certificate.serial_number):
         return False
     try:
-        own = one.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        own = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:
         return True
-    return said.key_identifier in (None, own)
+    return issuer.key_identifier in (None, own)
 
 
-def _wrong_usage(leaf: x509.Certificate) -> str:
+def _usage_problem(leaf: x509.Certificate) -> str:
     """Say why a leaf is not one of a server."""
     try:
         extensions = leaf.extensions
     except x509.UnsupportedGeneralNameType:
-        return ""  # a name of a kind that nobody has ever seen, and that OpenSSL passes over
+        return ""  # a name of a kind that is not in use, and that OpenSSL passes over
     except _UNREADABLE:
         return "an extension of the first certificate cannot be read, one as RFC 5280 has them would be accepted."
     ecdsa = isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
@@ -191,15 +191,15 @@ def names_of(leaf: x509.Certificate) -> tuple[str, ...] | None:
     Its subject's common name counts for nothing (RFC 9525, 2).
     """
     try:
-        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return ()
     except _UNREADABLE:
         return None
-    return tuple(sorted(name.lower() for name in found.get_values_for_type(x509.DNSName)))
+    return tuple(sorted(name.lower() for name in names.get_values_for_type(x509.DNSName)))
 
 
-def wrong_order(crt: bytes, key: bytes) -> str:
+def order_problem(crt: bytes, key: bytes) -> str:
     """Say that the certificate to which a key belongs stands behind another; empty: it does not, or cannot be told.
 
     An authority's certificate that stands first is refused for what it lacks as a server's, or for its key: neither says why.
@@ -208,7 +208,7 @@ def wrong_order(crt: bytes, key: bytes) -> str:
     if isinstance(chain, str) or isinstance(own, str):
         return ""
     spki = _public(own.public_key())
-    place = next((number for number, one in enumerate(chain, 1) if _key_of(one) == spki), 1)
+    place = next((number for number, certificate in enumerate(chain, 1) if _key_of(certificate) == spki), 1)
     if place == 1:
         return ""
     return (
@@ -220,9 +220,9 @@ def _public(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _key_of(one: x509.Certificate) -> bytes:
+def _key_of(certificate: x509.Certificate) -> bytes:
     try:
-        return _public(one.public_key())
+        return _public(certificate.public_key())
     except _UNREADABLE:
         return b""
 
@@ -272,7 +272,7 @@ def _is_whole(key: rsa.RSAPrivateKey, own: rsa.RSAPublicKey) -> bool:
 
 def write_chain(chain: Sequence[x509.Certificate]) -> bytes:
     """Write a chain in PEM."""
-    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain)
+    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain)
 
 
 def write_key(key: PrivateKeyTypes) -> bytes:

@@ -35,14 +35,14 @@ def _nanoseconds(text: str) -> int | None:
 
 def parse_duration(text: str) -> float | None:
     """Parse a duration as Kubernetes writes it (500ms, 30s, 1h30m, 0s) into seconds; None: it is none."""
-    found = _nanoseconds(text)
-    return None if found is None else found / 10**9
+    total = _nanoseconds(text)
+    return None if total is None else total / 10**9
 
 
 def parse_timeout(text: str) -> float | None:
     """Parse a duration above zero and of at most ten years; None: it is none."""
-    found = _nanoseconds(text)
-    return found / 10**9 if found is not None and 0 < found <= MAX_SECONDS * 10**9 else None
+    total = _nanoseconds(text)
+    return total / 10**9 if total is not None and 0 < total <= MAX_SECONDS * 10**9 else None
 
 
 TIMEOUT_HINT = "a duration above zero and of at most 87600h, such as 30s or 1h, would be accepted."
@@ -51,10 +51,10 @@ TIMEOUT_HINT = "a duration above zero and of at most 87600h, such as 30s or 1h, 
 def parse_size(value: str | float) -> int | None:
     """Parse a size in bytes as Kubernetes writes quantities (65536, 64Ki, 1M); None: it is none."""
     text = str(value).removesuffix(".0")
-    found = _SIZE.fullmatch(text)
-    if found is None:
+    match = _SIZE.fullmatch(text)
+    if match is None:
         return None
-    return int(found[1]) * _MULTIPLES[found[2]] if found[2] else int(text)
+    return int(match[1]) * _MULTIPLES[match[2]] if match[2] else int(text)
 
 
 def parse_count(text: str, most: int) -> int | None:
@@ -69,7 +69,7 @@ def is_host(text: str) -> bool:
 
 def printable(text: str) -> str:
     """Return a text as it may stand in one line: everything else escaped."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def shown(value: object) -> str:
@@ -109,7 +109,7 @@ class Reader:
         self.ref = ref
         self.problems: list[Problem] = []
 
-    def wrong(self, field: str, sentence: str, reason: Reason = Reason.INVALID_SPEC) -> None:
+    def report(self, field: str, sentence: str, reason: Reason = Reason.INVALID_SPEC) -> None:
         """Collect a problem with a field. What stands in the object never breaks a line of a log."""
         field = printable(field)
         self.problems.append(Problem(self.ref, reason, field, printable(f"{field}: {sentence}")))
@@ -120,7 +120,7 @@ class Reader:
         if value is None:
             return {}
         if not isinstance(value, Mapping):
-            self.wrong(path, f"{shown(value)} was found, an object would be accepted.")
+            self.report(path, f"{shown(value)} was found, an object would be accepted.")
             return {}
         return value
 
@@ -130,30 +130,30 @@ class Reader:
         if value is None:
             return ()
         if not isinstance(value, list):
-            self.wrong(path, f"{shown(value)} was found, a list would be accepted.")
+            self.report(path, f"{shown(value)} was found, a list would be accepted.")
             return ()
         return value
 
     def objects(self, raw: Mapping[str, Any], name: str, path: str) -> list[tuple[str, Mapping[str, Any]]]:
         """Return a list of objects, each with its path."""
-        found = []
+        objects = []
         for number, item in enumerate(self.items(raw, name, path)):
             place = f"{path}[{number}]"
             if isinstance(item, Mapping):
-                found.append((place, item))
+                objects.append((place, item))
             else:
-                self.wrong(place, f"{shown(item)} was found, an object would be accepted.")
-        return found
+                self.report(place, f"{shown(item)} was found, an object would be accepted.")
+        return objects
 
     def text(self, raw: Mapping[str, Any], name: str, path: str, *, required: bool = False) -> str:
         """Return a string; empty where it is absent or wrong."""
         value = raw.get(name)
         if value is None:
             if required:
-                self.wrong(path, "nothing was found, a string is required.")
+                self.report(path, "nothing was found, a string is required.")
             return ""
         if not isinstance(value, str):
-            self.wrong(path, f"{shown(value)} was found, a string would be accepted.")
+            self.report(path, f"{shown(value)} was found, a string would be accepted.")
             return ""
         return value
 
@@ -163,7 +163,7 @@ class Reader:
         if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool):
-            self.wrong(path, f"{shown(value)} was found, a whole number would be accepted.")
+            self.report(path, f"{shown(value)} was found, a whole number would be accepted.")
             return None
         return value
 
@@ -173,9 +173,9 @@ def check_names(reader: Reader, raw: Mapping[str, Any], *, namespaced: bool = Tr
     metadata = metadata_of(raw)
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if not isinstance(name, str) or len(name) > 253 or _SUBDOMAIN.fullmatch(name) is None:
-        reader.wrong("metadata.name", f"{shown(name)} was found, a lower-case DNS name would be accepted.")
+        reader.report("metadata.name", f"{shown(name)} was found, a lower-case DNS name would be accepted.")
     if namespaced and namespace is not None and (not isinstance(namespace, str) or DNS_LABEL.fullmatch(namespace) is None):
-        reader.wrong("metadata.namespace", f"{shown(namespace)} was found, a lower-case DNS label would be accepted.")
+        reader.report("metadata.namespace", f"{shown(namespace)} was found, a lower-case DNS label would be accepted.")
 
 
 def metadata_ref(raw: Mapping[str, Any], kind: str, *, namespaced: bool = True) -> ObjectRef:

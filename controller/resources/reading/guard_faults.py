@@ -16,10 +16,10 @@ class Faults:
         self.first = ""
         """Why the routes answer 500; empty: nothing is wrong."""
 
-    def wrong(self, key: str, hint: str) -> None:
-        """Take note that an annotation cannot be honoured; `hint` says what would be accepted."""
+    def report(self, key: str, hint: str) -> None:
+        """Collect that an annotation cannot be honoured; `hint` says what would be accepted."""
         self.first = self.first or f"{key} cannot be read"
         found = shown(self._annotations[key])
-        self._reader.wrong(
+        self._reader.report(
             f"metadata.annotations[{key}]", f"{found} was found, so the routes answer 500; {hint}", Reason.UNSUPPORTED_VALUE
         )

@@ -1,4 +1,4 @@
-"""What is wrong with a user's object: values that are collected, never exceptions and never only a log line."""
+"""Problems of users' objects: values that are collected, never exceptions and never only a log line."""
 
 import enum
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Malformed:
     ref: ObjectRef
     problems: tuple[Problem, ...]
     class_name: str | None = None
-    """Its spec.ingressClassName, as far as it could be read: an object of another class is none of our business."""
+    """Its spec.ingressClassName, as far as it could be read: an object of another class is not ours."""
     legacy_class: str | None = None
     """Its annotation kubernetes.io/ingress.class."""
     generation: int = 0

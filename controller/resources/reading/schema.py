@@ -59,7 +59,7 @@ def validate(reader: Reader, spec: Mapping[str, Any]) -> None:
     """Collect everything in which a WsRoute's spec departs from the schema."""
     for error in sorted(_validator().iter_errors(spec), key=lambda error: [str(part) for part in error.absolute_path]):
         for field, sentence in _sentences(error):
-            reader.wrong(field, sentence)
+            reader.report(field, sentence)
 
 
 def check_rule_part(path: Iterable[str], value: object) -> list[str]:
@@ -76,36 +76,36 @@ def field_path(parts: Iterable[str | int]) -> str:
 
 
 def _sentences(error: "ValidationError") -> Iterable[tuple[str, str]]:
-    found: Any = error.instance
+    value: Any = error.instance
     wanted: Any = error.validator_value
     field = field_path(error.absolute_path)
     match error.validator:
         case "additionalProperties":
             known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
-            for name in sorted(set(found) - set(known), key=str):
+            for name in sorted(set(value) - set(known), key=str):
                 yield f"{field}.{name}", f"there is no such field in this version; known here are {', '.join(known)}."
         case "required":
             for name in wanted:
-                if name not in found:
+                if name not in value:
                     yield f"{field}.{name}", "nothing was found, a value is required."
         case "type":
             kinds = wanted if isinstance(wanted, list) else [wanted]
-            yield field, f"{shown(found)} was found, {' or '.join(map(str, kinds))} would be accepted."
+            yield field, f"{shown(value)} was found, {' or '.join(map(str, kinds))} would be accepted."
         case "enum":
-            yield field, f"{shown(found)} was found, {', '.join(map(str, wanted))} would be accepted."
+            yield field, f"{shown(value)} was found, {', '.join(map(str, wanted))} would be accepted."
         case "pattern":
-            yield field, f"{shown(found)} was found, text that matches {wanted.replace(chr(92) + 'Z', '$')} would be accepted."
+            yield field, f"{shown(value)} was found, text that matches {wanted.replace(chr(92) + 'Z', '$')} would be accepted."
         case "minimum" | "maximum":
             word = "least" if error.validator == "minimum" else "most"
-            yield field, f"{shown(found)} was found, at {word} {wanted} would be accepted."
+            yield field, f"{shown(value)} was found, at {word} {wanted} would be accepted."
         case "minItems" | "minLength":
-            yield field, f"{len(found)} were found, at least {wanted} would be accepted."
+            yield field, f"{len(value)} were found, at least {wanted} would be accepted."
         case "maxItems" | "maxLength":
-            yield field, f"{len(found)} were found, at most {wanted} would be accepted."
+            yield field, f"{len(value)} were found, at most {wanted} would be accepted."
         case "maxProperties":
-            yield field, f"{shown(found)} was found, an object without fields would be accepted."
+            yield field, f"{shown(value)} was found, an object without fields would be accepted."
         case _:
-            yield field, f"{shown(found)} was found; {error.message}."
+            yield field, f"{shown(value)} was found; {error.message}."
 
 
 def with_defaults(spec: Mapping[str, Any]) -> dict[str, Any]:

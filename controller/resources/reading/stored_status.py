@@ -1,4 +1,4 @@
-"""What the API server holds about an object beside its spec: the status that somebody wrote, and which version of it."""
+"""The status of an object as the API server holds it, and the version that it is of."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Addresses = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ObservedCondition:
+class StoredCondition:
     """A condition as it is stored."""
 
     type: str
@@ -25,29 +25,29 @@ class ObservedCondition:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """The status of one object as it is stored."""
+class StoredStatus:
+    """The status of one object."""
 
     ref: ObjectRef
     api_version: str
     uid: str
     resource_version: str
     generation: int
-    conditions: tuple[ObservedCondition, ...] = ()
+    conditions: tuple[StoredCondition, ...] = ()
     addresses: Addresses = ()
 
 
-def observe(raw: Mapping[str, Any], kind: str) -> Observed:
+def read_stored_status(raw: Mapping[str, Any], kind: str) -> StoredStatus:
     """Read the status of an Ingress, WsRoute or Service. Never raises, whatever stands there."""
     metadata, status = metadata_of(raw), as_mapping(raw.get("status"))
-    return Observed(
+    return StoredStatus(
         metadata_ref(raw, kind),
         str(raw.get("apiVersion") or ""),
         str(metadata.get("uid") or ""),
         str(metadata.get("resourceVersion") or ""),
         read_generation(raw),
         tuple(
-            ObservedCondition(
+            StoredCondition(
                 str(item.get("type") or ""),
                 str(item.get("status") or ""),
                 str(item.get("reason") or ""),
@@ -75,8 +75,8 @@ def service_addresses(raw: Mapping[str, Any]) -> Addresses:
 
 
 def _addresses(balancer: Mapping[str, Any]) -> Addresses:
-    found = ((str(item.get("ip") or ""), str(item.get("hostname") or "")) for item in _items(balancer.get("ingress")))
-    return tuple((address, name) for address, name in found if address or name)
+    entries = ((str(item.get("ip") or ""), str(item.get("hostname") or "")) for item in _items(balancer.get("ingress")))
+    return tuple((address, name) for address, name in entries if address or name)
 
 
 def _items(value: object) -> list[Mapping[str, Any]]:

@@ -31,7 +31,7 @@ class Kept:
         self.dates = CertificateDates()
 
     def judged(self) -> SourceSnapshot:
-        return self.dates.judge(self.store.snapshot(), self.now)
+        return self.dates.check(self.store.snapshot(), self.now)
 
     def served(self) -> tuple[str, str]:
         secret = self.judged().secrets[REF]

@@ -339,7 +339,7 @@ async def test_news_of_what_may_not_be_looked_at_is_heard(open_folder: Path) -> 
         (open_folder / "c.yaml").write_text(SERVICE.format("c", 80))
         with forbidden(open_folder.parent):
             async with asyncio.timeout(5):
-                heard = await watch.heard()
+                heard = await watch.wait_for_changes()
 
     assert heard == {str(open_folder / "c.yaml")}
 

@@ -29,7 +29,7 @@ async def watch(tmp_path: Path) -> AsyncIterator[FolderWatch]:
 
 async def heard(watch: FolderWatch) -> frozenset[str]:
     async with asyncio.timeout(LIMIT):
-        return await watch.heard()
+        return await watch.wait_for_changes()
 
 
 def written(folder: Path) -> None:
@@ -89,7 +89,7 @@ async def test_steps_of_one_writing_are_one_piece_of_news(watch: FolderWatch, tm
     assert await heard(watch) == {str(tmp_path / "sub" / "a.yaml"), str(tmp_path / "sub" / "b.yaml")}
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await watch.heard()
+            await watch.wait_for_changes()
 
 
 async def test_everything_is_looked_at_however_much_is_heard(
@@ -99,7 +99,7 @@ async def test_everything_is_looked_at_however_much_is_heard(
     async with asyncio.timeout(LIMIT):
         while True:
             written(tmp_path)
-            if await watch.heard() == ANYTHING:
+            if await watch.wait_for_changes() == ANYTHING:
                 break
 
 
@@ -109,7 +109,7 @@ async def test_news_outlives_a_call_that_is_cancelled(watch: FolderWatch, tmp_pa
     written(tmp_path)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await watch.heard()
+            await watch.wait_for_changes()
     monkeypatch.setattr(inotify, "LONGEST_SECONDS", 0.01)
 
     assert await heard(watch) == {str(tmp_path / "sub" / "a.yaml")}

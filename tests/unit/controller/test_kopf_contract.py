@@ -24,7 +24,7 @@ from kopf._cogs.clients import api, auth, errors, fetching
 from kopf._cogs.structs import credentials
 from kopf._cogs.structs.references import NamespaceName, Resource
 
-from controller.sources.api_session import Access
+from controller.sources.api_session import ApiSession
 from controller.sources.cluster import KINDS
 from controller.sources.reflector import watch_settings
 
@@ -159,7 +159,7 @@ async def answering(answers: Iterable[Answer], monkeypatch: pytest.MonkeyPatch) 
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     info = kopf.ConnectionInfo(server=f"http://127.0.0.1:{runner.addresses[0][1]}", token="secret")
     monkeypatch.setattr("controller.sources.api_session.log_in", lambda _: info)
-    access = Access(kopf.OperatorSettings())
+    access = ApiSession(kopf.OperatorSettings())
     access.install()
     try:
         yield asked

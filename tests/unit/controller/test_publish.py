@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from controller.publish import server
-from controller.publish.hub import KEPT, Hub
+from controller.publish.hub import HISTORY, Hub
 from controller.publish.server import serve
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.wire import ProblemReport, Report, SyncReply, SyncRequest, decode_reply, encode_config, encode_message
@@ -59,7 +59,7 @@ async def test_hub_gives_everything_to_who_holds_a_root_that_is_no_longer_kept()
     hub = Hub()
     hub.publish(config(1), REPORT)
     old = encode_config(config(1)).root
-    for port in range(2, KEPT + 3):
+    for port in range(2, HISTORY + 3):
         hub.publish(config(port), REPORT)
 
     reply = await hub.sync(SyncRequest(digest=old), WAIT)

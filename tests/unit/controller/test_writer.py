@@ -14,7 +14,7 @@ from kubernetes.aio import client
 
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
-from controller.resources.reading.stored_status import Observed
+from controller.resources.reading.stored_status import StoredStatus
 from controller.sources.snapshot import SourceSnapshot
 from controller.status import writer as writer_module
 from controller.status.tracker import Tracker
@@ -28,7 +28,7 @@ async def test_failure_of_many_objects_is_warned_of_once(caplog: pytest.LogCaptu
     tracker = Tracker()
     bad = {ref: make_verdict([Problem(ref, Reason.INVALID_SPEC, "f", "f: nothing was found.")], served=False) for ref in refs}
     tracker.built(SourceSnapshot(), bad, "root")
-    observed = {ref: Observed(ref, "sluice.dev/v1alpha1", ref.name, "1", 1) for ref in refs}
+    observed = {ref: StoredStatus(ref, "sluice.dev/v1alpha1", ref.name, "1", 1) for ref in refs}
     writer = Writer(tracker, View(observed, tuple), lambda: True)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
@@ -52,14 +52,14 @@ class Posts:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.tracker = Tracker()
-        self.observed: dict[ObjectRef, Observed] = {}
+        self.observed: dict[ObjectRef, StoredStatus] = {}
         self.writer = Writer(self.tracker, View(self.observed, tuple), lambda: True)
 
     def says(self, **wrong: str) -> None:
         """Let there be these Ingresses and no others, each with what is wrong with it."""
         refs = {name: ObjectRef("Ingress", "shop", name) for name in wrong}
         self.observed.clear()
-        self.observed.update({ref: Observed(ref, "networking.k8s.io/v1", name, "1", 1) for name, ref in refs.items()})
+        self.observed.update({ref: StoredStatus(ref, "networking.k8s.io/v1", name, "1", 1) for name, ref in refs.items()})
         verdicts = {
             refs[name]: make_verdict(
                 [Problem(refs[name], Reason.BACKEND_NOT_FOUND, "f", f"f: {text}.")] if text else (), served=True
@@ -110,7 +110,7 @@ async def posting() -> AsyncIterator[Posts]:
 @pytest.mark.slow
 async def test_solver_whose_service_and_ingress_vanish_in_the_same_second_raises_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one whose Service comes a moment after it; what stays wrong beside them is said."""
-    monkeypatch.setattr(writer_module, "PATIENCE", 3.0)  # for a machine that is slow itself
+    monkeypatch.setattr(writer_module, "GRACE", 3.0)  # for a machine that is slow itself
     async with posting() as posts:
         posts.says(solver="", early="its Service was not found", shop="its Service was not found")
         await posts.taken()
