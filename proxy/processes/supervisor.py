@@ -29,9 +29,9 @@ from proxy.processes.worker import Inheritance, Slot
 from proxy.processes.worker_pool import WorkerPool
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counters
+from proxy.shared_memory.session_table import SessionTable
 from proxy.tls.contexts import make_context
 from proxy.tls.self_signed import self_signed_apart
-from proxy.upstream.engine_io import SidTable
 
 GRACE_MARGIN = 1.0
 """The proxy ends this many seconds before --grace, which is when somebody else may kill it."""
@@ -218,7 +218,7 @@ def supervise(settings: Settings) -> int:
         slots=tuple(Slot(*pair) for pair in zip(http, https, strict=True)),
         http_port=settings.public_http_port or spoken(http[0]).port,
         https_port=settings.public_https_port or spoken(https[0]).port,
-        sids=SidTable(settings.workers),
+        session_table=SessionTable(settings.workers),
         counters=Counters(settings.workers),
     )
     announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"

@@ -45,8 +45,8 @@ from proxy.processes.channel import (
 from proxy.runtime.state import Runtime
 from proxy.settings import Settings
 from proxy.shared_memory.counters import Counters
+from proxy.shared_memory.session_table import SessionTable
 from proxy.tls.certificates import CertificateStore
-from proxy.upstream.engine_io import SidTable
 from proxy.websocket.socket_rows import describe
 from proxy.websocket.tunnel import Tunnel
 
@@ -86,7 +86,7 @@ class Inheritance:
     https_port: int
     counters: Counters
     """What limits and load balancing count, over all workers."""
-    sids: SidTable
+    session_table: SessionTable
     """Sessions of Engine.IO, known to all workers."""
 
 
@@ -110,7 +110,7 @@ class Worker:
             certificates=self._store,
             public_https_port=inheritance.https_port,
             counters=inheritance.counters,
-            sids=inheritance.sids,
+            session_table=inheritance.session_table,
             phase=slot / len(inheritance.slots),
         )
         self._channel = worker_end(self.received, self.lost)
@@ -236,7 +236,7 @@ class Worker:
 def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, slot: int) -> int:
     """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
     inheritance.counters.become(slot)
-    inheritance.sids.region = slot
+    inheritance.session_table.region = slot
     # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
     gc.freeze()
     signal.set_wakeup_fd(-1)

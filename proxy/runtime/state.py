@@ -31,11 +31,11 @@ from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern
 from proxy.routing.table import Entry as TableEntry
 from proxy.runtime.routes import ActiveRoute, ActiveTarget
 from proxy.shared_memory.counters import Counters
+from proxy.shared_memory.session_table import SessionTable
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.affinity import Affinity, needs_affinity
 from proxy.upstream.balance import Shares
-from proxy.upstream.engine_io import SidTable
 from proxy.upstream.errors import UpstreamErrors
 from proxy.upstream.pool import LiveUpstream, make_upstream_context
 from proxy.websocket.closer import Closer
@@ -134,10 +134,10 @@ class Runtime:
         certificates: Certificates,
         public_https_port: int,
         counters: Counters | None = None,
-        sids: SidTable | None = None,
+        session_table: SessionTable | None = None,
         phase: float = 0.0,
     ) -> None:
-        """Hold nothing yet. `counters`, `sids`: what the workers of the pod share; None: this one is alone.
+        """Hold nothing yet. `counters`, `session_table`: what the workers of the pod share; None: this one is alone.
 
         `phase`: see `DrainSchedule`.
         """
@@ -165,7 +165,7 @@ class Runtime:
             DrainSchedule(loop, phase), loop.time, self.wheel, self.stats, self.tunnels, self.routes, self.upstreams
         )
         self._rebalancer = Rebalancer(self.wheel, loop.time, self.tunnels, self.upstreams)
-        self._sids = sids or SidTable(1)
+        self._session_table = session_table or SessionTable(1)
         self.counters = counters or Counters(1)
         self._filter_settings = FilterSettings(
             public_https_port, self.counters, settings.max_connections, settings.max_connections_per_client
@@ -348,7 +348,7 @@ class Runtime:
             return None
         if any(needs_affinity(policy, websocket=websocket) for policy in route.policies):
             shares = Shares(target.shares)
-            affinity = Affinity(route.policies, shares, target.load_balancing, self.upstreams, self._sids, self.wheel)
+            affinity = Affinity(route.policies, shares, target.load_balancing, self.upstreams, self._session_table, self.wheel)
             return ActiveTarget(shares, target.load_balancing, self.upstreams, affinity)
         found = known.get(target)
         if found is None:

@@ -3,7 +3,8 @@
 
 Routes without any of these have no `Affinity`. The order of precedence: a pod that the upgrade names, the session id that an
 Engine.IO request carries, the cookie, then load balancing. A session or cookie that names an endpoint which is gone is balanced
-anew. Synchronous; what it remembers is shared memory (engine_io.py) and tables made from the endpoints, which follow their changes.
+anew. Synchronous; what it remembers is in shared memory (session_table.py), and in tables made from the endpoints, which follow
+their changes.
 """
 
 import hashlib
@@ -16,10 +17,11 @@ from proxy.http.message import Answer, Request
 from proxy.model.config import LoadBalancing
 from proxy.model.policy import CookieAffinity, EngineIoAffinity, HashOn, PodTarget, Policy
 from proxy.shared_memory.counters import Reservation
+from proxy.shared_memory.session_table import EndpointId, SessionTable, endpoint_id
 from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.balance import Shares
 from proxy.upstream.cookies import find_cookie, without_cookie
-from proxy.upstream.engine_io import PACKET_LIMIT, EndpointId, SidTable, endpoint_id, read_open_packet, sid_of
+from proxy.upstream.engine_io import PACKET_LIMIT, read_open_packet, sid_of
 from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import NO_KEY, key_of
 
@@ -213,9 +215,9 @@ class Affinity:
         "_hash_on",
         "_pods",
         "_policy",
+        "_session_table",
         "_sessions",
         "_shares",
-        "_sids",
         "_upstreams",
         "_wheel",
     )
@@ -226,13 +228,13 @@ class Affinity:
         shares: Shares,
         policy: LoadBalancing,
         upstreams: Mapping[str, LiveUpstream],
-        sids: SidTable,
+        session_table: SessionTable,
         wheel: TimerWheel,
     ) -> None:
         self._shares = shares
         self._policy = policy
         self._upstreams = upstreams
-        self._sids = sids
+        self._session_table = session_table
         self._wheel = wheel
         self._hash_on: HashOn | None = None
         self._pods: PodNames | None = None
@@ -312,7 +314,7 @@ class Affinity:
         engine, sessions = self._engine, self._sessions
         if engine is None or sessions is None:
             return None
-        endpoint = self._sids.find(engine.scope, sid, self._wheel.now)
+        endpoint = self._session_table.find(engine.scope, sid, self._wheel.now)
         return None if endpoint is None else sessions.find(endpoint)
 
     def _by_cookie(self, given: str) -> tuple[LiveUpstream, EndpointPool] | None:
@@ -325,7 +327,7 @@ class Affinity:
     def learn(self, sid: str, pool: EndpointPool) -> None:
         """Remember that `pool` knows a session."""
         if self._engine is not None and self._sessions is not None:
-            self._sids.learn(self._engine.scope, sid, self._sessions.id_of(pool), self._wheel.now)
+            self._session_table.learn(self._engine.scope, sid, self._sessions.id_of(pool), self._wheel.now)
 
     def set_cookie(self, pool: EndpointPool, given: str, *, secure: bool) -> bytes:
         """Return the field that names `pool` to the client; empty if what was given does so already, or is the application's."""

@@ -14,9 +14,9 @@ from proxy.processes.listening_sockets import bind_all, spoken
 from proxy.processes.worker import Inheritance, Slot, Worker
 from proxy.settings import Address, Settings
 from proxy.shared_memory.counters import Counters
+from proxy.shared_memory.session_table import SessionTable
 from proxy.tls.contexts import make_context
 from proxy.tls.self_signed import self_signed
-from proxy.upstream.engine_io import SidTable
 
 ROUTE = Route(
     id="wsroute/ns/name/rule",
@@ -62,7 +62,7 @@ async def worker() -> AsyncIterator[Told]:
     ports = spoken(http).port, spoken(https).port
     made = Told(
         asyncio.get_running_loop(),
-        Inheritance(Settings(), make_context(self_signed(time.time())), (Slot(http, https),), *ports, Counters(1), SidTable(1)),
+        Inheritance(Settings(), make_context(self_signed(time.time())), (Slot(http, https),), *ports, Counters(1), SessionTable(1)),
         0,
     )
     yield made
