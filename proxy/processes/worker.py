@@ -19,7 +19,8 @@ from pathlib import Path
 import uvloop
 
 from proxy.http1.reference_parser import assert_c_parser
-from proxy.listeners.accept import HandshakeQueue, Listener, Termination
+from proxy.listeners.accept import Listener
+from proxy.listeners.tls import HandshakeQueue, TlsTermination
 from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.sharing import Sharer
 from proxy.model.wire import SyncReply, WireError, decode_reply
@@ -114,12 +115,11 @@ class Worker:
             phase=slot / len(inheritance.slots),
         )
         self._channel = worker_end(self.received, self.lost)
-        turns = HandshakeQueue(loop)
-        tls = Termination(inheritance.base, self._store, settings.tls_handshake_timeout)
+        tls = TlsTermination(inheritance.base, self._store, HandshakeQueue(loop), settings.tls_handshake_timeout)
         self._listeners = [
             (
-                Listener(self._runtime, slot.http, "http", inheritance.http_port, turns, None),
-                Listener(self._runtime, slot.https, "https", inheritance.https_port, turns, tls),
+                Listener(self._runtime, slot.http, "http", inheritance.http_port),
+                Listener(self._runtime, slot.https, "https", inheritance.https_port, tls),
             )
             for slot in inheritance.slots
         ]

@@ -16,7 +16,8 @@ from unittest import mock
 import trustme
 import uvloop
 
-from proxy.listeners.accept import HandshakeQueue, Listener, Termination
+from proxy.listeners.accept import Listener
+from proxy.listeners.tls import HandshakeQueue, TlsTermination
 from proxy.model import wire
 from proxy.model.config import Certificate, Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
 from proxy.model.policy import Policy, Timeouts
@@ -293,10 +294,9 @@ async def _proxying(
     for sock in sockets:
         sock.setblocking(False)
     proxy.port, proxy.tls_port = (sock.getsockname()[1] for sock in sockets)
-    turns = HandshakeQueue(loop)
     listeners = (
-        Listener(runtime, sockets[0], "http", 80, turns, None),
-        Listener(runtime, sockets[1], "https", 443, turns, Termination(base, store, 10.0)),
+        Listener(runtime, sockets[0], "http", 80),
+        Listener(runtime, sockets[1], "https", 443, TlsTermination(base, store, HandshakeQueue(loop), 10.0)),
     )
     for listener in listeners:
         listener.start()

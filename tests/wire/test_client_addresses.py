@@ -12,7 +12,7 @@ from wire.several import at, backends, get, serving
 from wire.verbs import UPGRADE, opened, told
 
 from proxy.http.addresses import MAX_HOPS, packed
-from proxy.listeners.accept import HandshakeQueue, Listener
+from proxy.listeners.accept import Listener
 from proxy.model.policy import ClientAddresses, Connections, HashOn, Policy, Rate
 from proxy.settings import Settings
 from proxy.websocket.socket_rows import describe
@@ -134,7 +134,7 @@ async def test_peer_of_a_dual_stack_socket_is_trusted_as_ipv4(trusted: str, chai
             listening.bind(("::", 0))
             listening.listen()
             listening.setblocking(False)
-            listener = Listener(proxy.runtime, listening, "http", 80, HandshakeQueue(proxy.runtime.loop), None)
+            listener = Listener(proxy.runtime, listening, "http", 80)
             listener.start()
             proxy.port = listening.getsockname()[1]
             head, status, _ = await proxy.passes(GET + behind(chain) + b"\r\n")
