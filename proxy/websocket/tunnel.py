@@ -20,7 +20,7 @@ from proxy.observability.access_log import AccessLog
 from proxy.observability.worker_stats import RouteStats
 from proxy.platform.socket_queues import unsent
 from proxy.transport.lingering import Lingering
-from proxy.transport.protocol_adapter import BUFFER_HIGH, CLOSED_TRANSPORT, ProtocolAdapter
+from proxy.transport.protocol_adapter import CLOSED_TRANSPORT
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket.closer import SocketEntry
@@ -28,9 +28,9 @@ from proxy.websocket.control_frames import close_frame
 from proxy.websocket.frames import ABNORMAL, TOO_BIG, FrameScanner
 from proxy.websocket.message_rate import MessageRate
 from proxy.websocket.pings import Pinger
+from proxy.websocket.side import BROKEN, CLOSING, OPEN, Side, SideOwner
 from proxy.websocket.socket_stats import SocketInfo, SocketStats, TunnelEndpoint
 
-OPEN, BROKEN, CLOSING = 0, 1, 2
 BROKEN_DRAIN = 0.25
 """Seconds that the innocent side has to say its last words after the other one broke; none if nothing was being said."""
 
@@ -47,201 +47,7 @@ class TunnelHost(Protocol):
     close_wait: float
 
 
-class Side:
-    """One side of a tunnel: what comes from it is scanned and written to the other."""
-
-    __deletable__ = ("other", "tunnel")
-    __slots__ = (
-        "close_sent",
-        "deferred",
-        "eof",
-        "eof_passed",
-        "heard",
-        "lingering",
-        "lost",
-        "name",
-        "other",
-        "pinger",
-        "plain",
-        "read_paused",
-        "scanner",
-        "stopped",
-        "transport",
-        "tunnel",
-        "write",
-    )
-
-    def __init__(self, tunnel: "Tunnel", name: str, transport: asyncio.Transport, scanner: FrameScanner) -> None:
-        self.tunnel = tunnel
-        self.name = name
-        """client or backend."""
-        self.transport = transport
-        self.write: Callable[[bytes], None] = transport.write
-        self.plain = transport.get_extra_info("ssl_object") is None
-        self.scanner = scanner
-        self.other = self
-        self.heard = tunnel.opened
-        """Loop time, as of the wheel's turn before it, at which the last bytes came that were not an answer to our own ping."""
-        self.pinger: Pinger | None = None
-        """Asks whether this side is still there; None: nobody does."""
-        self.stopped = False
-        """Nothing of what this side sends is forwarded any more."""
-        self.eof = False
-        """A FIN came."""
-        self.eof_passed = False
-        """And it was passed on: nothing can be written to the other side any more."""
-        self.close_sent = False
-        """A close frame was sent here."""
-        self.lingering = False
-        """It ended for us: what this side still sends is dropped, until its connection is gone."""
-        self.lost = False
-        """The connection is gone."""
-        self.read_paused = False
-        """Not read, because the other side does not take it."""
-        self.deferred = False
-        """More frames are here and wait in the worker's queue for their turn; this side is not read meanwhile."""
-
-    @property
-    def answered(self) -> bool:
-        """Whether nothing that matters can come from this side any more."""
-        return self.scanner.close_seen or self.eof or self.lost or self.scanner.error != ""
-
-    @property
-    def pingable(self) -> bool:
-        """Whether frames can still be sent to this side, and answers heard."""
-        other = self.other
-        if self.tunnel.phase != OPEN or self.eof or self.lost or other.eof_passed:
-            return False
-        return not (self.scanner.close_seen or other.scanner.close_seen)
-
-    def insert_frame(self, frame: bytes) -> bool:
-        """Send a frame of ours to this side: at once (True), or where the frame under way towards it ends."""
-        towards = self.other.scanner
-        if towards.at_boundary:
-            towards.frame_to_insert = b""
-            self.write(frame)
-            return True
-        towards.frame_to_insert = frame
-        return False
-
-    def take_over(self) -> None:
-        """Become the transport's protocol, with our limits."""
-        transport = self.transport
-        transport.set_protocol(ProtocolAdapter(self))
-        if transport.get_write_buffer_size():
-            # Whether the one before us was told to pause cannot be known: a limit of nothing makes it so, and we are told when
-            # what is left is written.
-            transport.set_write_buffer_limits(high=0)
-            self.other.pause()
-        transport.set_write_buffer_limits(high=BUFFER_HIGH)
-
-    def pause(self) -> None:
-        """Stop reading this side, unless what it sends goes nowhere anyway."""
-        if not self.lost and not self.stopped:
-            self.read_paused = True
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read this side again."""
-        self.read_paused = False
-        if self.lost or self.deferred:
-            return
-        if self.scanner.has_more:
-            self.defer()
-        else:
-            self.transport.resume_reading()
-
-    def defer(self) -> None:
-        """Let others have their turn before more frames are scanned."""
-        if not self.deferred:
-            self.deferred = True
-            self.transport.pause_reading()
-            self.tunnel.host.run_queue.add(self._go_on)
-
-    def _go_on(self) -> None:
-        if self.lost:
-            return
-        self.deferred = False
-        if self.read_paused:
-            return  # `resume` goes on
-        self.data_received(b"")
-        if not self.lost and not self.deferred and not self.read_paused:
-            self.transport.resume_reading()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Do nothing: the connection was made long ago."""
-
-    def eof_received(self) -> bool:
-        """Pass a FIN on; keep a plain connection open for the other direction."""
-        return self.tunnel.ended(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the other side too."""
-        del exc
-        self.tunnel.lost(self)
-
-    def pause_writing(self) -> None:
-        """Stop reading the other side while this one does not take its bytes."""
-        self.other.pause()
-
-    def resume_writing(self) -> None:
-        """Read the other side again."""
-        self.other.resume()
-
-    def stop(self) -> None:
-        """Forward nothing more of this side; read on, for its close frame."""
-        self.stopped = True
-        self.scanner.stop_enforcing()
-        if self.read_paused:
-            self.resume()
-
-    def scan_pending(self) -> None:
-        """Look for a close frame in what the scanner left and nobody gets."""
-        rest, self.scanner.pending = self.scanner.pending, b""
-        if rest:
-            self.scanner.scan(rest)
-            if self.scanner.has_more:
-                self.defer()
-
-    def data_received(self, data: bytes) -> None:
-        """Forward what this side sent."""
-        tunnel = self.tunnel
-        if tunnel.phase:
-            self._received_while_ending(data)
-            return
-        scanner = self.scanner
-        good = scanner.scan(data)
-        if tunnel.flushed:
-            tunnel.flushed = False
-            tunnel.unflushed.append(tunnel)
-        if good:
-            self.heard = tunnel.wheel.now
-            self.other.write(good)
-        if scanner.attention:
-            if scanner.has_more:
-                self.defer()
-            tunnel.handle_attention(self)
-
-    def _received_while_ending(self, data: bytes) -> None:
-        scanner = self.scanner
-        if scanner.error:
-            return
-        if self.tunnel.phase == BROKEN:
-            if good := scanner.scan(data):
-                self.other.write(good)
-        elif self.stopped:
-            scanner.scan(data)
-        else:
-            if good := scanner.scan_to_boundary(data):
-                self.other.write(good)
-            self.tunnel.insert_close(self)
-            self.scan_pending()
-        if scanner.has_more:
-            self.defer()
-        self.tunnel.handle_attention(self)
-
-
-class Tunnel:
+class Tunnel(SideOwner):
     """One open WebSocket."""
 
     __slots__ = (
@@ -255,16 +61,11 @@ class Tunnel:
         "close_deadline",
         "endpoint",
         "entry",
-        "flushed",
         "host",
         "idle_deadline",
         "idle_timeout",
-        "opened",
-        "phase",
         "stats",
-        "unflushed",
         "unsent",
-        "wheel",
     )
 
     def __init__(
@@ -281,17 +82,11 @@ class Tunnel:
         extensions: bool,
         ended: Callable[[], None],
     ) -> None:
+        super().__init__(host.wheel, host.run_queue, opened)
         self.host = host
-        self.wheel = host.wheel
-        self.unflushed = host.unflushed
         self.endpoint = endpoint
-        self.opened = opened
-        """Loop time of the 101."""
-        self.phase = OPEN
         self.entry: SocketEntry | None = None
         """What it was opened with, for whoever decides whether it may stay."""
-        self.flushed = True
-        """All counts are in the metrics."""
         self.idle_timeout = idle
         self.idle_deadline = Deadline(self._idle_timed_out)
         self.close_deadline = Deadline(self._close_timed_out)
@@ -352,15 +147,16 @@ class Tunnel:
             if not side.read_paused:
                 side.resume()
         if backend_tail:
-            self._mark_unflushed()
+            self.mark_unflushed()
             self.handle_attention(self.backend)
         if client_tail:
             self.client.data_received(client_tail)
 
-    def _mark_unflushed(self) -> None:
+    def mark_unflushed(self) -> None:
+        """Have the counts brought into the metrics at the next flush."""
         if self.flushed:
             self.flushed = False
-            self.unflushed.append(self)
+            self.host.unflushed.append(self)
 
     def flush_stats(self) -> None:
         """Add what was counted since the last time to the route's metrics."""
@@ -514,7 +310,7 @@ class Tunnel:
                     side.transport.close()
         self.wheel.schedule(self.close_deadline, self.host.close_wait)
 
-    def ended(self, side: Side) -> bool:
+    def side_ended(self, side: Side) -> bool:
         """Pass on the FIN of `side`; say whether its connection stays open for the other direction."""
         side.eof = True
         other = side.other
@@ -542,8 +338,8 @@ class Tunnel:
         if not self._by:
             self._code, self._by = ABNORMAL, side.name
 
-    def lost(self, side: Side) -> None:
-        """Take note that the connection of `side` is gone; end the other one, and the tunnel when both are gone."""
+    def side_lost(self, side: Side) -> None:
+        """End the other side of one whose connection is gone, and the tunnel when both are gone."""
         side.lost = True
         side.transport, side.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
         self._note_end(side)

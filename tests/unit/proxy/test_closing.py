@@ -18,6 +18,7 @@ from wsproto.frame_protocol import Opcode as ReadOpcode
 from proxy.http.message import Client, Request
 from proxy.observability.access_log import AccessLog
 from proxy.observability.worker_stats import RouteStats
+from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import TimerWheel
 from proxy.websocket.control_frames import MAX_REASON_BYTES, close_frame
 from proxy.websocket.tunnel import Tunnel
@@ -76,6 +77,7 @@ class Endpoint:
 class Host:
     wheel: TimerWheel
     accesslog: AccessLog
+    run_queue: RunQueue
     tunnels: set[Tunnel] = field(default_factory=set)
     unflushed: list[Tunnel] = field(default_factory=list)
     close_wait: float = 2.0
@@ -89,7 +91,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.host = Host(TimerWheel(loop, lambda _: None), AccessLog("off", loop))
+        self.host = Host(TimerWheel(loop, lambda _: None), AccessLog("off", loop), RunQueue(loop))
         self.client, self.backend = Wire(), Wire()
         self.stats = RouteStats("wsroute/test/a/0")
         self.endpoint = Endpoint()
