@@ -15,8 +15,9 @@ from proxy.runtime.routes import ActiveRoute
 from proxy.runtime.state import Runtime
 from proxy.transport.timer_wheel import Deadline
 from proxy.upstream.affinity import Selection
+from proxy.upstream.dial import UpstreamUnavailableError, dial
 from proxy.upstream.http1_connection import UpstreamConnection
-from proxy.upstream.pool import EndpointPool, LiveUpstream, UpstreamUnavailableError, dial
+from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import NO_KEY
 
 BODY_GRACE = 30.0
