@@ -35,6 +35,34 @@ def test_service_monitor_scrapes_the_service_for_metrics_and_keeps_our_labels() 
     }
 
 
+def test_service_monitor_elsewhere_still_scrapes_the_release_by_its_own_rules() -> None:
+    drop = {"action": "labeldrop", "regex": "pod"}
+    keep = {"action": "keep", "sourceLabels": ["__name__"], "regex": "sluice_ws_.*"}
+    values = {
+        "enabled": True,
+        "namespace": "monitoring",
+        "interval": "1m",
+        "scrapeTimeout": "15s",
+        "relabelings": [drop],
+        "metricRelabelings": [keep],
+    }
+    monitor = one(objects({"metrics": {"serviceMonitor": values}}), "ServiceMonitor", "sluice-metrics")
+
+    assert monitor["metadata"]["namespace"] == "monitoring"
+    assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["sluice-system"]}
+    assert monitor["spec"]["endpoints"] == [
+        {
+            "port": "metrics",
+            "path": "/metrics",
+            "interval": "1m",
+            "scrapeTimeout": "15s",
+            "honorLabels": True,
+            "relabelings": [drop],
+            "metricRelabelings": [keep],
+        }
+    ]
+
+
 def test_service_monitor_selects_one_service_with_its_port() -> None:
     found = with_metrics()
     monitor = one(found, "ServiceMonitor", "sluice-metrics")["spec"]

@@ -17,6 +17,7 @@ DEFAULTS: Mapping[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text()
 ANYTHING = {
     *("commonLabels", "podAnnotations", "podLabels", "nodeSelector", "affinity", "updateStrategy", "autoscaling.behavior"),
     *("controller.resources", "proxy.resources", "service.annotations", "serviceAccount.annotations"),
+    *("service.labels", "service.internal.annotations", "service.internal.labels", "autoscaling.annotations"),
     *("metrics.service.annotations", "metrics.serviceMonitor.labels", "metrics.prometheusRule.labels", "metrics.dashboard.labels"),
 }
 """Values whose keys are the user's or Kubernetes's."""
@@ -47,13 +48,19 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 LEAVES = list(leaves(DEFAULTS))
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+VOLUME = {"name": "certificates", "secret": {"secretName": "internal"}}
+MOUNT = {"name": "certificates", "mountPath": "/certificates", "readOnly": True}
 OTHER: Mapping[str, object] = {
     "kind": "DaemonSet",
     "replicaCount": 3,
     "fullnameOverride": "edge",
     "commonLabels": {"team": "platform"},
+    "global.image.registry": "mirror.example.com",
+    "image.registry": "mirror.example.com",
     "image.repository": "localhost/other",
     "image.tag": "other",
+    "image.digest": DIGEST,
     "image.pullPolicy": "Never",
     "image.pullSecrets": [{"name": "credentials"}],
     "ingressClass.create": False,
@@ -73,6 +80,7 @@ OTHER: Mapping[str, object] = {
     "controller.resources": {"requests": {"cpu": "2"}},
     "controller.extraArgs": ["--log-level=debug"],
     "controller.extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "controller.extraVolumeMounts": [MOUNT],
     "proxy.logLevel": "debug",
     "proxy.workers": 3,
     "proxy.accessLog": "json",
@@ -86,6 +94,7 @@ OTHER: Mapping[str, object] = {
     "proxy.resources": {"requests": {"cpu": "2"}},
     "proxy.extraArgs": ["--forwarded"],
     "proxy.extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "proxy.extraVolumeMounts": [MOUNT],
     "fsGroup": 20000,
     "terminationGracePeriodSeconds": 90,
     "hostPorts.enabled": True,
@@ -93,20 +102,44 @@ OTHER: Mapping[str, object] = {
     "hostPorts.https": 4443,
     "service.type": "NodePort",
     "service.annotations": {"example.com/a": "b"},
+    "service.labels": {"tier": "edge"},
+    "service.enableHttp": False,
+    "service.enableHttps": False,
     "service.ports.http": 8000,
     "service.ports.https": 4443,
+    "service.targetPorts.http": "https",
+    "service.targetPorts.https": "http",
     "service.nodePorts.http": 30080,
     "service.nodePorts.https": 30443,
+    "service.externalIPs": ["192.0.2.1"],
     "service.externalTrafficPolicy": "Local",
     "service.loadBalancerClass": "example.com/internal",
     "service.loadBalancerSourceRanges": ["192.0.2.0/24"],
     "service.ipFamilyPolicy": "PreferDualStack",
+    "service.ipFamilies": ["IPv6"],
     "service.sessionAffinity": "ClientIP",
+    "service.internal.enabled": True,
+    "service.internal.type": "NodePort",
+    "service.internal.annotations": {"example.com/a": "b"},
+    "service.internal.labels": {"tier": "edge"},
+    "service.internal.targetPorts.http": "https",
+    "service.internal.targetPorts.https": "http",
+    "service.internal.nodePorts.http": 30080,
+    "service.internal.nodePorts.https": 30443,
+    "service.internal.externalIPs": ["192.0.2.1"],
+    "service.internal.externalTrafficPolicy": "Local",
+    "service.internal.loadBalancerClass": "example.com/internal",
+    "service.internal.loadBalancerSourceRanges": ["192.0.2.0/24"],
+    "service.internal.ipFamilyPolicy": "PreferDualStack",
+    "service.internal.ipFamilies": ["IPv6"],
+    "service.internal.sessionAffinity": "ClientIP",
     "serviceAccount.create": False,
     "serviceAccount.name": "edge",
     "serviceAccount.annotations": {"example.com/a": "b"},
     "rbac.create": False,
     "rbac.aggregateRoles": False,
+    "extraVolumes": [VOLUME],
+    "extraContainers": [{"name": "agent", "image": "localhost/agent:1"}],
     "podAnnotations": {"example.com/a": "b"},
     "podLabels": {"tier": "edge"},
     "nodeSelector": {"edge": "true"},
@@ -115,18 +148,26 @@ OTHER: Mapping[str, object] = {
     "topologySpreadConstraints": [],
     "priorityClassName": "system-cluster-critical",
     "updateStrategy": {"type": "Recreate"},
+    "minReadySeconds": 10,
     "podDisruptionBudget.enabled": False,
     "podDisruptionBudget.maxUnavailable": "50%",
     "autoscaling.enabled": True,
     "autoscaling.minReplicas": 3,
     "autoscaling.maxReplicas": 20,
+    "autoscaling.annotations": {"example.com/a": "b"},
     "autoscaling.targetCPUUtilizationPercentage": 50,
+    "autoscaling.targetMemoryUtilizationPercentage": 80,
+    "autoscaling.metrics": [{"type": "Pods", "pods": {}}],
     "autoscaling.behavior": {"scaleUp": {"stabilizationWindowSeconds": 60}},
     "metrics.service.enabled": False,
     "metrics.service.annotations": {"example.com/a": "b"},
     "metrics.serviceMonitor.enabled": True,
+    "metrics.serviceMonitor.namespace": "monitoring",
     "metrics.serviceMonitor.interval": "15s",
+    "metrics.serviceMonitor.scrapeTimeout": "10s",
     "metrics.serviceMonitor.labels": {"prometheus": "main"},
+    "metrics.serviceMonitor.relabelings": [{"action": "labeldrop", "regex": "pod"}],
+    "metrics.serviceMonitor.metricRelabelings": [{"action": "labeldrop", "regex": "host"}],
     "metrics.prometheusRule.enabled": True,
     "metrics.prometheusRule.labels": {"prometheus": "main"},
     "metrics.dashboard.enabled": True,
@@ -135,20 +176,22 @@ OTHER: Mapping[str, object] = {
     "networkPolicy.metricsFrom": [{"podSelector": {}}],
 }
 """Another value than the default for each."""
-SWITCH = {
-    "autoscaling.minReplicas": "autoscaling.enabled",
-    "autoscaling.maxReplicas": "autoscaling.enabled",
-    "autoscaling.targetCPUUtilizationPercentage": "autoscaling.enabled",
-    "autoscaling.behavior": "autoscaling.enabled",
-    "hostPorts.http": "hostPorts.enabled",
-    "hostPorts.https": "hostPorts.enabled",
-    "metrics.serviceMonitor.interval": "metrics.serviceMonitor.enabled",
-    "metrics.serviceMonitor.labels": "metrics.serviceMonitor.enabled",
-    "metrics.prometheusRule.labels": "metrics.prometheusRule.enabled",
-    "metrics.dashboard.labels": "metrics.dashboard.enabled",
-    "networkPolicy.metricsFrom": "networkPolicy.enabled",
+SWITCHES = (
+    "autoscaling.enabled",
+    "hostPorts.enabled",
+    "metrics.serviceMonitor.enabled",
+    "metrics.prometheusRule.enabled",
+    "metrics.dashboard.enabled",
+    "networkPolicy.enabled",
+    "service.internal.enabled",
+)
+"""What must be on for the values beside it to have an effect."""
+BESIDES: Mapping[str, Mapping[str, Any]] = {
+    "serviceAccount.create": {"serviceAccount": {"name": "default"}},
+    "controller.extraVolumeMounts": {"extraVolumes": [VOLUME]},
+    "proxy.extraVolumeMounts": {"extraVolumes": [VOLUME]},
 }
-"""What must be on for a value to have an effect."""
+"""What a value needs beside it."""
 
 
 def test_every_value_stands_in_the_table_of_other_values() -> None:
@@ -157,9 +200,10 @@ def test_every_value_stands_in_the_table_of_other_values() -> None:
 
 @pytest.mark.parametrize("path", LEAVES)
 def test_value_changes_what_is_rendered(path: str) -> None:
-    base = nested(SWITCH[path], value=True) if path in SWITCH else {}
-    if path == "serviceAccount.create":
-        base = {"serviceAccount": {"name": "default"}}
+    base = dict(BESIDES.get(path, {}))
+    for switch in SWITCHES:
+        if path != switch and path.startswith(switch.removesuffix("enabled")):
+            base = merged(base, nested(switch, value=True))
 
     assert render(merged(base, nested(path, OTHER[path]))) != render(base)
 
@@ -174,7 +218,8 @@ def test_values_of_the_chart_keep_its_schema_and_the_schema_is_one() -> None:
 def schema_leaves(schema: Mapping[str, Any], before: str = "") -> Iterator[str]:
     for name, part in schema["properties"].items():
         if "properties" in part:
-            assert part["additionalProperties"] is False, name
+            # A parent's other charts read other values of global.
+            assert part.get("additionalProperties", True) is (f"{before}{name}".startswith("global")), name
             yield from schema_leaves(part, f"{before}{name}.")
         else:
             yield f"{before}{name}"
@@ -182,7 +227,7 @@ def schema_leaves(schema: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 def test_schema_knows_the_values_of_the_chart_and_no_others() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
-    helms_own = {"global", "enabled"}
+    helms_own = {"enabled"}
 
     assert schema["additionalProperties"] is False
     assert sorted(set(schema_leaves(schema)) - helms_own) == sorted(LEAVES)
@@ -239,6 +284,40 @@ REFUSED = [
         {"autoscaling": {"enabled": True}, "proxy": {"resources": {"requests": {"cpu": None}}}},
         ["proxy.resources.requests.cpu: nothing was found"],
     ),
+    (
+        {
+            "autoscaling": {"enabled": True, "targetMemoryUtilizationPercentage": 80},
+            "proxy": {"resources": {"requests": {"memory": None}}},
+        },
+        ["proxy.resources.requests.memory: nothing was found"],
+    ),
+    (
+        {"autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": 0}},
+        ["autoscaling.enabled", "no metric", "would be accepted"],
+    ),
+    ({"autoscaling": {"metrics": [{"type": "Sockets"}]}}, ["/autoscaling/metrics/0/type", "Pods", "External"]),
+    ({"image": {"digest": "594c"}}, ["/image/digest", "sha256:"]),
+    ({"image": {"registry": "https://mirror"}}, ["/image/registry"]),
+    ({"global": {"image": {"registry": 5}}}, ["/global/image/registry", "string"]),
+    ({"service": {"targetPorts": {"https": "HTTP"}}}, ["/service/targetPorts/https"]),
+    ({"service": {"externalIPs": ["edge.example.com"]}}, ["/service/externalIPs/0"]),
+    ({"service": {"ipFamilies": ["IPv5"]}}, ["/service/ipFamilies/0", "IPv4", "IPv6"]),
+    ({"service": {"internal": {"ports": {"http": 80}}}}, ["/service/internal", "ports"]),
+    ({"service": {"internal": {"type": "Internal"}}}, ["/service/internal/type", "LoadBalancer"]),
+    ({"service": {"enableHttp": False, "enableHttps": False}}, ["service.enableHttp: false was found", "one port at least"]),
+    ({"minReadySeconds": -1}, ["/minReadySeconds"]),
+    ({"extraVolumes": [{"emptyDir": {}}]}, ["/extraVolumes/0", "name"]),
+    ({"extraVolumes": [{"name": "token", "emptyDir": {}}]}, ['extraVolumes: "token" was found', "another name"]),
+    ({"extraContainers": [{"name": "proxy", "image": "a"}]}, ['extraContainers: "proxy" was found', "another name"]),
+    (
+        {"proxy": {"extraVolumeMounts": [{"name": "token", "mountPath": "/token"}]}},
+        ['proxy.extraVolumeMounts: "token" was found', "a name of extraVolumes would be accepted; there are none"],
+    ),
+    (
+        {"controller": {"extraVolumeMounts": [{"name": "keys", "mountPath": "/keys"}]}, "extraVolumes": [VOLUME]},
+        ['controller.extraVolumeMounts: "keys" was found', "there are certificates"],
+    ),
+    ({"metrics": {"serviceMonitor": {"scrapeTimeout": "10"}}}, ["/metrics/serviceMonitor/scrapeTimeout"]),
     ({"autoscaling": {"minReplicas": 11}}, ["autoscaling.minReplicas: 11 was found, at most", "10"]),
     ({"proxy": {"runAsUser": 10001}}, ["proxy.runAsUser: 10001 was found, which is the controller's"]),
     (

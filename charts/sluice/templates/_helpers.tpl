@@ -56,8 +56,88 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ include "sluice.commonLabels" . }}
 {{- end -}}
 
+{{/* A name begins with its registry where what stands before the first slash has a dot or a colon, or is localhost. */}}
 {{- define "sluice.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag }}
+{{- $name := .Values.image.repository -}}
+{{- with .Values.image.registry | default (dig "image" "registry" "" (.Values.global | default dict)) -}}
+{{- $name = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $name "") -}}
+{{- end -}}
+{{ $name }}:{{ .Values.image.tag }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end -}}
+
+{{/* A Service in front of the proxies. Given: root, name, the values that are its own, and where its ports lead. */}}
+{{- define "sluice.service" -}}
+{{- $all := .root.Values.service -}}
+{{- $own := .own -}}
+{{- $targets := .targets -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "sluice.labels" .root | nindent 4 }}
+    {{- with mergeOverwrite dict $all.labels $own.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $own.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  type: {{ $own.type }}
+  {{- if ne $own.type "ClusterIP" }}
+  externalTrafficPolicy: {{ $own.externalTrafficPolicy }}
+  {{- end }}
+  {{- if eq $own.type "LoadBalancer" }}
+  {{- with $own.loadBalancerClass }}
+  loadBalancerClass: {{ . }}
+  {{- end }}
+  {{- with $own.loadBalancerSourceRanges }}
+  loadBalancerSourceRanges:
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- end }}
+  {{- with $own.externalIPs }}
+  externalIPs:
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with $own.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+  {{- end }}
+  {{- with $own.ipFamilies }}
+  ipFamilies:
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if ne $own.sessionAffinity "None" }}
+  sessionAffinity: {{ $own.sessionAffinity }}
+  {{- end }}
+  selector:
+    {{- include "sluice.selectorLabels" .root | nindent 4 }}
+  ports:
+  {{- range $name, $enabled := dict "http" $all.enableHttp "https" $all.enableHttps }}
+  {{- if $enabled }}
+  - name: {{ $name }}
+    port: {{ index $all.ports $name }}
+    targetPort: {{ index $targets $name }}
+    protocol: TCP
+    {{- $nodePort := index $own.nodePorts $name }}
+    {{- if and $nodePort (ne $own.type "ClusterIP") }}
+    nodePort: {{ $nodePort }}
+    {{- end }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* The port of the Service that leads to the proxy's plain HTTP, which `helm test` asks; empty: there is none. */}}
+{{- define "sluice.plainPort" -}}
+{{- $service := .Values.service -}}
+{{- if and $service.enableHttp (eq (toString $service.targetPorts.http) "http") -}}
+{{- $service.ports.http -}}
+{{- else if and $service.enableHttps (eq (toString $service.targetPorts.https) "http") -}}
+{{- $service.ports.https -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What both containers, and that of the test, may not do. */}}
@@ -86,8 +166,36 @@ seccompProfile:
 {{- if and .Values.autoscaling.enabled (eq .Values.kind "DaemonSet") -}}
 {{- fail "autoscaling.enabled: true was found with kind DaemonSet, which has one pod on each node; kind Deployment would be accepted." -}}
 {{- end -}}
-{{- if and .Values.autoscaling.enabled (not (dig "requests" "cpu" "" .Values.proxy.resources)) -}}
-{{- fail "proxy.resources.requests.cpu: nothing was found; autoscaling needs what its percentage is of." -}}
+{{- $percentages := dict "cpu" (int .Values.autoscaling.targetCPUUtilizationPercentage) "memory" (int .Values.autoscaling.targetMemoryUtilizationPercentage) -}}
+{{- range $resource, $percentage := ternary $percentages dict .Values.autoscaling.enabled -}}
+{{- if and $percentage (not (dig "requests" $resource "" $.Values.proxy.resources)) -}}
+{{- fail (printf "proxy.resources.requests.%s: nothing was found; autoscaling needs what its percentage is of." $resource) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (not (or $percentages.cpu $percentages.memory .Values.autoscaling.metrics)) -}}
+{{- fail "autoscaling.enabled: true was found, but no metric; targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics would be accepted." -}}
+{{- end -}}
+{{- if not (or .Values.service.enableHttp .Values.service.enableHttps) -}}
+{{- fail "service.enableHttp: false was found, and service.enableHttps is false too; a Service needs one port at least." -}}
+{{- end -}}
+{{- $volumes := list -}}
+{{- range .Values.extraVolumes -}}
+{{- if has .name (list "control" "admin" "token") -}}
+{{- fail (printf "extraVolumes: %q was found, which is a volume of the chart; another name would be accepted." .name) -}}
+{{- end -}}
+{{- $volumes = append $volumes .name -}}
+{{- end -}}
+{{- range $container := list "controller" "proxy" -}}
+{{- range (index $.Values $container).extraVolumeMounts -}}
+{{- if not (has .name $volumes) -}}
+{{- fail (printf "%s.extraVolumeMounts: %q was found, a name of extraVolumes would be accepted; there %s." $container .name (ternary "are none" (printf "are %s" (join ", " $volumes)) (empty $volumes))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraContainers -}}
+{{- if has .name (list "controller" "proxy") -}}
+{{- fail (printf "extraContainers: %q was found, which is a container of the chart; another name would be accepted." .name) -}}
+{{- end -}}
 {{- end -}}
 {{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) -}}
 {{- fail (printf "autoscaling.minReplicas: %v was found, at most autoscaling.maxReplicas, %v, would be accepted." .Values.autoscaling.minReplicas .Values.autoscaling.maxReplicas) -}}

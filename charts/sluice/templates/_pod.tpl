@@ -35,6 +35,9 @@ spec:
     {{- include "sluice.proxy" . | nindent 4 }}
   - name: controller
     {{- include "sluice.controller" . | nindent 4 }}
+  {{- with .Values.extraContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   volumes:
   - name: control
     emptyDir:
@@ -61,6 +64,9 @@ spec:
           - path: namespace
             fieldRef:
               fieldPath: metadata.namespace
+  {{- with .Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   {{- with .Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
@@ -166,6 +172,9 @@ volumeMounts:
 - name: token
   mountPath: /var/run/secrets/kubernetes.io/serviceaccount
   readOnly: true
+{{- with .Values.controller.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "sluice.proxy" -}}
@@ -252,4 +261,7 @@ volumeMounts:
   readOnly: true
 - name: admin
   mountPath: /run/sluice-proxy
+{{- with .Values.proxy.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
