@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell tools/find-python)
+NO_PYTHON := Sluice needs Python 3.11 or newer; none was found. Install one, or name it: make PYTHON=/path/to/python3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_TIME ?= 60
@@ -13,7 +14,7 @@ help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.made: tools/find-python
-	@test -n "$(PYTHON)" || { echo "Sluice needs Python 3.11 or newer; none was found. Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "$(NO_PYTHON)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -84,9 +85,10 @@ cluster: $(VENV)/.dev ## a whole Kubernetes of one node with Sluice's image, unt
 	$(BIN)/python tools/image.py
 	@exec $(BIN)/python tools/cluster_node.py build/sluice-image.tar
 
-image: $(VENV)/.dev ## build/sluice-image.tar: a docker archive of localhost/sluice:dev (root)
+image: ## build/sluice-image.tar: a docker archive of localhost/sluice:dev; installs nothing of Python's (root)
+	@test -n "$(PYTHON)" || { echo "$(NO_PYTHON)"; exit 1; }
 	tools/install-cluster-packages
-	$(BIN)/python tools/image.py
+	$(PYTHON) tools/image.py
 
 wheel: $(VENV)/.dev ## dist/: a wheel with the hot modules compiled for this machine and Python, and one that needs no compiler
 	rm -rf build/lib* build/temp* dist

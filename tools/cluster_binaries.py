@@ -32,6 +32,10 @@ PROGRAMS: Mapping[str, tuple[str, str]] = {
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 
 
+class MissingError(Exception):
+    """This machine cannot run a node or build the image; the message is one sentence that says what is missing."""
+
+
 class BuildError(Exception):
     """A program cannot be had on this machine; the message says what is missing."""
 

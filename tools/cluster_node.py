@@ -25,7 +25,7 @@ from typing import IO, Any
 
 import cluster_cgroups
 import cluster_config
-from cluster_binaries import BuildError, build, cache_folder
+from cluster_binaries import BuildError, MissingError, build, cache_folder
 from cluster_images import write_busybox
 
 PREFIX = "sluice-node-"
@@ -38,10 +38,6 @@ LINKS = range(16, 160)
 """Third octet of the link's addresses in 169.254.0.0/16; 169 itself stays with the metadata services of clouds."""
 READY_WITHIN = 120.0
 """Seconds from the start of the kubelet to a node that takes pods; 6 to 9 were seen on a machine that does nothing else."""
-
-
-class MissingError(Exception):
-    """This machine cannot run a node; the message is one sentence that says what is missing."""
 
 
 class NodeError(Exception):

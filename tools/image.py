@@ -1,7 +1,8 @@
 """`make image`: build/sluice-image.tar, a docker archive of Sluice's image, made on this machine without a registry of images.
 
 The base is a small Debian by mmdebstrap, the build is the Dockerfile's by buildah; the base, the layers and the archive are kept in
-the cache folder, keyed by what goes in. Needs root and the packages of install-cluster-packages. Usage: image.py
+the cache folder, keyed by what goes in. Needs root and the packages of install-cluster-packages, but no package of Python.
+Usage: image.py
 """
 
 import fcntl
@@ -16,8 +17,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cluster_binaries import cache_folder
-from cluster_node import MissingError
+from cluster_binaries import MissingError, cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "localhost/sluice:dev"

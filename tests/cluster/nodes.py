@@ -11,9 +11,9 @@ from typing import NoReturn
 import image as sluice_image
 import pytest
 from cluster.backend_image import write_backends
-from cluster_binaries import build
+from cluster_binaries import MissingError, build
 from cluster_images import write_busybox
-from cluster_node import MissingError, Node, start
+from cluster_node import Node, start
 
 BUSYBOX = "localhost/busybox:1"
 """Image of busybox that every node has: a shell, `httpd`, `wget`, `nslookup`."""

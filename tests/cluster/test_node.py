@@ -20,7 +20,8 @@ from pathlib import Path
 import cluster_node
 import pytest
 from cluster.nodes import BUSYBOX, CONFINED, Namespace, refuse
-from cluster_node import MissingError, NodeError, require, start
+from cluster_binaries import MissingError
+from cluster_node import NodeError, require, start
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -168,6 +169,15 @@ def test_image_is_not_for_root_and_has_no_tools(archive: Path) -> None:
     assert (config["User"], config["Cmd"]) == ("10001:10001", ["sluice", "--help"])
     assert names >= {"sluice", "sluice-proxy", "python3.11", "ca-certificates.crt"}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "pip3", "apt-get", "dpkg", "gcc", "cc", "ensurepip", "mypyc"}
+
+
+def test_image_has_at_most_150_mb(archive: Path) -> None:
+    """Unpacked, which is what a node keeps of it."""
+    with tarfile.open(archive) as whole:
+        layers = json.loads(whole.extractfile("manifest.json").read())[0]["Layers"]
+        sizes = [whole.getmember(layer).size for layer in layers]
+
+    assert 50e6 < sum(sizes) < 150e6, sizes
 
 
 def left(name: str, link: str) -> list[str]:
