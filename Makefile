@@ -78,6 +78,7 @@ docs: $(VENV)/.dev ## write the tables of docs/ and of the README anew, from the
 	$(BIN)/python tools/sizing_table.py
 	$(BIN)/python tools/bench_table.py
 	$(BIN)/python tools/rights_table.py
+	$(BIN)/python tools/chart_values_table.py
 
 cluster: $(VENV)/.dev ## a whole Kubernetes of one node with Sluice's image, until Ctrl-C (root; Go 1.25 or newer)
 	tools/install-cluster-packages

@@ -6,6 +6,7 @@ from pathlib import Path
 import annotations_table
 import bench_table
 import causes_table
+import chart_values_table
 import cluster_node
 import pytest
 import rights_table
@@ -83,6 +84,12 @@ def test_tables_of_causes_are_those_of_the_code() -> None:
     assert "| `connect_refused` | " in text
 
 
+def test_table_of_the_values_of_ingress_nginx_is_that_of_the_chart() -> None:
+    page = chart_values_table.PAGE.read_text()
+
+    assert page == chart_values_table.with_table(page)
+
+
 def test_table_of_rights_is_what_the_manifest_grants() -> None:
     text = (ROOT / "docs" / "security.md").read_text()
 
@@ -123,11 +130,13 @@ def test_examples_of_reasons_are_what_objects_are_told() -> None:
 
 def test_values_of_the_chart_that_the_pages_name_exist() -> None:
     values = yaml.safe_load((ROOT / "charts" / "sluice" / "values.yaml").read_text())
+    # The table of ingress-nginx's values has its names too.
+    pages = [chart_values_table.without_table(page.read_text()) for page in (ROOT / "docs").glob("*.md")]
     named = {
         name
-        for page in (ROOT / "docs").glob("*.md")
+        for page in pages
         for name in re.findall(
-            r"`((?:autoscaling|controller|hostPorts|ingressClass|metrics|networkPolicy|proxy)\.[A-Za-z.]+)", page.read_text()
+            r"`((?:autoscaling|controller|hostPorts|ingressClass|metrics|networkPolicy|proxy|service)\.[A-Za-z.]+)", page
         )
     }
 

@@ -161,8 +161,51 @@ seccompProfile:
 {{- $sum -}}
 {{- end -}}
 
+{{/* The dotted name of each value, one a line. Given: values, and what stands before their names. */}}
+{{- define "sluice.leaves" -}}
+{{- $before := .before -}}
+{{- range $name, $value := .values -}}
+{{- if and (kindIs "map" $value) $value -}}
+{{- include "sluice.leaves" (dict "values" $value "before" (printf "%s%s." $before $name)) -}}
+{{- else -}}
+{{- printf "%s%s\n" $before $name -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Values of ingress-nginx's chart are refused with ours in their place; the schema lets them come here. */}}
+{{- define "sluice.refuseIngressNginx" -}}
+{{- $ours := list "allowExternalName" "defaultCertificate" "extraArgs" "extraEnv" "extraVolumeMounts" "hostOwnership" "logLevel" "podGrace" "resources" "runAsUser" -}}
+{{- $table := .Files.Get "files/ingress-nginx.yaml" | fromYaml -}}
+{{- $found := dict -}}
+{{- range include "sluice.leaves" (dict "values" .Values "before" "") | trim | splitList "\n" -}}
+{{- $names := splitList "." . -}}
+{{- $path := "" -}}
+{{- $known := "" -}}
+{{- range $names -}}
+{{- $path = printf "%s.%s" $path . | trimPrefix "." -}}
+{{- $known = ternary $path $known (hasKey $table $path) -}}
+{{- end -}}
+{{- if $known -}}
+{{- $_ := set $found $known (get $table $known) -}}
+{{- else if hasPrefix "controller.extraArgs." . -}}
+{{- $_ := set $found . "none: this flag is not there; controller.extraArgs and proxy.extraArgs are lists of flags of Sluice's own" -}}
+{{- else if and (hasPrefix "controller." .) (not (has (index $names 1) $ours)) -}}
+{{- $_ := set $found . "none: there is nothing of this name" -}}
+{{- end -}}
+{{- end -}}
+{{- if $found -}}
+{{- $lines := list -}}
+{{- range $path, $instead := $found -}}
+{{- $lines = append $lines (printf "  %s -> %s" $path $instead) -}}
+{{- end -}}
+{{- fail (printf "These are values of ingress-nginx's chart. In place of each this chart has:\n%s\ncontroller.resources, extraArgs, extraEnv and extraVolumeMounts are here of the container that watches the cluster; those of the one that clients reach are proxy.resources and so on. docs/migration.md has the whole table." (join "\n" $lines)) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the schema cannot say: values that contradict each other. */}}
 {{- define "sluice.check" -}}
+{{- include "sluice.refuseIngressNginx" . -}}
 {{- if and .Values.autoscaling.enabled (eq .Values.kind "DaemonSet") -}}
 {{- fail "autoscaling.enabled: true was found with kind DaemonSet, which has one pod on each node; kind Deployment would be accepted." -}}
 {{- end -}}
