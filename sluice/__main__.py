@@ -5,8 +5,11 @@ instead, with the keys of every host. So nothing of either is imported here befo
 """
 
 import base64
+import contextlib
 import hashlib
+import os
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,10 +53,28 @@ def _look() -> None:
             sys.exit(2)
 
 
+@contextlib.contextmanager
+def without_authorities() -> Iterator[None]:
+    """Have TLS contexts made here know no certificate authorities of the machine.
+
+    aiohttp makes two when it is imported, for HTTPS to anybody: 2 MB and a tenth of a second. Ours are made where TLS is used.
+    """
+    name = "SSL_CERT_FILE"  # OpenSSL's; it is looked at when a context asks for the default authorities
+    before = os.environ.get(name)
+    os.environ[name] = os.devnull
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 def main() -> None:
     """Run `sluice`."""
     _look()
-    from controller.cli import main as command  # noqa: PLC0415  it was looked at just now
+    with without_authorities():
+        from controller.cli import main as command  # noqa: PLC0415  it was looked at just now
 
     command()
 
@@ -61,7 +82,8 @@ def main() -> None:
 def proxy() -> None:
     """Run `sluice-proxy`."""
     _look()
-    from proxy.__main__ import main as command  # noqa: PLC0415  it was looked at just now
+    with without_authorities():
+        from proxy.__main__ import main as command  # noqa: PLC0415  it was looked at just now
 
     command()
 

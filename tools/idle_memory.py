@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one object per process instead of a table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as empty:
-        command = [sys.executable, "-P", "-m", "controller.cli", "standalone", str(arguments.folder or empty)]
+        command = [sys.executable, "-P", "-m", "sluice", "standalone", str(arguments.folder or empty)]
         began = time.monotonic()
         process = subprocess.Popen([*command, *FREE, "--workers", str(arguments.workers)], stdout=subprocess.PIPE, text=True)
         try:

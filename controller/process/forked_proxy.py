@@ -45,10 +45,10 @@ class ForkedProxy:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        """End what was not started, and wait for what has ended."""
-        self._let_go()
-        if self._status is None:
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        """Wait for the end of what was not started; the kernel ends what was when this process does."""
+        if self._writer >= 0:
+            self._let_go()
+            os.waitpid(self._pid, 0)
 
     def start(self, control_socket: str) -> None:
         """Have the proxy run, fed by a control socket."""
@@ -56,9 +56,8 @@ class ForkedProxy:
         self._let_go()
 
     def _let_go(self) -> None:
-        if self._writer >= 0:
-            os.close(self._writer)
-            self._writer = -1
+        os.close(self._writer)
+        self._writer = -1
 
     def send_signal(self, number: int) -> None:
         """Send a signal, if the proxy has not ended."""

@@ -1,5 +1,6 @@
 """What `sluice standalone` holds and has imported while nobody asks it anything."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -113,3 +114,19 @@ def test_what_a_process_starts_with_knows_neither_kubernetes_nor_cryptography(mo
 
     assert "aiohttp" in found
     assert found & {"kopf", "kubernetes", "cryptography", "jsonschema", "referencing", *NOT_OF_PYTHON} == set()
+
+
+@pytest.mark.parametrize("environment", [{}, {"SSL_CERT_FILE": "/of/the/machine"}])
+def test_authorities_are_unknown_to_what_is_imported_and_nothing_else(environment: dict[str, str]) -> None:
+    command = """import os, ssl, sluice.__main__ as ours
+before = dict(os.environ)
+with ours.without_authorities():
+    context = ssl.create_default_context()
+print(len(context.get_ca_certs()), os.environ == before, os.environ.get("SSL_CERT_FILE"))
+"""
+    inherited = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", command], capture_output=True, text=True, env=inherited | environment, check=True
+    )
+
+    assert ran.stdout == f"0 True {environment.get('SSL_CERT_FILE')}\n"
