@@ -27,7 +27,7 @@ in one turn of the loop."""
 class PingedSide(Protocol):
     """The side of a tunnel that is pinged."""
 
-    heard: float
+    last_heard: float
     scanner: FrameScanner
     transport: asyncio.Transport
 
@@ -45,21 +45,21 @@ class Pinger:
     """Asks one side of one tunnel whether it is still there."""
 
     __slots__ = (
-        "_acked",
-        "_answered",
-        "_asked",
+        "_acknowledged",
+        "_application_ping",
         "_clock",
-        "_count",
-        "_dead",
         "_deadline",
         "_interval",
+        "_last_pong",
         "_masked",
         "_missed",
         "_misses",
-        "_probed",
+        "_number",
+        "_on_timeout",
         "_sent",
         "_side",
         "_stats",
+        "_waiting_since",
         "_wheel",
         "rtt",
     )
@@ -73,7 +73,7 @@ class Pinger:
         wheel: TimerWheel,
         clock: Callable[[], float],
         stats: RouteStats,
-        dead: Callable[[], None],
+        on_timeout: Callable[[], None],
     ) -> None:
         nonce = os.urandom(NONCE_BYTES)
         side.scanner.nonce = nonce
@@ -82,22 +82,22 @@ class Pinger:
         self._wheel = wheel
         self._clock = clock
         self._stats = stats
-        self._dead = dead
+        self._on_timeout = on_timeout
         self._misses = policy.misses
         self._interval = policy.interval * (1 - SPREAD * nonce[0] / 256)
-        self._deadline = Deadline(self._wake)
-        self._count = 0
+        self._deadline = Deadline(self._interval_passed)
+        self._number = 0
         """Pings so far."""
         self._sent = 0.0
         """When the last one was sent, by the clock; 0: none, or it was answered; below 0: it waits for the end of a frame."""
-        self._answered = 0.0
+        self._last_pong = 0.0
         """Loop time of the last answer, as of the wheel's turn before it."""
-        self._asked = False
+        self._application_ping = False
         """A ping of the application went to this side and was not answered."""
-        self._probed = 0.0
+        self._waiting_since = 0.0
         """Loop time since which an answer is awaited; 0: none is."""
         self._missed = 0
-        self._acked = 0
+        self._acknowledged = 0
         """Bytes that the peer's kernel had taken then."""
         self.rtt = 0.0
         """Seconds that the last answer took; 0: none came."""
@@ -110,57 +110,57 @@ class Pinger:
         """Let go of the tunnel and the wheel."""
         self._wheel.cancel(self._deadline)
 
-    def asked(self) -> None:
+    def application_pinged(self) -> None:
         """Take note of a ping of the application to this side."""
-        self._asked = True
+        self._application_ping = True
 
-    def inserted(self) -> None:
+    def ping_inserted(self) -> None:
         """Take note that a ping that had to wait for the end of a frame is out, if there was one."""
         if self._sent < 0:
             self._sent = self._clock()
 
-    def heard(self, answer: int, *, pong: bool) -> None:
+    def pong_received(self, answer: int, *, pong: bool) -> None:
         """Take note of an answer to our ping of that number (0: none came), and of a pong that the application gets."""
         if answer:
-            self._answered = self._wheel.now
-            if answer == self._count and self._sent > 0:
+            self._last_pong = self._wheel.now
+            if answer == self._number and self._sent > 0:
                 self.rtt = self._clock() - self._sent
                 self._stats.ws_ping(self.rtt)
                 self._sent = 0.0
         if pong:
-            self._asked = False
+            self._application_ping = False
 
-    def _wake(self) -> None:
+    def _interval_passed(self) -> None:
         side = self._side
         if not side.pingable:
             return
         now = self._wheel.now
-        last = max(side.heard, self._answered)
-        if self._probed and last < self._probed:
-            if not self._taking():
+        last = max(side.last_heard, self._last_pong)
+        if self._waiting_since and last < self._waiting_since:
+            if not self._peer_takes():
                 self._missed += 1
                 if self._missed >= self._misses:
-                    self._dead()
+                    self._on_timeout()
                     return
         else:
             self._missed = 0
             quiet = now - last
             if quiet < self._interval:
-                self._probed = 0.0
+                self._waiting_since = 0.0
                 self._wheel.schedule(self._deadline, self._interval - quiet)
                 return
-        self._probe(now)
+        self._ping(now)
 
-    def _probe(self, now: float) -> None:
+    def _ping(self, now: float) -> None:
         side = self._side
-        self._probed = now
-        self._acked = acknowledged(side.transport)
-        if not self._asked:
-            self._count += 1
-            payload = side.scanner.nonce + self._count.to_bytes(4, "big")
+        self._waiting_since = now
+        self._acknowledged = acknowledged(side.transport)
+        if not self._application_ping:
+            self._number += 1
+            payload = side.scanner.nonce + self._number.to_bytes(4, "big")
             self._sent = self._clock() if side.insert_frame(ping_frame(payload, masked=self._masked)) else -1.0
         self._wheel.schedule(self._deadline, self._interval)
 
-    def _taking(self) -> bool:
+    def _peer_takes(self) -> bool:
         """Tell whether the peer's kernel takes what was sent before the ping: it may well be that it has not seen that yet."""
-        return acknowledged(self._side.transport) > self._acked and unsent(self._side.transport) > 0
+        return acknowledged(self._side.transport) > self._acknowledged and unsent(self._side.transport) > 0

@@ -64,7 +64,7 @@ class Side:
         "deferred",
         "eof",
         "eof_passed",
-        "heard",
+        "last_heard",
         "lingering",
         "lost",
         "name",
@@ -88,7 +88,7 @@ class Side:
         self.plain = transport.get_extra_info("ssl_object") is None
         self.scanner = scanner
         self.other = self
-        self.heard = tunnel.opened
+        self.last_heard = tunnel.opened
         """Loop time, as of the wheel's turn before it, at which the last bytes came that were not an answer to our own ping."""
         self.pinger: Pinger | None = None
         """Asks whether this side is still there; None: nobody does."""
@@ -222,7 +222,7 @@ class Side:
         if tunnel.flushed:
             tunnel.mark_unflushed()
         if good:
-            self.heard = tunnel.wheel.now
+            self.last_heard = tunnel.wheel.now
             self.other.write(good)
         if scanner.attention:
             if scanner.has_more:

@@ -11,7 +11,7 @@ def describe(tunnel: Tunnel, now: float) -> SocketRow:
     client, backend = tunnel.client.scanner, tunnel.backend.scanner
     entry = tunnel.entry
     scheduled = entry.scheduled if entry is not None else None
-    last = max(tunnel.client.heard, tunnel.backend.heard)
+    last = max(tunnel.client.last_heard, tunnel.backend.last_heard)
     pinger = tunnel.client.pinger or tunnel.backend.pinger
     return SocketRow(
         info.request.id,

@@ -126,7 +126,7 @@ class Tunnel(SideOwner):
                     wheel=self.wheel,
                     clock=time.monotonic,
                     stats=stats,
-                    dead=self._ping_timed_out,
+                    on_timeout=self._ping_timed_out,
                 )
 
     def start(self, head: bytes, client_tail: bytes, backend_tail: bytes) -> None:
@@ -196,7 +196,7 @@ class Tunnel(SideOwner):
         other.scanner.withhold_close = not other.scanner.close_seen
         now = self.wheel.now
         quiet = other.scanner.between_messages and all(
-            now - one.heard > BROKEN_DRAIN or one.heard == self.opened for one in (side, other)
+            now - one.last_heard > BROKEN_DRAIN or one.last_heard == self.opened for one in (side, other)
         )
         if other.answered or quiet:
             self._begin_closing()
@@ -216,12 +216,12 @@ class Tunnel(SideOwner):
     def _notify_pingers(self, side: Side) -> None:
         scanner, asking = side.scanner, side.other.pinger
         if side.pinger is not None:
-            side.pinger.heard(scanner.pong_number, pong=scanner.pong_seen)
+            side.pinger.pong_received(scanner.pong_number, pong=scanner.pong_seen)
         if asking is not None:
             if scanner.ping_seen:
-                asking.asked()
+                asking.application_pinged()
             if not scanner.frame_to_insert:
-                asking.inserted()
+                asking.ping_inserted()
         scanner.pong_number, scanner.ping_seen, scanner.pong_seen = 0, False, False
 
     def _ping_timed_out(self) -> None:
@@ -282,7 +282,7 @@ class Tunnel(SideOwner):
             side.transport.close()
 
     def _idle_timed_out(self) -> None:
-        left = max(self.client.heard, self.backend.heard) + self.idle_timeout - self.wheel.now
+        left = max(self.client.last_heard, self.backend.last_heard) + self.idle_timeout - self.wheel.now
         if left > 0:
             self.wheel.schedule(self.idle_deadline, left)
         else:

@@ -109,7 +109,8 @@ async def test_websockets_that_ping_more_often_than_the_proxy_are_never_asked() 
     async with serve(serve_all, "127.0.0.1", 0, ping_interval=0.1) as made, proxying(policies=(policy,)) as proxy:
         proxy.serves(config_for(next(iter(made.sockets)).getsockname()[1], policy))
         async with dialled(proxy, secure=False, ping_interval=0.1) as client:
-            await until(lambda: next(iter(proxy.runtime.tunnels)).client.heard > next(iter(proxy.runtime.tunnels)).opened + 4.5)
+            (open_socket,) = proxy.runtime.tunnels
+            await until(lambda: open_socket.client.last_heard > open_socket.opened + 4.5)
             async with asyncio.timeout(LONG):
                 await (await client.ping(b"its own"))
             assert answered(proxy) == 0

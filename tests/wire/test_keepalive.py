@@ -133,7 +133,7 @@ async def test_ping_of_the_application_stands_for_ours_and_its_answer_passes() -
         async with asyncio.timeout(WAIT):
             while side.pinger is None or side.pinger._missed < 2:
                 await asyncio.sleep(0)
-        assert side.pinger._count == 0
+        assert side.pinger._number == 0
         pong = frame(10, b"the application's", masked=True)
         await client.sends(pong)
 
@@ -322,13 +322,13 @@ async def test_listing_shows_the_last_round_trip_and_since_when_applications_are
         said = frame(1, b"hello", masked=True)
         await client.sends(said)
         await backend.sees(said)
-        heard = tunnel.client.heard
+        heard = tunnel.client.last_heard
         await client.sends(frame(10, await asked(client), masked=True) + frame(1, b"behind the pong", masked=True))
         await backend.reads(21)
-        after = describe(tunnel, tunnel.client.heard + 5.0)
+        after = describe(tunnel, tunnel.client.last_heard + 5.0)
 
         assert (before.rtt, before.idle) == (None, 0.0)
-        assert tunnel.client.heard > heard
+        assert tunnel.client.last_heard > heard
         assert after.rtt is not None
         assert 0 < after.rtt < WAIT
         assert after.idle == 5.0

@@ -16,6 +16,7 @@ from wire.verbs import SWITCH, UPGRADE, closes_of, frame, opened
 from proxy.settings import Settings
 from proxy.transport import lingering
 from proxy.websocket import tunnel
+from proxy.websocket.side import CLOSING
 
 PATIENT = Settings(close_wait=10 * WAIT)
 BAD = frame(3, b"a", masked=True)
@@ -129,7 +130,7 @@ async def test_close_frame_goes_behind_the_frame_that_is_under_way_to_the_sender
         await client.sends(BAD)
         assert bare(await backend.reads(8)) == TOLD_1001
         async with asyncio.timeout(WAIT):
-            while next(iter(proxy.runtime.tunnels)).phase != tunnel.CLOSING:
+            while next(iter(proxy.runtime.tunnels)).phase != CLOSING:
                 await asyncio.sleep(0)
         await backend.sends(whole[500:] + frame(1, b"late") + frame(8, b"\x03\xe9"))
 
