@@ -1,4 +1,4 @@
-"""The shell of a connection that asyncio sees. All it does is done by the stream inside, a plain object.
+"""The asyncio protocol around a plain object, its stream, which does all the work.
 
 uvloop keeps the method for reading that it finds when a protocol is set, so that is the stream's own: no read goes through here.
 """

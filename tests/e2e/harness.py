@@ -215,3 +215,17 @@ def running(pids: Sequence[int]) -> list[int]:
             if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
                 found.append(pid)
     return found
+
+
+def _rows(port: int, column: int, state: str) -> list[list[str]]:
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row for row in rows if row[column].endswith(f":{port:04X}") and row[3] == state]
+
+
+def queued(port: int) -> int:
+    """Connections in the accept queues of a port: a listening socket's receive queue (proc(5))."""
+    return sum(int(row[4].split(":")[1], 16) for row in _rows(port, 1, "0A"))
+
+
+def established(port: int) -> int:
+    return len(_rows(port, 1, "01"))

@@ -1,4 +1,4 @@
-"""The pacer, under a clock that the test turns: evenness, order, and what a second cause may change."""
+"""The drain schedule, under a clock that the test turns: evenness, order, and what a second cause may change."""
 
 import heapq
 import itertools
@@ -105,10 +105,10 @@ def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], o
     sockets, control = [Socket(clock, opened) for opened in ages], [Socket(alone, opened) for opened in ages]
     DrainSchedule(alone).spread(control, 1000.0 + over, DRAIN)
     alone.run(2000.0)
-    pacer = DrainSchedule(clock)
-    pacer.spread(sockets, 1000.0 + over, DRAIN)
+    schedule = DrainSchedule(clock)
+    schedule.spread(sockets, 1000.0 + over, DRAIN)
     clock.run(1000.0 + when * over)
-    moved = pacer.spread([one for one in sockets if not one.closes], clock.now + again, OTHER)
+    moved = schedule.spread([one for one in sockets if not one.closes], clock.now + again, OTHER)
     end = clock.now + again
     clock.run(2000.0)
 
