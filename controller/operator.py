@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,8 @@ PROXY_GONE_SECONDS = 1.5
 """Without a connection of the proxy for so long, at the end, it is gone."""
 RESTART = 5.0
 """Seconds until a part that failed is started again."""
+TIME_SECONDS = 0.5
+"""How often it is looked whether a backend has had no ready endpoint for long enough to say so, while one has none."""
 
 
 async def run_controller(settings: Settings, cluster: ClusterSettings) -> int:
@@ -70,6 +73,7 @@ class Controller:
         """Of the last build."""
         self._wake_writer: Callable[[], None] = lambda: None
         """Of statuses, where there is one."""
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> int:
         """Serve; return the exit code."""
@@ -117,8 +121,24 @@ class Controller:
             # A new state, as after a fault of ours, knows no differences from the one before it.
             changed = translation.state.changed_verdicts if translation.state is self._last_state else None
             self._last_state = translation.state
-            self._tracker.built(self._source.snapshot, translation.verdicts, self._hub.root, changed)
+            self._tracker.built(
+                *(self._source.snapshot, translation.verdicts, self._hub.root, changed),
+                changed_readiness=translation.state.changed_readiness,
+                now=time.monotonic(),
+            )
             self._wake_writer()
+            self._watch_time()
+
+    def _watch_time(self) -> None:
+        """Let time pass for the tracker while something waits for it."""
+        if self._timer is None and self._tracker.waits:
+            self._timer = asyncio.get_running_loop().call_later(TIME_SECONDS, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        if self._tracker.advance(time.monotonic()):
+            self._wake_writer()
+        self._watch_time()
 
     def _acknowledged(self) -> None:
         self._tracker.acknowledged(self._hub.acknowledged, self._hub.rejected)

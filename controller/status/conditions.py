@@ -1,18 +1,22 @@
 """The conditions of a WsRoute: those to write, and whether they differ from those that are stored. Pure.
 
-All three are always there, each with the generation that it is of (docs/troubleshooting.md, 'Every reason').
+Three are always there, NoReadyEndpoints while it is true, each with the generation that it is of (docs/troubleshooting.md, 'Every
+reason').
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from controller.resources.reading.stored_status import StoredCondition
+from controller.translate.upstreams import UnreadyBackend
 from controller.translate.verdicts import Verdict
 
 MAX_MESSAGE = 32768
 """What the CRD's schema takes."""
-OURS = ("Accepted", "ResolvedRefs", "Programmed")
+NO_READY_ENDPOINTS = "NoReadyEndpoints"
+"""Condition, and its reason."""
+OURS = ("Accepted", "ResolvedRefs", "Programmed", NO_READY_ENDPOINTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,30 @@ def rejected(reasons: Mapping[str, str]) -> Programmed:
     return Programmed("False", "Rejected", f"The proxy answers 500 for what it could not compile. {details}")
 
 
+def unready_sentence(backend: UnreadyBackend) -> str:
+    """Say that no pod of a backend is ready, without a number of pods, which would change all the time."""
+    field, upstream = backend
+    service, _, port = upstream.rpartition(":")
+    return (
+        f'{field}: Service "{service}" has no endpoint that is ready for port {port}, so requests get 503; '
+        "a pod of it that is ready would be accepted."
+    )
+
+
 def make_conditions(
-    verdict: Verdict, programmed: Programmed, generation: int, stored: Iterable[StoredCondition], now: str
+    verdict: Verdict,
+    programmed: Programmed,
+    generation: int,
+    stored: Iterable[StoredCondition],
+    now: str,
+    unready: Sequence[UnreadyBackend] = (),
+    *,
+    keep_unready: bool = False,
 ) -> list[dict[str, object]] | None:
     """Return the conditions to write, other writers' kept as they are; None: the same are stored already.
 
-    `now`: RFC 3339, for conditions whose status changes.
+    `now`: RFC 3339, for conditions whose status changes. `keep_unready`: what is stored of endpoints holds until more is known, as
+    this replica has not watched them for long.
     """
     by_type = {condition.type: condition for condition in stored}
     wanted: list[tuple[str, str, str, str]] = [
@@ -48,8 +70,13 @@ def make_conditions(
         for condition in (verdict.accepted, verdict.resolved_refs)
     ]
     wanted.append(("Programmed", programmed.status, programmed.reason, programmed.message[:MAX_MESSAGE]))
+    kept = by_type.get(NO_READY_ENDPOINTS)
+    if unready:
+        wanted.append((NO_READY_ENDPOINTS, "True", NO_READY_ENDPOINTS, " ".join(map(unready_sentence, unready))[:MAX_MESSAGE]))
+    elif kept is not None and keep_unready:
+        wanted.append((kept.type, kept.status, kept.reason, kept.message))
     result: list[dict[str, object]] = []
-    differs = False
+    differs = kept is not None and not unready and not keep_unready
     for kind, status, reason, message in wanted:
         old = by_type.get(kind)
         differs |= old is None or (old.status, old.reason, old.message, old.observed_generation) != (

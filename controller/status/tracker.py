@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.snapshot import SourceSnapshot
 from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, Programmed, rejected
+from controller.status.unready_backends import UnreadyBackends
 from controller.translate import Verdict
 from controller.translate.dependencies import changed_refs
+from controller.translate.upstreams import UnreadyBackend
 
 _NO_VERDICTS: Mapping[ObjectRef, Verdict] = {}
+_ALL_READY: Mapping[ObjectRef, tuple[UnreadyBackend, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class StatusReport:
     verdict: Verdict
     generation: int
     programmed: Programmed
+    unready: tuple[UnreadyBackend, ...] = ()
+    """Backends that have had no endpoint that is ready for so long that it is said."""
 
 
 @dataclass(slots=True)
@@ -48,6 +53,7 @@ class Tracker:
         self._rejected: Mapping[str, str] = {}
         self._pending: set[ObjectRef] = set()
         self._dirty: dict[ObjectRef, None] = {}
+        self._unready = UnreadyBackends()
 
     def built(
         self,
@@ -55,10 +61,14 @@ class Tracker:
         verdicts: Mapping[ObjectRef, Verdict],
         root: str,
         changed_verdicts: Collection[ObjectRef] | None = None,
+        *,
+        changed_readiness: Mapping[ObjectRef, tuple[UnreadyBackend, ...]] = _ALL_READY,
+        now: float = 0.0,
     ) -> None:
         """Take a build: its snapshot, its verdicts, and the root of its configuration.
 
-        `changed_verdicts`: objects whose verdict differs from the last build's; None: all are compared.
+        `changed_verdicts`: objects whose verdict differs from the last build's; None: all are compared. `changed_readiness`: the
+        backends without a ready endpoint of objects of which they differ. `now`: seconds of a clock that only rises.
         """
         self._builds += 1
         self._roots.pop(root, None)
@@ -77,6 +87,7 @@ class Tracker:
             if verdict is None:
                 if self._objects.pop(ref, None) is not None:
                     self._pending.discard(ref)
+                    self._unready.forget(ref)
                     self._dirty[ref] = None
                 continue
             known = snapshot.malformed.get(ref) or snapshot.ws_routes.get(ref) or snapshot.ingresses.get(ref)
@@ -87,8 +98,27 @@ class Tracker:
             self._objects[ref] = _Tracked(known, verdict, generation, self._builds)
             self._pending.add(ref)
             self._dirty[ref] = None
+        for ref, backends in changed_readiness.items():
+            # An Ingress has no conditions.
+            if ref.kind == "WsRoute" and ref in self._objects and self._unready.update(ref, backends, now):
+                self._dirty[ref] = None
         if root == self._served_root:
             self._serve(self._builds)
+
+    @property
+    def waits(self) -> bool:
+        """Whether time alone will make something dirty: then `advance` is to be called now and then."""
+        return self._unready.waits
+
+    def advance(self, now: float) -> bool:
+        """Let time pass, by the clock of `built`; return whether something became dirty."""
+        late = self._unready.advance(now)
+        self._dirty.update(dict.fromkeys(late))
+        return bool(late)
+
+    def awaits_endpoints(self, ref: ObjectRef) -> bool:
+        """Tell whether an object lacks ready endpoints, but not for long enough to say so."""
+        return self._unready.is_waiting(ref)
 
     def acknowledged(self, root: str, reasons: Mapping[str, str]) -> None:
         """Take what every worker of the pod has applied, and the routes that they could not."""
@@ -136,7 +166,7 @@ class Tracker:
             programmed = PENDING
         else:
             programmed = rejected(rejections) if rejections else SERVED
-        return StatusReport(tracked.verdict, tracked.generation, programmed)
+        return StatusReport(tracked.verdict, tracked.generation, programmed, self._unready.said(ref))
 
 
 def owner_of(route: str) -> ObjectRef | None:

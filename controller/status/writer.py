@@ -182,7 +182,10 @@ class Writer:
             return
         if self._awaits_acknowledgement(ref, report):
             return
-        conditions = make_conditions(report.verdict, report.programmed, report.generation, stored.conditions, _now())
+        conditions = make_conditions(
+            *(report.verdict, report.programmed, report.generation, stored.conditions, _now(), report.unready),
+            keep_unready=self.tracker.awaits_endpoints(ref),
+        )
         content = (report, tuple(condition for condition in stored.conditions if condition.type not in OURS))
         if conditions is None or not self._may_write(ref, content):
             return

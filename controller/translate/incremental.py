@@ -29,6 +29,7 @@ from controller.sources.snapshot import SourceSnapshot
 from controller.translate.certificates import secret_ref, translate_certificate
 from controller.translate.settings import TranslateSettings
 from controller.translate.stages import Stages, Update
+from controller.translate.upstreams import UnreadyBackend
 from controller.translate.verdict_stage import list_notes, list_problems, refresh_verdicts
 from controller.translate.verdicts import Verdict
 from proxy.model.config import EMPTY, Certificate, ProxyConfig
@@ -43,6 +44,8 @@ class IncrementalState:
         self.verdicts: Mapping[ObjectRef, Verdict] = MappingProxyType({})
         self.changed_verdicts: Collection[ObjectRef] = ()
         """Objects whose verdict the last update made, changed, or took back."""
+        self.changed_readiness: Mapping[ObjectRef, tuple[UnreadyBackend, ...]] = {}
+        """Objects whose backends without a ready endpoint may have changed in the last update, and which these are now."""
         self.problems: tuple[Problem, ...] = ()
         self.notes: tuple[Problem, ...] = ()
         self.classless: tuple[str, ...] = ()
@@ -51,6 +54,7 @@ class IncrementalState:
         """Bring everything up to date."""
         stages, self._stages = self._stages, None
         self.changed_verdicts = ()
+        self.changed_readiness = {}
         if stages is None or stages.settings != settings:
             stages = Stages(settings)
         elif stages.snapshot is snapshot:
@@ -64,6 +68,7 @@ class IncrementalState:
         update.resolve_tls()
         routes_differ = update.serve_routes()
         upstreams_differ = update.resolve_upstreams()
+        self.changed_readiness = update.take_changed_readiness()
         self.changed_verdicts = refresh_verdicts(stages, snapshot, update.verdicts_to_refresh)
         self.config = _config(self.config, stages, snapshot, routes_differ=routes_differ, upstreams_differ=upstreams_differ)
         if self.changed_verdicts:

@@ -14,7 +14,7 @@ from controller.translate.ingress_class import Classes, find_classes
 from controller.translate.per_object import ObjectTranslation, keep_identity, translate_object
 from controller.translate.policies.https_redirect import with_redirect
 from controller.translate.settings import TranslateSettings
-from controller.translate.upstreams import UpstreamRules, Upstreams
+from controller.translate.upstreams import UnreadyBackend, UpstreamRules, Upstreams
 from controller.translate.verdicts import Verdict
 from proxy.model.config import Certificate, Route
 
@@ -239,6 +239,15 @@ class Update:
         users, differs = self.stages.upstreams.resolve()
         self.verdicts_to_refresh |= users
         return differs
+
+    def take_changed_readiness(self) -> dict[ObjectRef, tuple[UnreadyBackend, ...]]:
+        """Return the backends without a ready endpoint of each object of which they may have changed."""
+        stages, upstreams = self.stages, self.stages.upstreams
+        changed, upstreams.readiness_changed = upstreams.readiness_changed, set()
+        return {
+            ref: upstreams.unready_backends(translation.backends) if (translation := stages.objects.get(ref)) is not None else ()
+            for ref in changed
+        }
 
 
 def _routes(translation: ObjectTranslation | None) -> tuple[Route, ...]:

@@ -18,6 +18,8 @@ TLS_PROTOCOLS = frozenset({"https", "kubernetes.io/wss"})
 _BEST_FIRST: tuple[EndpointState, ...] = ("ready", "draining", "unready", "stopping")
 Flaw = tuple[Reason, str]
 """Why endpoints of a Service port are not used: a reason, and what follows the field in a sentence."""
+UnreadyBackend = tuple[str, str]
+"""A backend without an endpoint that is ready: the field that names it, and its upstream, such as `shop/chat:80`."""
 _USABLE: frozenset[EndpointState] = frozenset({"ready", "draining"})
 
 
@@ -213,7 +215,18 @@ def _called(name: str) -> str:
 class Upstreams:
     """Stage of the memo: the endpoints of every Service port that some object uses."""
 
-    __slots__ = ("_dependents", "_dirty", "_flaws", "_keys", "_ports", "_rules", "_slices", "values")
+    __slots__ = (
+        "_dependents",
+        "_dirty",
+        "_flaws",
+        "_keys",
+        "_ports",
+        "_rules",
+        "_slices",
+        "_unready",
+        "readiness_changed",
+        "values",
+    )
 
     def __init__(self, rules: UpstreamRules) -> None:
         self._rules = rules
@@ -224,10 +237,15 @@ class Upstreams:
         self._flaws: dict[str, tuple[Flaw, ...]] = {}
         """Of upstreams that have any."""
         self._dirty: set[str] = set()
+        self._unready: set[str] = set()
+        """Upstreams without an endpoint that is ready, but for those whose flaws say why and those that only the resolver knows."""
+        self.readiness_changed: set[ObjectRef] = set()
+        """Objects whose backends without a ready endpoint may be others than in the last translation."""
         self.values: dict[str, Upstream] = {}
 
     def replace(self, owner: ObjectRef, old: Iterable[Backend], new: Iterable[Backend]) -> None:
         """Let an object use `new` instead of `old`."""
+        self.readiness_changed.add(owner)
         before, after = [backend.key for backend in old], [backend.key for backend in new]
         self._dependents.replace(owner, before, after)
         self._dirty.update(before, after)
@@ -269,8 +287,18 @@ class Upstreams:
                     self._flaws[key] = flaws
                 else:
                     del self._flaws[key]
+            ready = flaws or service.external_name or any(endpoint.state in _USABLE for endpoint in upstream.endpoints)
+            if bool(ready) is (key in self._unready):
+                (self._unready.discard if ready else self._unready.add)(key)
+                self.readiness_changed.update(users)
         self._dirty.clear()
         return affected, differs
+
+    def unready_backends(self, used: Iterable[Backend]) -> tuple[UnreadyBackend, ...]:
+        """Return those of an object's backends that have no endpoint that is ready."""
+        if not self._unready:
+            return ()
+        return tuple((backend.field, backend.key) for backend in used if backend.key in self._unready)
 
     def without_ready_endpoints(self, services: Collection[ObjectRef]) -> dict[str, str]:
         """Say of each upstream without an endpoint that is ready why, as what follows the field in a sentence.
@@ -278,10 +306,8 @@ class Upstreams:
         Not of those whose flaws say it, nor of those of which only the resolver knows the addresses. `services`: that exist.
         """
         reasons = {}
-        for key, upstream in self.values.items():
+        for key in sorted(self._unready):
             service, _ = self._ports[key]
-            if key in self._flaws or service.external_name or any(endpoint.state in _USABLE for endpoint in upstream.endpoints):
-                continue
             behind = self._slices.get(service.ref)
             why = self._without_slice(service.ref, services) if not behind else _unready(behind.values())
             reasons[key] = f'Service "{service.ref.path}" has no endpoint that is ready, so requests get 503: {why}'
@@ -315,6 +341,7 @@ class Upstreams:
             if not keys:
                 del self._keys[known[0].ref]
         self._flaws.pop(key, None)
+        self._unready.discard(key)
         return self.values.pop(key, None) is not None
 
     def problems(self, owner: ObjectRef, used: Collection[Backend]) -> list[Problem]:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ async def test_status_is_written_only_on_change_and_other_classes_are_never_writ
             foreign = ingress("quiet", "foreign", "foreign.example.com")
             foreign["spec"]["ingressClassName"] = "another"
             await api.create(service("quiet"), ws_route("quiet", "chat", "chat.example.com"), other, foreign)
+            await api.create(endpoint_slice("quiet", "chat", "192.0.2.6", name="chat-stays"))
             await api.create(ingress("quiet", "shop", "shop.example.com"))
             await until(lambda: api.get("WsRoute", "quiet", "chat"), lambda raw: conditions(raw) == GOOD)
             await until(lambda: api.get("Ingress", "quiet", "shop"), lambda raw: raw["status"]["loadBalancer"].get("ingress"))
@@ -72,6 +74,38 @@ async def test_status_is_written_only_on_change_and_other_classes_are_never_writ
             assert (await api.get("Ingress", "quiet", "foreign"))["status"] == {"loadBalancer": {}}
             writes = [event for event in plane.audit(sluice.user) if event["verb"] == "patch"]
             assert sorted(event["objectRef"]["name"] for event in writes) in (["chat", "chat", "shop"], ["chat", "shop"])
+
+
+def _unready(raw: dict[str, Any]) -> dict[str, Any] | None:
+    return next((one for one in raw["status"]["conditions"] if one["type"] == "NoReadyEndpoints"), None)
+
+
+async def test_route_without_a_ready_endpoint_says_so_after_ten_seconds_and_takes_it_back_at_once(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    with installed(plane, "unready", tmp_path) as sluice:
+        async with sluice.pod() as pod, plane.client() as api:
+            await pod.logged("leading=true")
+            start = time.monotonic()
+            await api.create(service("unready"), ws_route("unready", "chat", "chat.example.com"))
+            await until(lambda: api.get("WsRoute", "unready", "chat"), lambda raw: conditions(raw) == GOOD)
+            found = await until(lambda: api.get("WsRoute", "unready", "chat"), _unready)
+            took = time.monotonic() - start
+            said = _unready(found)
+            await api.create(endpoint_slice("unready", "chat", "192.0.2.7"))
+            await until(lambda: api.get("WsRoute", "unready", "chat"), lambda raw: _unready(raw) is None, 5)
+            # Gone for less than ten seconds: nothing is written.
+            await api.delete("EndpointSlice", "unready", "chat-1")
+            await until(pod.routes, lambda routes: "192.0.2.7" not in str(routes))
+            await api.create(endpoint_slice("unready", "chat", "192.0.2.8"))
+            await until(pod.routes, lambda routes: "192.0.2.8" in str(routes))
+
+            assert took >= 10.0
+            assert said is not None
+            assert (said["status"], said["reason"], said["observedGeneration"]) == ("True", "NoReadyEndpoints", 1)
+            assert 'Service "unready/chat" has no endpoint that is ready for port 80, so requests get 503' in said["message"]
+            writes = [one for one in plane.audit(sluice.user) if one["verb"] == "patch" and one["objectRef"]["name"] == "chat"]
+            assert len(writes) in (3, 4), "Pending may be written first"
 
 
 async def test_ingress_gets_addresses_and_one_event_per_verdict(plane: ControlPlane, tmp_path: Path) -> None:

@@ -130,12 +130,18 @@ def test_translation_after_every_event_is_that_of_a_new_start(
     events: list[tuple[str, dict[str, Any]]], how: TranslateSettings
 ) -> None:
     store, state = Store(), IncrementalState()
+    unready: dict[ObjectRef, object] = {}
     for event, raw in events:
         happen(store, event, raw)
         snapshot = store.snapshot()
 
         said = dict(state.verdicts)
-        assert outcome(translate(snapshot, how, state)) == outcome(translate(snapshot, how))
+        anew = IncrementalState()
+        assert outcome(translate(snapshot, how, state)) == outcome(translate(snapshot, how, anew))
+        unready.update(state.changed_readiness)
+        assert {ref: found for ref, found in unready.items() if found} == {
+            ref: found for ref, found in anew.changed_readiness.items() if found
+        }
         differ = {ref for ref in {*said, *state.verdicts} if said.get(ref) != state.verdicts.get(ref)}
         assert differ <= set(state.changed_verdicts)
 

@@ -19,7 +19,7 @@ from settings_table import with_table
 from controller.cli import controller_command, drain_command, sockets_command, standalone
 from controller.resources import WsRoute, parse_object
 from controller.resources.reading.problems import Reason
-from controller.status.conditions import NOT_ACCEPTED, PENDING, SERVED, rejected
+from controller.status.conditions import NO_READY_ENDPOINTS, NOT_ACCEPTED, PENDING, SERVED, rejected, unready_sentence
 from controller.translate.verdicts import ACCEPTED, RESOLVED
 from proxy.__main__ import main as proxy_main
 
@@ -112,11 +112,20 @@ def said() -> set[tuple[str, str]]:
         for _, reason, message in [problem.split(": ", 2)]
     }
     broken = rejected({"wsroute/shop/chat/live": "spec path '(': missing ): ("})
-    return found | {(one.reason, one.message) for one in (ACCEPTED, RESOLVED, SERVED, PENDING, NOT_ACCEPTED, broken)}
+    unready = unready_sentence(("spec.rules[0].websocket.backends[0]", "shop/chat:8080"))
+    always = {(one.reason, one.message) for one in (ACCEPTED, RESOLVED, SERVED, PENDING, NOT_ACCEPTED, broken)}
+    return found | always | {(NO_READY_ENDPOINTS, unready)}
 
 
 def test_every_reason_has_its_cure() -> None:
-    reasons = {str(reason) for reason in Reason} | {"Accepted", "ResolvedRefs", "Programmed", "Pending", "Rejected"}
+    reasons = {str(reason) for reason in Reason} | {
+        "Accepted",
+        "ResolvedRefs",
+        "Programmed",
+        "Pending",
+        "Rejected",
+        NO_READY_ENDPOINTS,
+    }
 
     assert {reason for reason, _ in examples()} == reasons
 
