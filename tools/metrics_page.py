@@ -1,9 +1,9 @@
-"""Write docs/metrics.md from the families that the proxy exposes; `--check` says whether it is up to date."""
+"""Write docs/metrics.md from the table of metrics; `--check` says whether it is up to date."""
 
 import sys
 from pathlib import Path
 
-from proxy.observability.pod_totals import Totals
+from proxy.observability.metrics import METRICS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 HEAD = """# Metrics
@@ -18,24 +18,27 @@ INDEX counts the paths of an Ingress in their order, and is `default` for its `d
 eight or PATCH, else `other`; `code` of an answer is its status, of a close 1000 to 1015 and at most 32 others for each route,
 then `other`. So no client makes up a series.
 
+Counters and histograms go on when a worker is replaced; gauges are of the workers that live. *Over workers* says how the pod's
+value comes of theirs; what has none is the supervisor's own.
+
 Prometheus gives a scraped pod labels of its own, one of which may be `service`: scrape with `honor_labels: true` (a ServiceMonitor:
 `honorLabels`), else ours becomes `exported_service`, and neither the alert rules nor the dashboard find it.
 
 A WebSocket is in no histogram of requests, however long it lives: `sluice_ws_handshakes_total` has the upgrades,
 `sluice_ws_connection_duration_seconds` the lifetimes. An upgrade that is refused counts as an answered request too.
 
-| name | type | labels | meaning |
-|---|---|---|---|
+| name | type | labels | over workers | meaning |
+|---|---|---|---|---|
 """
+OVER_WORKERS = {"sum": "sum", "highest": "highest", "last": "the one heard last", "pod": ""}
 
 
 def page() -> str:
     """Return the whole page."""
-    rows = []
-    for family in Totals().collect():
-        name = family.name + ("_total" if family.type == "counter" else "")
-        labels = ", ".join(getattr(family, "_labelnames", ()))
-        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
+    rows = [
+        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {OVER_WORKERS[metric.adds]} | {metric.help} |\n"
+        for metric in METRICS
+    ]
     return HEAD + "".join(rows)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
-from proxy.observability.pod_totals import OpenMetrics
+from proxy.observability.families import OpenMetrics
 
 INLINE_SERIES_OWNERS = 20
 """Routes and Services up to which the lines are written at once: a few milliseconds, about what a fork costs."""

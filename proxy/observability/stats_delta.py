@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from proxy.observability.metric_kinds import Series
+
 
 class HistogramDelta(msgspec.Struct, array_like=True):
     """What was observed since the last delta: counts per bucket (the last one is +Inf) and their sum."""
@@ -12,57 +14,25 @@ class HistogramDelta(msgspec.Struct, array_like=True):
     total: float
 
 
-class RouteDelta(msgspec.Struct, omit_defaults=True):
-    """What one route added; gauges are absolute."""
+class RecordDelta(msgspec.Struct, omit_defaults=True):
+    """What one record added, by series. Gauges are absolute, and all of them but those that are 0."""
 
-    requests: Mapping[str, int] = {}
-    """`service method status`, separated by spaces, to count."""
-    duration: HistogramDelta | None = None
-    first_byte: Mapping[str, HistogramDelta] = {}
-    request_bytes: int = 0
-    response_bytes: int = 0
-    in_flight: int = 0
-    sockets: Mapping[str, int] = {}
-    handshakes: Mapping[str, int] = {}
-    handshake_duration: HistogramDelta | None = None
-    socket_duration: HistogramDelta | None = None
-    messages_in: int = 0
-    messages_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    closes: Mapping[str, int] = {}
-    """`code by`, separated by a space, to count."""
-    ping_rtt: HistogramDelta | None = None
-    unanswered: int = 0
+    counts: dict[Series, int] = {}
+    gauges: dict[Series, float] = {}
+    histograms: dict[Series, HistogramDelta] = {}
 
 
-class ServiceDelta(msgspec.Struct, omit_defaults=True):
-    """What one upstream added; gauges are absolute."""
+class ServiceDelta(RecordDelta, omit_defaults=True):
+    """What one upstream added."""
 
-    connect_duration: HistogramDelta | None = None
-    connect_failures: int = 0
-    connections: int = 0
-    ready: int = 0
-    draining: int = 0
     ejected: Sequence[tuple[str, int]] = ()
-    """Address and port of the ready ones that are left out for failing; `ready` is without them."""
-    imbalance: float = 0.0
-    """Open sockets of the fullest usable endpoint over their mean, of all workers; 0: there are none."""
-    errors: Mapping[str, int] = {}
-    """Cause to count, of requests that were not answered whole."""
+    """Address and port of the ready endpoints that are left out for failing."""
 
 
-class StatsDelta(msgspec.Struct, omit_defaults=True):
-    """What a worker added since its last delta."""
+class StatsDelta(RecordDelta, omit_defaults=True):
+    """What a worker added since its last delta: of itself, and of its routes and upstreams of which there is something new."""
 
-    routes: Mapping[str, RouteDelta] = {}
+    routes: Mapping[str, RecordDelta] = {}
     services: Mapping[str, ServiceDelta] = {}
-    connections: Mapping[str, int] = {}
-    connections_total: Mapping[str, int] = {}
-    tls_handshakes: Mapping[str, int] = {}
-    tls_duration: HistogramDelta | None = None
-    loop_lag: HistogramDelta | None = None
-    log_dropped: int = 0
-    tasks: int = 0
     stand_ins: Mapping[str, float] = {}
     """Keys of certificates that OpenSSL does not take, with the Unix time of the end of what is served instead; 0: the default."""

@@ -20,6 +20,8 @@ from proxy.admin.unix_socket import CommandServer
 from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Report, RouteEntry, UpstreamEntry
+from proxy.observability.metric_kinds import Labels
+from proxy.observability.metrics import CONFIG_APPLIED, CONFIG_PROPAGATION, CONFIG_REJECTED, PROBLEMS
 from proxy.observability.pod_totals import Totals
 from proxy.platform.malloc import MAPPED_BYTES, keep_at_most
 from proxy.platform.tcp_keepalive import enable_tcp_keepalive
@@ -156,10 +158,10 @@ class Supervisor:
         rejected = await self._worker_pool.configure(held.encoded, report)
         self._held = held
         totals = self._totals
-        totals.applied_at = time.time()
+        totals.set(CONFIG_APPLIED, time.time())
         if report.observed_at:
-            totals.propagated(max(0.0, time.monotonic() - report.observed_at))
-        totals.rejected_routes = len(rejected)
+            totals.observe(CONFIG_PROPAGATION, max(0.0, time.monotonic() - report.observed_at))
+        totals.set(CONFIG_REJECTED, len(rejected))
         totals.keep(held.encoded.entries)
         hosts = {**held.tls_hosts, "*": held.default}
         totals.certificates = {(host, key): held.expiries[key] for host, key in hosts.items() if key in held.expiries}
@@ -169,7 +171,10 @@ class Supervisor:
 
     def _reported(self, report: Report) -> None:
         self._report = report
-        self._totals.problems = collections.Counter(problem.reason for problem in report.problems if not problem.note)
+        problems: collections.Counter[Labels] = collections.Counter(
+            (problem.reason,) for problem in report.problems if not problem.note
+        )
+        self._totals.set_labelled(PROBLEMS, problems)
 
     def _describe(self, route: Route, sockets: int) -> Mapping[str, object]:
         return {

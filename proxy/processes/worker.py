@@ -25,6 +25,7 @@ from proxy.model.policy import Drain as DrainPolicy
 from proxy.model.sharing import Sharer
 from proxy.model.wire import SyncReply, WireError, decode_reply
 from proxy.observability.access_log import AccessLog
+from proxy.observability.metrics import ACCESS_LOG_DROPPED, WORKER_TASKS
 from proxy.platform.malloc import keep_at_most
 from proxy.processes.channel import (
     Applied,
@@ -190,10 +191,10 @@ class Worker:
     def _count(self, number: int) -> None:
         runtime = self._runtime
         runtime.flush_tunnel_stats()
-        runtime.stats.log_dropped += self._log.dropped
+        runtime.stats.count(ACCESS_LOG_DROPPED, self._log.dropped)
         self._log.dropped = 0
         runtime.stats.stand_ins = self._store.stand_ins()
-        runtime.stats.tasks = len(asyncio.all_tasks(self._loop))
+        runtime.stats.set(WORKER_TASKS, len(asyncio.all_tasks(self._loop)))
         self._channel.send(Counted(number, runtime.stats.delta()))
 
     def _list(self, number: int, tunnels: list[Tunnel]) -> None:

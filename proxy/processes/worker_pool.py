@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Encoded, Report, encode_message, reply_between
+from proxy.observability.metrics import WORKER_RESTARTS, WORKERS
 from proxy.observability.pod_totals import Totals
 from proxy.processes.channel import (
     Applied,
@@ -286,7 +287,7 @@ class WorkerPool:
         worker = _Worker(slot, pid, self._loop.time())
         worker.channel = supervisor_end(lambda message: self._received(worker, message), lambda: self._lost(worker))
         self._workers[slot] = worker
-        self._totals.workers = len(self._workers)
+        self._totals.set(WORKERS, len(self._workers))
         task = self._loop.create_task(self._connect(worker, ours))
         self._starts.add(task)
         task.add_done_callback(self._starts.discard)
@@ -332,12 +333,12 @@ class WorkerPool:
         self._inheritance.counters.wipe(slot)
         lost = 0 if self._ending else self._totals.worker_lost(worker.pid)
         self._totals.worker_gone(worker.pid)
-        self._totals.workers = len(self._workers)
+        self._totals.set(WORKERS, len(self._workers))
         self._queries.gone(worker.pid)
         self._changed.set()
         if self._ending:
             return
-        self._totals.restarts += 1
+        self._totals.count(WORKER_RESTARTS)
         lived = self._loop.time() - worker.started
         deaths = self._deaths[slot] = self._deaths.get(slot, 0) + 1 if lived < QUICK_DEATH else 1
         # A kill comes from outside, by a hand or for want of memory: its successor is promised within a second.

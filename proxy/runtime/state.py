@@ -144,7 +144,7 @@ class Runtime:
         self.loop = loop
         self.settings = settings
         self.stats = WorkerStats()
-        self.wheel = TimerWheel(loop, self.stats.loop_lag.observe)
+        self.wheel = TimerWheel(loop, self.stats.loop_lag)
         self.run_queue = RunQueue(loop)
         self.upstream_errors = UpstreamErrors(self.wheel)
         self.request_lines = FieldLines(request=True)

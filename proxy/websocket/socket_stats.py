@@ -94,10 +94,12 @@ class SocketStats:
         """Add what was counted since the last time to the route's metrics."""
         messages_in, bytes_in, messages_out, bytes_out = self._counted
         client, backend, stats = self._client, self._backend, self._info.stats
-        stats.ws_messages_in += client.messages - messages_in
-        stats.ws_bytes_in += client.payload_bytes - bytes_in
-        stats.ws_messages_out += backend.messages - messages_out
-        stats.ws_bytes_out += backend.payload_bytes - bytes_out
+        stats.ws_traffic(
+            client.messages - messages_in,
+            client.payload_bytes - bytes_in,
+            backend.messages - messages_out,
+            backend.payload_bytes - bytes_out,
+        )
         self._counted = (client.messages, client.payload_bytes, backend.messages, backend.payload_bytes)
 
     def count_unanswered(self) -> None:

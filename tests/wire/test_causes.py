@@ -16,6 +16,7 @@ from wire.verbs import SWITCH, UPGRADE, blackhole, floods, two_routes
 from proxy.http.causes import CLIENT, REFUSALS, UPSTREAM
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.policy import Connections, Policy, Timeouts
+from proxy.observability.metrics import UPSTREAM_CONNECT_FAILURES, UPSTREAM_ERRORS
 from proxy.settings import Settings
 from proxy.tls.contexts import make_context
 
@@ -109,7 +110,7 @@ async def watching(
 
 
 def errors_of(proxy: Proxy) -> dict[str, int]:
-    return dict(proxy.runtime.stats.service(KEY).errors)
+    return dict(proxy.runtime.stats.service(KEY).labelled(UPSTREAM_ERRORS))
 
 
 def told(line: Line) -> tuple[int, str, str]:
@@ -319,7 +320,7 @@ async def test_last_endpoint_that_was_tried_is_named(caplog: pytest.LogCaptureFi
 
         assert (status, body, told(line)[:2]) == (502, SENTENCE, (502, "connect_refused"))
         assert line["endpoint"] in {f"127.0.0.1:{port}" for port in ports}
-        assert proxy.runtime.stats.service(KEY).connect_failures == 2
+        assert proxy.runtime.stats.service(KEY).value(UPSTREAM_CONNECT_FAILURES) == 2
         assert errors_of(proxy) == {"connect_refused": 1}
 
 
@@ -375,7 +376,7 @@ async def test_endpoint_whose_tls_handshake_stalls_is_named_and_counted_when_the
 
         assert told(line) == (504, "tls_timeout", f"127.0.0.1:{proxy.backend.port}")
         assert errors_of(proxy) == {"tls_timeout": 1}
-        assert proxy.runtime.stats.service(KEY).connect_failures == 1
+        assert proxy.runtime.stats.service(KEY).value(UPSTREAM_CONNECT_FAILURES) == 1
         assert 0.6 <= took < 5
 
 

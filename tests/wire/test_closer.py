@@ -14,6 +14,7 @@ from wire.verbs import SWITCH, UPGRADE, frame, opened
 from proxy.model.config import Endpoint, EndpointState, Path, ProxyConfig, Route, Share, Target, Upstream
 from proxy.model.policy import Close, CloseMode, Drain, Policy, Timeouts
 from proxy.model.wire import decode_entry, encode_config
+from proxy.observability.metrics import WS_CLOSES, WS_CONNECTIONS, WS_UNANSWERED_CLOSES
 from proxy.settings import Settings
 
 ROUTE, SERVICE = "ingress/test/a/0", "test/backend:80"
@@ -67,7 +68,7 @@ async def lives(client: Peer, backend: Peer) -> None:
 
 def closes(proxy: Proxy) -> dict[str, dict[tuple[str, str], int]]:
     stats = proxy.runtime.stats
-    return {one.route_id: one.closes for one in (stats.unmatched, *stats.routes.values()) if one.closes}
+    return {one.route_id: one.labelled(WS_CLOSES) for one in (stats.unmatched, *stats.routes.values()) if one.labelled(WS_CLOSES)}
 
 
 def without(config: ProxyConfig) -> ProxyConfig:
@@ -213,7 +214,7 @@ async def test_socket_stays_when_its_services_port_gets_another_number(mode: Clo
         assert (tunnel.entry.scheduled, tunnel.entry.sound) == (None, True)
         (pool,) = proxy.runtime.upstreams[RENUMBERED].ready
         assert (pool.sockets, pool.counter.sockets) == (1, 1)
-        assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 0, RENUMBERED: 1}
+        assert proxy.runtime.stats.route(ROUTE).labelled(WS_CONNECTIONS) == {SERVICE: 0, RENUMBERED: 1}
         assert proxy.runtime.closer.drain(SERVICE, QUICK) == 0
         if mode != "keep":
             moves(proxy, moved, with_new_number(config, Endpoint("127.0.0.2", 1)))
@@ -224,7 +225,7 @@ async def test_socket_stays_when_its_services_port_gets_another_number(mode: Clo
             await dismissed(client, backend)
         await socketless(proxy)
         assert (pool.sockets, pool.counter.sockets) == (0, 0)
-        assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 0, RENUMBERED: 0}
+        assert proxy.runtime.stats.route(ROUTE).labelled(WS_CONNECTIONS) == {SERVICE: 0, RENUMBERED: 0}
         restored(proxy, config)
 
 
@@ -297,11 +298,11 @@ async def test_route_that_comes_back_in_time_keeps_its_sockets() -> None:
         moves(proxy, config, without(config))
         assert tunnel.entry is not None
         assert tunnel.entry.scheduled is not None
-        assert proxy.runtime.stats.unmatched.sockets == {SERVICE: 1}
+        assert proxy.runtime.stats.unmatched.labelled(WS_CONNECTIONS) == {SERVICE: 1}
         moves(proxy, without(config), config)
         assert tunnel.entry.scheduled is None
-        assert proxy.runtime.stats.unmatched.sockets == {SERVICE: 0}
-        assert proxy.runtime.stats.route(ROUTE).sockets == {SERVICE: 1}
+        assert proxy.runtime.stats.unmatched.labelled(WS_CONNECTIONS) == {SERVICE: 0}
+        assert proxy.runtime.stats.route(ROUTE).labelled(WS_CONNECTIONS) == {SERVICE: 1}
         await lives(client, backend)
 
 
@@ -385,7 +386,7 @@ async def test_socket_of_its_maximum_age_is_closed_with_the_drains_code() -> Non
         await dismissed(client, backend)
         await socketless(proxy)
         assert closes(proxy) == {ROUTE: {("4012", "proxy:max_age"): 1}}
-        assert proxy.runtime.stats.route(ROUTE).unanswered == 0
+        assert proxy.runtime.stats.route(ROUTE).value(WS_UNANSWERED_CLOSES) == 0
 
 
 async def test_sockets_opened_together_grow_to_different_ages() -> None:
@@ -422,7 +423,7 @@ async def test_peer_that_never_answers_its_close_frame_is_cut_after_the_close_wa
         await backend.reads(6 + len(FAREWELL))
         await backend.ends()
         await socketless(proxy)
-        assert proxy.runtime.stats.unmatched.unanswered == 1
+        assert proxy.runtime.stats.unmatched.value(WS_UNANSWERED_CLOSES) == 1
         restored(proxy, config)
 
 

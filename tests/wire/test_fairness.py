@@ -16,6 +16,7 @@ from proxy.exchange.http1_downstream import BUFFER_LIMIT, REQUESTS_PER_TURN, Ser
 from proxy.http.message import Client
 from proxy.http1.chunked import LINES_PER_TURN
 from proxy.http1.head_scanner import MAX_HEAD
+from proxy.observability.metrics import HTTP_REQUESTS
 from proxy.tls.stream import RECORDS_PER_TURN
 from proxy.websocket.frames import FRAMES_PER_TURN
 
@@ -109,7 +110,7 @@ async def test_requests_of_one_connection_are_counted(secure: bool) -> None:
         requests = proxy.runtime.stats.unmatched
 
         def answered() -> int:
-            return sum(requests.requests.values())
+            return sum(requests.labelled(HTTP_REQUESTS).values())
 
         async with counting(answered) as found, flooding(attacker, UNKNOWN * many):
             await echoes(*innocent, 20)
@@ -129,7 +130,7 @@ async def test_requests_that_take_long_are_counted_by_their_time() -> None:
         requests = proxy.runtime.stats.unmatched
 
         def answered() -> int:
-            return sum(requests.requests.values())
+            return sum(requests.labelled(HTTP_REQUESTS).values())
 
         async with counting(answered) as found, flooding(await proxy.client(), odd * 64):
             await echoes(*innocent, 5)
@@ -152,7 +153,7 @@ async def test_requests_of_many_connections_wait_in_one_queue_and_hold_a_bounded
         def answered() -> int:
             nonlocal most
             most = max([most, *(one.waiting for one in proxy.runtime.connections)])  # type: ignore[attr-defined]
-            return sum(requests.requests.values())
+            return sum(requests.labelled(HTTP_REQUESTS).values())
 
         async with counting(answered), contextlib.AsyncExitStack() as stack:
             for _ in range(8):

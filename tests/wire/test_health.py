@@ -13,6 +13,7 @@ from wire.several import KEY
 from wire.verbs import CLIENTS, answering, counted, with_endpoints
 
 import proxy.upstream.outlier_detection
+from proxy.observability.metrics import UPSTREAM_CONNECT_FAILURES
 from proxy.upstream.outlier_detection import CONNECT_FAILURES, ERRORS
 
 
@@ -40,7 +41,7 @@ async def test_refusing_endpoint_is_left_out_by_one_client_and_its_failures_reac
 
         assert set(await statuses(proxy, 20)) == {200}
         assert counted(proxy) == (1, 1)
-        assert proxy.runtime.stats.service(KEY).connect_failures == CONNECT_FAILURES
+        assert proxy.runtime.stats.service(KEY).value(UPSTREAM_CONNECT_FAILURES) == CONNECT_FAILURES
 
 
 async def test_endpoint_that_answers_500_is_left_out_after_five_in_a_row() -> None:
@@ -85,7 +86,7 @@ async def test_at_most_half_are_left_out_and_where_all_are_bad_all_are_tried() -
         proxy.serves(with_endpoints(*(refusing() for _ in range(4))))
 
         assert await statuses(proxy, 1) == [502]
-        assert proxy.runtime.stats.service(KEY).connect_failures == 4
+        assert proxy.runtime.stats.service(KEY).value(UPSTREAM_CONNECT_FAILURES) == 4
 
 
 async def test_ejection_outlives_a_new_configuration_and_dies_with_its_endpoint() -> None:
@@ -138,4 +139,4 @@ async def test_running_out_of_descriptors_is_503_and_no_endpoints_fault() -> Non
                 found.append((await client.answer())[0])
 
         assert found == [503] * 2 * CONNECT_FAILURES
-        assert under_test.runtime.stats.service(KEY).connect_failures == 0
+        assert under_test.runtime.stats.service(KEY).value(UPSTREAM_CONNECT_FAILURES) == 0

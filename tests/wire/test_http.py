@@ -9,6 +9,7 @@ from wire.harness import WAIT, config_for, proxying
 from wire.verbs import GET, OK
 
 from proxy.model.policy import HttpsRedirect, Timeouts
+from proxy.observability.metrics import HTTP_REQUESTS
 from proxy.settings import Settings
 
 
@@ -433,7 +434,7 @@ async def test_body_that_is_too_slow_ends_both_connections(monkeypatch: pytest.M
         await backend.sees(b"slow")
         await backend.ends()
         await client.ends()
-        assert ("test/backend:80", "POST", 408) in proxy.runtime.stats.route("ingress/test/a/0").requests
+        assert ("test/backend:80", "POST", 408) in proxy.runtime.stats.route("ingress/test/a/0").labelled(HTTP_REQUESTS)
 
 
 async def test_client_that_resets_while_an_answer_streams_is_counted_once() -> None:

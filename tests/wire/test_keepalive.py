@@ -8,6 +8,7 @@ from wire.harness import WAIT, Peer, Proxy, proxying
 from wire.verbs import SWITCH, UPGRADE, closed, frame, opened, unmasked
 
 from proxy.model.policy import Keepalive, Timeouts
+from proxy.observability.metrics import WS_PING_RTT
 from proxy.observability.stats_delta import HistogramDelta
 from proxy.settings import Settings
 from proxy.websocket.socket_rows import describe
@@ -26,7 +27,7 @@ async def asked(client: Peer) -> bytes:
 
 
 def rtt_of(proxy: Proxy) -> HistogramDelta | None:
-    return proxy.runtime.stats.route("ingress/test/a/0").take().ping_rtt
+    return proxy.runtime.stats.route("ingress/test/a/0").take().histograms.get((WS_PING_RTT.number, ()))
 
 
 @pytest.mark.slow

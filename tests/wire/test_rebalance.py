@@ -8,6 +8,7 @@ from wire.harness import WAIT, Proxy, proxying
 from wire.several import KEY, at, backends, held, serving
 
 from proxy.model.policy import Rebalance
+from proxy.observability.metrics import WS_CLOSES
 from proxy.settings import Settings
 
 SOCKETS = 8
@@ -51,7 +52,7 @@ async def test_sockets_move_to_an_endpoint_that_was_added_until_the_load_is_even
         async with asyncio.timeout(WAIT):
             while sorted(pool.sockets for pool in pools) != [3, 5]:
                 await asyncio.sleep(0.01)
-        counted = dict(proxy.runtime.stats.route("ingress/test/a/0").closes)
+        counted = dict(proxy.runtime.stats.route("ingress/test/a/0").labelled(WS_CLOSES))
         await end()
 
     assert before == ["X-Number: 0"] * SOCKETS

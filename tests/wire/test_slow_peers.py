@@ -10,6 +10,7 @@ from wire.verbs import MIB, UPGRADE, answering, blackhole, floods, with_endpoint
 
 from proxy.model.config import ProxyConfig, Upstream
 from proxy.model.policy import Timeouts
+from proxy.observability.metrics import ENDPOINTS, HTTP_REQUESTS, UPSTREAM_CONNECT_FAILURES
 from proxy.settings import Settings
 from proxy.upstream.outlier_detection import CONNECT_FAILURES
 
@@ -38,7 +39,7 @@ async def test_client_that_does_not_read_loses_its_connection_and_frees_the_back
         await backend.ends()
         await connectionless(proxy)
 
-        assert proxy.runtime.stats.route(ROUTE).requests == {(KEY, "GET", 200): 1}
+        assert proxy.runtime.stats.route(ROUTE).labelled(HTTP_REQUESTS) == {(KEY, "GET", 200): 1}
         await proxy.is_innocent()
 
 
@@ -83,7 +84,7 @@ async def test_body_that_is_too_slow_ends_both_connections_over_tls_too(monkeypa
         await backend.ends()
         await client.ends()
 
-        assert proxy.runtime.stats.route(ROUTE).requests == {(KEY, "POST", 408): 1}
+        assert proxy.runtime.stats.route(ROUTE).labelled(HTTP_REQUESTS) == {(KEY, "POST", 408): 1}
 
 
 REQUESTS = {
@@ -107,7 +108,7 @@ async def test_endpoint_that_answers_no_syn_is_504_when_the_connect_timeout_is_o
 
         assert status == 504
         assert 0.5 <= took < 3
-        assert proxy.runtime.stats.service(KEY).connect_failures == 1
+        assert proxy.runtime.stats.service(KEY).value(UPSTREAM_CONNECT_FAILURES) == 1
 
 
 @pytest.mark.parametrize("name", ["get", "post"])
@@ -123,7 +124,11 @@ async def test_endpoint_that_answers_no_syn_costs_a_third_of_the_timeout_and_is_
                 assert time.monotonic() - start < 0.9  # the timeout is 1 s
 
         stats = proxy.runtime.stats.service(KEY)
-        assert (stats.ready, stats.ejected, stats.connect_failures) == (1, (("127.0.0.1", port),), CONNECT_FAILURES)
+        assert (stats.value(ENDPOINTS), stats.ejected, stats.value(UPSTREAM_CONNECT_FAILURES)) == (
+            1,
+            (("127.0.0.1", port),),
+            CONNECT_FAILURES,
+        )
 
 
 async def test_endpoint_that_answers_no_tls_handshake_is_504_when_the_connect_timeout_is_over() -> None:

@@ -13,6 +13,7 @@ from wire.verbs import SWITCH, UPGRADE, closes_of, frame
 
 from proxy.http.message import Request
 from proxy.model.sensitive import Sensitive
+from proxy.observability.metrics import TLS_HANDSHAKES
 from proxy.settings import Settings
 from proxy.tls.stream import TlsStream
 from proxy.upstream.http1_connection import UpstreamConnection
@@ -233,7 +234,7 @@ async def test_handshakes_that_fail_are_counted_and_leave_nothing_behind() -> No
             assert await client.reads(1) == b"\x16"
             await client.gone()
         async with asyncio.timeout(WAIT):
-            while proxy.runtime.stats.tls_handshakes != {"failed": 6}:
+            while proxy.runtime.stats.labelled(TLS_HANDSHAKES) != {"failed": 6}:
                 await asyncio.sleep(0)
 
 

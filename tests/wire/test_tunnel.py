@@ -9,6 +9,7 @@ from wire.several import WS_KEY
 from wire.verbs import SWITCH, UPGRADE, closes_of, frame, opened
 
 from proxy.model.policy import Timeouts
+from proxy.observability.metrics import WS_BYTES, WS_MESSAGES
 from proxy.settings import Settings
 from proxy.websocket.handshake import accept_for
 
@@ -42,8 +43,8 @@ async def test_bytes_pass_unchanged_both_ways_and_are_counted() -> None:
             await client.sees(data)
         stats = proxy.runtime.stats.route("ingress/test/a/0")
         proxy.runtime.flush_tunnel_stats()
-        assert (stats.ws_messages_in, stats.ws_bytes_in) == (len(sizes), sum(sizes))
-        assert (stats.ws_messages_out, stats.ws_bytes_out) == (len(sizes), sum(sizes))
+        assert (stats.value(WS_MESSAGES), stats.value(WS_BYTES)) == (len(sizes), sum(sizes))
+        assert (stats.value(WS_MESSAGES, 1), stats.value(WS_BYTES, 1)) == (len(sizes), sum(sizes))
 
 
 async def test_single_bytes_and_fragments_pass_unchanged() -> None:
@@ -54,7 +55,7 @@ async def test_single_bytes_and_fragments_pass_unchanged() -> None:
             await client.sends(data[place : place + 1])
         await backend.sees(data)
         proxy.runtime.flush_tunnel_stats()
-        assert proxy.runtime.stats.route("ingress/test/a/0").ws_messages_in == 1
+        assert proxy.runtime.stats.route("ingress/test/a/0").value(WS_MESSAGES) == 1
 
 
 async def test_bytes_beside_the_handshake_arrive_in_order() -> None:

@@ -10,6 +10,7 @@ from wire.harness import WAIT, config_for, proxying, socketless
 from wire.verbs import SWITCH, UPGRADE, closes_of, frame, opened
 
 from proxy.model.policy import Timeouts
+from proxy.observability.metrics import HTTP_REQUESTS, WS_HANDSHAKES
 
 HOST = b"Host: a.test\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -98,7 +99,7 @@ async def test_backend_that_does_not_answer_an_upgrade_gives_an_error_in_bounded
         status, _, _ = await client.answer()
 
         assert status == (504 if how == "silent" else 502)
-        assert proxy.runtime.stats.route("ingress/test/a/0").handshakes == {status: 1}
+        assert proxy.runtime.stats.route("ingress/test/a/0").labelled(WS_HANDSHAKES) == {status: 1}
 
 
 async def test_lengths_at_every_boundary_pass_unchanged() -> None:
@@ -205,8 +206,8 @@ async def test_random_hosts_paths_and_methods_make_no_series() -> None:
             assert (await client.answer())[0] == 404
         stats = proxy.runtime.stats
 
-        assert {key[1] for key in stats.unmatched.requests} == {"GET", "other"}
-        assert len(stats.unmatched.requests) == 2
+        assert {key[1] for key in stats.unmatched.labelled(HTTP_REQUESTS)} == {"GET", "other"}
+        assert len(stats.unmatched.labelled(HTTP_REQUESTS)) == 2
         assert len(stats.routes) == 1
 
 

@@ -12,6 +12,7 @@ from wire.several import KEY, WS_KEY
 
 from proxy.model.config import Endpoint, Path, ProxyConfig, Upstream
 from proxy.model.policy import Timeouts
+from proxy.observability.metrics import ENDPOINTS, WS_CLOSES
 from proxy.websocket.handshake import accept_for
 
 GET = b"GET /x?a=b HTTP/1.1\r\nHost: a.test\r\nUser-Agent: t\r\n\r\n"
@@ -61,7 +62,7 @@ async def opened(proxy: Proxy, extra: bytes = b"", chosen: bytes = b"", *, secur
 
 def closes_of(proxy: Proxy) -> dict[tuple[str, str], int]:
     """The closes that were counted, by code and by who began."""
-    return proxy.runtime.stats.route("ingress/test/a/0").closes
+    return proxy.runtime.stats.route("ingress/test/a/0").labelled(WS_CLOSES)
 
 
 def unmasked(data: bytes) -> bytes:
@@ -142,7 +143,7 @@ def answering(status: bytes) -> contextlib.AbstractAsyncContextManager[Backend]:
 def counted(proxy: Proxy) -> tuple[int, int]:
     """How many endpoints are ready, and how many are left out of them."""
     stats = proxy.runtime.stats.service(KEY)
-    return stats.ready, len(stats.ejected)
+    return stats.value(ENDPOINTS), len(stats.ejected)
 
 
 async def floods(peer: Peer) -> None:

@@ -13,6 +13,7 @@ from proxy.http import local_replies
 from proxy.http.causes import REFUSALS, UPSTREAM
 from proxy.http.local_replies import NO_CONTENT
 from proxy.http.message import Answer, Client, Failure
+from proxy.observability.metrics import UPSTREAM_ERRORS
 from proxy.observability.worker_stats import ServiceStats
 from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.errors import MAX_KINDS, UpstreamErrors
@@ -92,7 +93,7 @@ async def test_more_kinds_than_are_told_apart_are_said_by_their_cause(caplog: py
     assert len(caplog.messages) == 2 * (MAX_KINDS + 1)
     assert sum("more=2 " in message for message in caplog.messages) == MAX_KINDS
     assert 'service=* endpoint="10.0.0.1:80" cause=connect_refused more=299 ' in caplog.text
-    assert [stats.errors for stats in services] == [{"connect_refused": 3}] * len(services)
+    assert [stats.labelled(UPSTREAM_ERRORS) for stats in services] == [{"connect_refused": 3}] * len(services)
 
 
 async def test_id_that_a_peer_chose_cannot_write_lines(caplog: pytest.LogCaptureFixture) -> None:
@@ -112,7 +113,7 @@ async def test_what_is_not_a_backends_doing_is_not_counted_as_such(caplog: pytes
     UpstreamErrors(wheel).note(stats, Failure(499, "client_gone", "a"), "id")
     wheel.close()
 
-    assert (stats.errors, caplog.messages) == ({}, [])
+    assert (stats.labelled(UPSTREAM_ERRORS), caplog.messages) == ({}, [])
 
 
 @pytest.mark.parametrize(

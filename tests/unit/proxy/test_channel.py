@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.observability.metrics import CONNECTIONS
 from proxy.observability.stats_delta import StatsDelta
 from proxy.processes.channel import (
     Applied,
@@ -56,7 +57,11 @@ async def test_messages_go_both_ways_and_the_end_is_noticed_once() -> None:
     await loop.create_unix_connection(lambda: supervisor, sock=ours)
     await loop.create_unix_connection(lambda: worker, sock=theirs)
     big = Configure(bytes(3_000_000))
-    answers = (Applied("d", {"r": "because"}), Refused("d", "because"), Counted(1, StatsDelta(connections={"http": 1})))
+    answers = (
+        Applied("d", {"r": "because"}),
+        Refused("d", "because"),
+        Counted(1, StatsDelta(gauges={(CONNECTIONS.number, ("http",)): 1.0})),
+    )
     supervisor.send(big)
     supervisor.send(Serve(1))
     async with asyncio.timeout(5):

@@ -17,6 +17,7 @@ from wsproto.frame_protocol import Opcode as ReadOpcode
 
 from proxy.http.message import Client, Request
 from proxy.observability.access_log import AccessLog
+from proxy.observability.metrics import WS_CLOSES
 from proxy.observability.worker_stats import RouteStats
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import TimerWheel
@@ -271,7 +272,7 @@ async def test_client_lost_in_the_middle_of_a_frame_ends_the_backend_without_a_c
 
     assert (bench.backend.written, bench.backend.closed) == (half, True)
     bench.backend.protocol.connection_lost(None)
-    assert bench.stats.closes == {("1012", "proxy:test"): 1}
+    assert bench.stats.labelled(WS_CLOSES) == {("1012", "proxy:test"): 1}
     bench.host.wheel.close()
 
 
@@ -298,7 +299,7 @@ async def test_sender_of_a_malformed_frame_that_leaves_gets_its_peer_1001() -> N
     bench.sends(bench.backend, Frame(Opcode.CLOSE, b"\x03\xe9").serialize(mask=False))
     assert bench.backend.closed
     bench.backend.protocol.connection_lost(None)
-    assert bench.stats.closes == {("1002", "proxy:protocol_error"): 1}
+    assert bench.stats.labelled(WS_CLOSES) == {("1002", "proxy:protocol_error"): 1}
     bench.host.wheel.close()
 
 
@@ -311,7 +312,7 @@ async def test_half_closed_client_is_still_told_and_the_backend_that_saw_its_fin
     assert list(raw_frames(bench.client.written.removeprefix(HEAD))) == [(0x88, CODE.to_bytes(2, "big") + REASON)]
     assert (bench.client.closed, bench.backend.closed) == (True, True)
     bench.ends()
-    assert bench.stats.closes == {("1006", "client"): 1}
+    assert bench.stats.labelled(WS_CLOSES) == {("1006", "client"): 1}
 
 
 async def test_answer_in_the_same_read_as_the_end_of_a_frame_is_taken() -> None:

@@ -12,7 +12,18 @@ from prometheus_client.openmetrics.exposition import UNDERSCORES
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from proxy.observability.pod_totals import OpenMetrics, Totals
+from proxy.observability.families import OpenMetrics
+from proxy.observability.metrics import (
+    ACCESS_LOG_DROPPED,
+    CONFIG_APPLIED,
+    CONFIG_PROPAGATION,
+    CONFIG_REJECTED,
+    PROBLEMS,
+    WORKER_RESTARTS,
+    WORKER_TASKS,
+    WORKERS,
+)
+from proxy.observability.pod_totals import Totals
 from proxy.observability.worker_stats import WorkerStats
 from proxy.shared_memory.counters import Counters, EndpointCounter
 
@@ -44,10 +55,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     route.ws_closed(service_key, 1000, "client", 70.0)
     route.ws_unanswered()
     route.ws_ping(0.03)
-    route.ws_messages_in += 3
-    route.ws_bytes_in += 30
-    route.ws_messages_out += 4
-    route.ws_bytes_out += 40
+    route.ws_traffic(3, 30, 4, 40)
     stats.service(service_key).set_endpoints(2, 1, ())
     service = stats.service(service_key)
     service.endpoint_counters = [with_sockets(3), with_sockets(1)]
@@ -57,9 +65,9 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     service.failed("malformed_head")
     stats.connection_opened("https")
     stats.tls_handshake("ok", 0.002)
-    stats.loop_lag.observe(0.001)
-    stats.log_dropped = 7
-    stats.tasks = 3
+    stats.loop_lag(0.001)
+    stats.count(ACCESS_LOG_DROPPED, 7)
+    stats.set(WORKER_TASKS, 3)
     return stats
 
 
@@ -68,9 +76,11 @@ def full() -> Totals:
     totals = Totals()
     totals.add(1, busy_worker().delta())
     totals.certificates = {("chat.example.com", "shop/tls"): 2e9}
-    totals.problems = {"BackendNotFound": 2}
-    totals.applied_at, totals.workers, totals.restarts, totals.rejected_routes = 1.7e9, 2, 1, 3
-    totals.propagated(0.2)
+    totals.set_labelled(PROBLEMS, {("BackendNotFound",): 2})
+    for metric, value in ((CONFIG_APPLIED, 1.7e9), (WORKERS, 2), (CONFIG_REJECTED, 3)):
+        totals.set(metric, value)
+    totals.count(WORKER_RESTARTS)
+    totals.observe(CONFIG_PROPAGATION, 0.2)
     return totals
 
 
@@ -278,7 +288,7 @@ def test_close_codes_of_all_workers_are_at_most_32_others() -> None:
 @pytest.mark.parametrize(("seconds", "bound"), [(0.0002, "0.0005"), (60.0, "60.0"), (61.0, "+Inf")])
 def test_propagation_is_counted_in_its_bucket(seconds: float, bound: str) -> None:
     totals = Totals()
-    totals.propagated(seconds)
+    totals.observe(CONFIG_PROPAGATION, seconds)
     buckets = some(samples(totals), "sluice_config_propagation_seconds_bucket")
 
     assert next(key for key, count in buckets.items() if count) == f"sluice_config_propagation_seconds_bucket{{le={bound}}}"

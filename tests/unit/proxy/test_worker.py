@@ -9,6 +9,7 @@ import pytest
 
 from proxy.model.config import EMPTY, Path, ProxyConfig, Route, Share, Target
 from proxy.model.wire import Encoded, Report, encode_config, encode_message, reply_between
+from proxy.observability.metrics import CONNECTIONS_TOTAL
 from proxy.processes.channel import Applied, Ask, Configure, Counted, Refused
 from proxy.processes.listening_sockets import bind_all, spoken
 from proxy.processes.worker import Inheritance, Slot, Worker
@@ -110,4 +111,4 @@ async def test_question_is_answered_with_its_number_and_what_was_counted(worker:
     answer = worker.tell(Ask(7))
 
     assert isinstance(answer, Counted)
-    assert (answer.number, answer.delta.connections_total) == (7, {"http": 1})
+    assert (answer.number, answer.delta.counts) == (7, {(CONNECTIONS_TOTAL.number, ("http",)): 1})

@@ -2,8 +2,40 @@
 
 import msgspec
 
-from proxy.observability.stats_delta import HistogramDelta, RouteDelta, ServiceDelta, StatsDelta
-from proxy.observability.worker_stats import LATENCY, LIFETIME, Histogram, WorkerStats
+from proxy.observability.metric_kinds import Metric, Series
+from proxy.observability.metrics import (
+    ACCESS_LOG_DROPPED,
+    CONNECTIONS,
+    CONNECTIONS_TOTAL,
+    ENDPOINTS,
+    HTTP_DURATION,
+    HTTP_FIRST_BYTE,
+    HTTP_IN_FLIGHT,
+    HTTP_REQUEST_BYTES,
+    HTTP_REQUESTS,
+    HTTP_RESPONSE_BYTES,
+    LATENCY,
+    LIFETIME,
+    LOOP_LAG,
+    TLS_DURATION,
+    TLS_HANDSHAKES,
+    UPSTREAM_CONNECT_DURATION,
+    UPSTREAM_CONNECT_FAILURES,
+    UPSTREAM_CONNECTIONS,
+    UPSTREAM_ERRORS,
+    WORKER_TASKS,
+    WS_BYTES,
+    WS_CLOSES,
+    WS_CONNECTIONS,
+    WS_DURATION,
+    WS_HANDSHAKE_DURATION,
+    WS_HANDSHAKES,
+    WS_MESSAGES,
+    WS_PING_RTT,
+)
+from proxy.observability.stats_delta import HistogramDelta, RecordDelta, ServiceDelta, StatsDelta
+from proxy.observability.worker_record import Histogram
+from proxy.observability.worker_stats import WorkerStats
 
 ROUTE = "wsroute/shop/chat/0"
 SERVICE = "shop/chat:80"
@@ -16,13 +48,17 @@ def at(seconds: float, bounds: tuple[float, ...] = LATENCY) -> HistogramDelta:
     return HistogramDelta(counts, seconds)
 
 
+def of(metric: Metric, *labels: str) -> Series:
+    """The series of a metric with these values of its labels."""
+    return metric.number, labels
+
+
 def test_histogram_bound_is_inclusive_and_the_last_bucket_takes_all_beyond() -> None:
     histogram = Histogram((1.0, 2.0))
     for value in (0.0, 1.0, 1.5, 2.0, 2.1, 1e9):
         histogram.observe(value)
 
-    assert histogram.take() == HistogramDelta([2, 2, 2], 0.0 + 1.0 + 1.5 + 2.0 + 2.1 + 1e9)
-    assert histogram.take() is None
+    assert (histogram.counts, histogram.total) == ([2, 2, 2], 0.0 + 1.0 + 1.5 + 2.0 + 2.1 + 1e9)
 
 
 def test_delta_of_a_request_says_all_of_it_once() -> None:
@@ -33,12 +69,14 @@ def test_delta_of_a_request_says_all_of_it_once() -> None:
 
     assert stats.delta() == StatsDelta(
         routes={
-            ROUTE: RouteDelta(
-                requests={f"{SERVICE} GET 200": 1},
-                duration=at(0.3),
-                first_byte={SERVICE: at(0.02)},
-                request_bytes=10,
-                response_bytes=2000,
+            ROUTE: RecordDelta(
+                {
+                    of(HTTP_REQUESTS, SERVICE, "GET", "200"): 1,
+                    of(HTTP_REQUEST_BYTES): 10,
+                    of(HTTP_RESPONSE_BYTES): 2000,
+                },
+                {},
+                {of(HTTP_DURATION): at(0.3), of(HTTP_FIRST_BYTE, SERVICE): at(0.02)},
             )
         }
     )
@@ -50,7 +88,10 @@ def test_delta_of_unknown_methods_adds_them_up_as_other() -> None:
     for method in ("PROPFIND", "get", "GET", "X" * 8000):
         stats.unmatched.request_done("", method, 404, 0.0, 0, 0)
 
-    assert stats.delta().routes["-"].requests == {"- other 404": 3, "- GET 404": 1}
+    assert stats.delta().routes["-"].counts == {
+        of(HTTP_REQUESTS, "-", "other", "404"): 3,
+        of(HTTP_REQUESTS, "-", "GET", "404"): 1,
+    }
 
 
 def test_unknown_methods_take_no_memory_between_deltas() -> None:
@@ -58,7 +99,7 @@ def test_unknown_methods_take_no_memory_between_deltas() -> None:
     for number in range(1000):
         stats.unmatched.request_done("", f"M{number}", 404, 0.0, 0, 0)
 
-    assert stats.unmatched.requests == {("", "other", 404): 1000}
+    assert stats.unmatched.labelled(HTTP_REQUESTS) == {("-", "other", 404): 1000}
 
 
 def test_delta_of_a_socket_says_its_gauge_until_it_is_zero() -> None:
@@ -68,19 +109,23 @@ def test_delta_of_a_socket_says_its_gauge_until_it_is_zero() -> None:
     route.ws_opened(SERVICE)
     opened = stats.delta()
     quiet = stats.delta()
-    route.ws_messages_in += 3
-    route.ws_bytes_in += 30
-    route.ws_messages_out += 1
-    route.ws_bytes_out += 5
+    route.ws_traffic(3, 30, 1, 5)
     talked = stats.delta()
     route.ws_closed(SERVICE, 1001, "proxy:drain", 7.0)
     closed = stats.delta()
 
-    assert opened.routes == {ROUTE: RouteDelta(handshakes={"101": 1}, handshake_duration=at(0.01), sockets={SERVICE: 1})}
+    one = {of(WS_CONNECTIONS, SERVICE): 1.0}
+    assert opened.routes == {ROUTE: RecordDelta({of(WS_HANDSHAKES, "101"): 1}, one, {of(WS_HANDSHAKE_DURATION): at(0.01)})}
     assert quiet == StatsDelta()
-    assert talked.routes == {ROUTE: RouteDelta(sockets={SERVICE: 1}, messages_in=3, bytes_in=30, messages_out=1, bytes_out=5)}
+    assert talked.routes == {
+        ROUTE: RecordDelta(
+            {of(WS_MESSAGES, "in"): 3, of(WS_BYTES, "in"): 30, of(WS_MESSAGES, "out"): 1, of(WS_BYTES, "out"): 5}, one
+        )
+    }
     assert closed.routes == {
-        ROUTE: RouteDelta(sockets={SERVICE: 0}, socket_duration=at(7.0, LIFETIME), closes={"1001 proxy:drain": 1})
+        ROUTE: RecordDelta(
+            {of(WS_CLOSES, "1001", "proxy:drain"): 1}, {of(WS_CONNECTIONS, SERVICE): 0.0}, {of(WS_DURATION): at(7.0, LIFETIME)}
+        )
     }
     assert stats.delta() == StatsDelta()
 
@@ -89,7 +134,7 @@ def test_delta_first_byte_of_an_answer_that_goes_on_is_said_at_once() -> None:
     stats = WorkerStats()
     stats.route(ROUTE).first_byte(SERVICE, 0.5)
 
-    assert stats.delta().routes == {ROUTE: RouteDelta(first_byte={SERVICE: at(0.5)})}
+    assert stats.delta().routes == {ROUTE: RecordDelta(histograms={of(HTTP_FIRST_BYTE, SERVICE): at(0.5)})}
 
 
 def test_delta_in_flight_is_said_when_it_moves_and_not_otherwise() -> None:
@@ -97,8 +142,9 @@ def test_delta_in_flight_is_said_when_it_moves_and_not_otherwise() -> None:
     route = stats.route(ROUTE)
     said = []
     for step in (+1, 0, -1, 0):
-        route.in_flight += step
-        said.append({key: delta.in_flight for key, delta in stats.delta().routes.items()})
+        if step:
+            route.in_flight += step
+        said.append({key: delta.gauges.get(of(HTTP_IN_FLIGHT), 0) for key, delta in stats.delta().routes.items()})
 
     assert said == [{ROUTE: 1}, {}, {ROUTE: 0}, {}]
 
@@ -107,7 +153,7 @@ def test_refused_handshake_has_no_duration() -> None:
     stats = WorkerStats()
     stats.route(ROUTE).ws_handshake(503)
 
-    assert stats.delta().routes == {ROUTE: RouteDelta(handshakes={"503": 1})}
+    assert stats.delta().routes == {ROUTE: RecordDelta({of(WS_HANDSHAKES, "503"): 1})}
 
 
 def test_close_codes_beyond_32_others_are_other_for_good() -> None:
@@ -115,12 +161,13 @@ def test_close_codes_beyond_32_others_are_other_for_good() -> None:
     route = stats.route(ROUTE)
     for code in (*range(1000, 1016), *range(3000, 3040)):
         route.ws_closed(SERVICE, code, "client", 1.0)
-    first = stats.delta().routes[ROUTE].closes
+    first = stats.delta().routes[ROUTE].counts
     route.ws_closed(SERVICE, 3031, "client", 1.0)
     route.ws_closed(SERVICE, 4999, "client", 1.0)
 
-    assert first == {f"{code} client": 1 for code in (*range(1000, 1016), *range(3000, 3032))} | {"other client": 8}
-    assert stats.delta().routes[ROUTE].closes == {"3031 client": 1, "other client": 1}
+    known = {of(WS_CLOSES, str(code), "client"): 1 for code in (*range(1000, 1016), *range(3000, 3032))}
+    assert first == known | {of(WS_CLOSES, "other", "client"): 8}
+    assert stats.delta().routes[ROUTE].counts == {of(WS_CLOSES, "3031", "client"): 1, of(WS_CLOSES, "other", "client"): 1}
 
 
 def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
@@ -131,18 +178,28 @@ def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
     service.connections += 1
     service.connect_failed()
 
-    assert stats.delta().services == {SERVICE: ServiceDelta(at(0.004), 1, 1, 2, 1)}
+    open_ = {of(UPSTREAM_CONNECTIONS): 1.0}
+    ready, draining = ({of(ENDPOINTS, state): number} for state, number in (("ready", 2.0), ("draining", 1.0)))
+    assert stats.delta().services == {
+        SERVICE: ServiceDelta(
+            {of(UPSTREAM_CONNECT_FAILURES): 1}, open_ | ready | draining, {of(UPSTREAM_CONNECT_DURATION): at(0.004)}
+        )
+    }
     assert stats.delta().services == {}
     for cause in ("truncated", "connect_refused", "truncated"):
         service.failed(cause)
     assert stats.delta().services == {
-        SERVICE: ServiceDelta(connections=1, ready=2, draining=1, errors={"truncated": 2, "connect_refused": 1})
+        SERVICE: ServiceDelta(
+            {of(UPSTREAM_ERRORS, "truncated"): 2, of(UPSTREAM_ERRORS, "connect_refused"): 1}, open_ | ready | draining
+        )
     }
     stats.service(SERVICE).set_endpoints(0, 0, ())
-    assert stats.delta().services == {SERVICE: ServiceDelta(connections=1)}
+    assert stats.delta().services == {SERVICE: ServiceDelta({}, open_)}
     for ejected in ((("10.0.0.1", 80),), (("10.0.0.2", 80),)):  # as many, but another one
         service.set_endpoints(1, 0, ejected)
-        assert stats.delta().services == {SERVICE: ServiceDelta(connections=1, ready=1, ejected=ejected)}
+        assert stats.delta().services == {
+            SERVICE: ServiceDelta({}, open_ | dict.fromkeys((of(ENDPOINTS, "ready"), of(ENDPOINTS, "unhealthy")), 1.0), {}, ejected)
+        }
 
 
 def test_dropped_route_and_service_are_not_said_and_begin_anew() -> None:
@@ -165,20 +222,25 @@ def test_delta_of_connections_handshakes_lag_and_log() -> None:
     stats.connection_closed("https")
     stats.tls_handshake("ok", 0.002)
     stats.tls_handshake("timeout", 15.0)
-    stats.loop_lag.observe(0.001)
-    stats.log_dropped = 4
-    stats.tasks = 2
+    stats.loop_lag(0.001)
+    stats.count(ACCESS_LOG_DROPPED, 4)
+    stats.set(WORKER_TASKS, 2)
 
+    gauges = {of(CONNECTIONS, "https"): 1.0, of(WORKER_TASKS): 2.0}
     assert stats.delta() == StatsDelta(
-        connections={"https": 1},
-        connections_total={"https": 2},
-        tls_handshakes={"ok": 1, "timeout": 1},
-        tls_duration=at(0.002),
-        loop_lag=at(0.001),
-        log_dropped=4,
-        tasks=2,
+        {
+            of(CONNECTIONS_TOTAL, "https"): 2,
+            of(TLS_HANDSHAKES, "ok"): 1,
+            of(TLS_HANDSHAKES, "timeout"): 1,
+            of(ACCESS_LOG_DROPPED): 4,
+        },
+        gauges,
+        {of(TLS_DURATION): at(0.002), of(LOOP_LAG): at(0.001)},
     )
-    assert stats.delta() == StatsDelta(connections={"https": 1}, tasks=2)
+    assert stats.delta() == StatsDelta({}, gauges)
+    stats.connection_closed("https")
+    assert stats.delta().gauges == gauges | {of(CONNECTIONS, "https"): 0.0}
+    assert stats.delta().gauges == gauges | {of(CONNECTIONS, "https"): 0.0}
 
 
 def test_delta_survives_the_line_to_the_supervisor() -> None:
@@ -198,14 +260,14 @@ def test_routes_that_were_silent_do_not_count_for_each_other() -> None:
 
     assert set(stats.delta().routes) == {"a"}
     second.ws_ping(0.01)
-    second.ws_messages_in += 1
-    assert stats.delta().routes == {"b": RouteDelta(ping_rtt=at(0.01), messages_in=1)}
-    assert stats.route("c").take() == RouteDelta()
+    second.ws_traffic(1, 0, 0, 0)
+    assert stats.delta().routes == {"b": RecordDelta({of(WS_MESSAGES, "in"): 1}, {}, {of(WS_PING_RTT): at(0.01)})}
+    assert stats.route("c").take() == RecordDelta()
 
 
 def test_round_trips_of_pings_are_told_once() -> None:
     stats = WorkerStats()
     stats.route(ROUTE).ws_ping(0.03)
 
-    assert stats.delta() == StatsDelta(routes={ROUTE: RouteDelta(ping_rtt=at(0.03))})
+    assert stats.delta() == StatsDelta(routes={ROUTE: RecordDelta(histograms={of(WS_PING_RTT): at(0.03)})})
     assert stats.delta() == StatsDelta()
