@@ -12,8 +12,9 @@ One scrape of the admin port covers all workers of the proxy. Written by `tools/
 
 `route` is `wsroute/NAMESPACE/NAME/RULE` or `ingress/NAMESPACE/NAME/INDEX`, `-` for requests that no route serves and for sockets
 whose route is gone; `service` is `NAMESPACE/NAME:PORT`. Series go away with their route or Service. `by` is `client`, `backend` or
-`proxy:CAUSE`; [closing.md](closing.md) has the causes of closes. `cause` is one of those of backends in
-[troubleshooting.md](troubleshooting.md#why-a-request-failed). `direction` is `in` from the client, `out` towards it.
+`proxy:CAUSE`; [closing.md](closing.md) has the causes of closes. `cause` is one of those in
+[troubleshooting.md](troubleshooting.md#why-a-request-failed): in `sluice_upstream_errors_total` of backends, in
+`sluice_http_local_replies_total` any but those of sockets. `direction` is `in` from the client, `out` towards it.
 INDEX counts the paths of an Ingress in their order, and is `default` for its `defaultBackend`. `method` is one of RFC 9110's
 eight or PATCH, else `other`; `code` of an answer is its status, of a close 1000 to 1015 and at most 32 others for each route,
 then `other`. So no client makes up a series.

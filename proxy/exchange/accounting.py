@@ -25,6 +25,8 @@ def count_answer(runtime: Runtime, request: Request, route: ActiveRoute | None, 
     if request.upgrade:
         stats.ws_handshake(status)
     stats.request_done(service, request.method, status, seconds, 0, size)
+    if failure.cause:
+        stats.local_reply(failure.cause)
     if runtime.accesslog.enabled:
         runtime.accesslog.request(request, status, service, size, seconds, stats.route_id, failure.endpoint, failure.cause)
 
@@ -41,7 +43,9 @@ def refusal(answer: Answer, head: bytes, client: Client, runtime: Runtime) -> by
     """Return the bytes of the answer to what begins with `head`; the connection ends with it."""
     request_id = runtime.make_id()
     data, size = render(answer, None, request_id=request_id, close=True)
-    runtime.stats.unmatched.request_done("", "other", answer.status, 0.0, 0, size)
+    stats = runtime.stats.unmatched
+    stats.request_done("", "other", answer.status, 0.0, 0, size)
+    stats.local_reply(answer.cause)
     if runtime.accesslog.enabled:
         request = outline(head, client, runtime.trusts)
         request.id = request_id

@@ -32,6 +32,9 @@ HTTP_REQUESTS: Final = ROUTE.labelled_counter(
     ("service", "method", "code"),
     "Answered requests; upgrades that became sockets are not among them.",
 )
+HTTP_LOCAL_REPLIES: Final = ROUTE.labelled_counter(
+    "sluice_http_local_replies_total", ("cause",), "Answers of the proxy's own, by cause; refused upgrades are among them."
+)
 HTTP_DURATION: Final = ROUTE.histogram(
     "sluice_http_request_duration_seconds", LATENCY, "First byte of the request to last byte of the answer."
 )

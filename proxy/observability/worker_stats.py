@@ -13,6 +13,7 @@ from proxy.observability.metrics import (
     HTTP_DURATION,
     HTTP_FIRST_BYTE,
     HTTP_IN_FLIGHT,
+    HTTP_LOCAL_REPLIES,
     HTTP_REQUEST_BYTES,
     HTTP_REQUESTS,
     HTTP_RESPONSE_BYTES,
@@ -85,6 +86,10 @@ class RouteStats(Record):
             self.count(HTTP_REQUEST_BYTES, request_bytes)
         if response_bytes:
             self.count(HTTP_RESPONSE_BYTES, response_bytes)
+
+    def local_reply(self, cause: str) -> None:
+        """Count an answer of the proxy's own, by a name of causes.py."""
+        self.count_labelled(HTTP_LOCAL_REPLIES, cause)
 
     def first_byte(self, service: str, seconds: float) -> None:
         """Count the time until the backend's head."""

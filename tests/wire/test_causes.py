@@ -16,7 +16,7 @@ from wire.verbs import SWITCH, UPGRADE, blackhole, floods, two_routes
 from proxy.http.causes import CLIENT, REFUSALS, UPSTREAM
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.policy import Connections, Policy, Timeouts
-from proxy.observability.metrics import UPSTREAM_CONNECT_FAILURES, UPSTREAM_ERRORS
+from proxy.observability.metrics import HTTP_LOCAL_REPLIES, UPSTREAM_CONNECT_FAILURES, UPSTREAM_ERRORS
 from proxy.settings import Settings
 from proxy.tls.contexts import make_context
 
@@ -667,6 +667,45 @@ async def test_answers_of_the_proxy_to_whole_requests_have_their_cause() -> None
             found[cause] = line["cause"]
 
     assert found == {cause: cause for cause in asked}
+
+
+async def test_answers_of_the_proxy_are_counted_by_cause_on_their_route_and_those_of_backends_are_not() -> None:
+    async with proxying(policies=(Timeouts(response=1.0),)) as proxy:
+        for head in (UP, GET):
+            client = await proxy.client()
+            await client.sends(head)
+            backend = await proxy.backend.accepts()
+            await backend.head()
+            await backend.sends(b"SSH-2.0-OpenSSH\r\n\r\n" if head == UP else OK + b"Content-Length: 0\r\n\r\n")
+            await client.answer()
+        client = await proxy.client()
+        await client.sends(b"OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        assert (await client.answer())[0] == 204
+        await client.sends(b"GET /a HTTP/2.0\r\nHost: a.test\r\n\r\n")
+        assert (await client.answer())[0] == 505
+        stats = proxy.runtime.stats
+
+        assert stats.route("ingress/test/a/0").labelled(HTTP_LOCAL_REPLIES) == {"malformed_head": 1}
+        assert stats.unmatched.labelled(HTTP_LOCAL_REPLIES) == {"version_unsupported": 1}
+
+
+async def test_clients_make_up_no_series_of_answers() -> None:
+    async with proxying() as proxy:
+        innocent = await proxy.client()
+        for number in range(100):
+            client = await proxy.client()
+            await client.sends(
+                f"GET /{number} HTTP/1.1\r\nHost: h{number}.test\r\n\r\n{'X' * (number % 7 + 1)}{number} \r\n\r\n".encode()
+            )
+            assert [(await client.answer())[0] for _ in range(2)] == [404, 400]
+        await innocent.sends(GET)
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sends(OK + b"Content-Length: 0\r\n\r\n")
+
+        assert (await innocent.answer())[0] == 200
+        assert proxy.runtime.stats.unmatched.labelled(HTTP_LOCAL_REPLIES) == {"no_route": 100, "request_line_malformed": 100}
+        assert proxy.runtime.stats.route("ingress/test/a/0").labelled(HTTP_LOCAL_REPLIES) == {}
 
 
 def test_causes_are_told_apart_and_each_that_a_test_names_is_one() -> None:

@@ -56,6 +56,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     route.ws_unanswered()
     route.ws_ping(0.03)
     route.ws_traffic(3, 30, 4, 40)
+    route.local_reply("rate_exceeded")
     stats.service(service_key).set_endpoints(2, 1, ())
     service = stats.service(service_key)
     service.endpoint_counters = [with_sockets(3), with_sockets(1)]
@@ -137,6 +138,7 @@ def test_text_values_are_what_the_workers_counted() -> None:
     found = samples(totals)
     expected: Mapping[str, float] = {
         f"sluice_http_requests_total{{code=200,method=GET,route={ROUTE},service={SERVICE}}}": 2,
+        f"sluice_http_local_replies_total{{cause=rate_exceeded,route={ROUTE}}}": 2,
         f"sluice_http_request_duration_seconds_count{{route={ROUTE}}}": 2,
         f"sluice_http_request_duration_seconds_bucket{{le=0.25,route={ROUTE}}}": 0,
         f"sluice_http_request_duration_seconds_bucket{{le=0.5,route={ROUTE}}}": 2,

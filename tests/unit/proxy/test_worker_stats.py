@@ -11,6 +11,7 @@ from proxy.observability.metrics import (
     HTTP_DURATION,
     HTTP_FIRST_BYTE,
     HTTP_IN_FLIGHT,
+    HTTP_LOCAL_REPLIES,
     HTTP_REQUEST_BYTES,
     HTTP_REQUESTS,
     HTTP_RESPONSE_BYTES,
@@ -270,4 +271,16 @@ def test_round_trips_of_pings_are_told_once() -> None:
     stats.route(ROUTE).ws_ping(0.03)
 
     assert stats.delta() == StatsDelta(routes={ROUTE: RecordDelta(histograms={of(WS_PING_RTT): at(0.03)})})
+    assert stats.delta() == StatsDelta()
+
+
+def test_answers_of_our_own_are_counted_by_cause() -> None:
+    stats = WorkerStats()
+    for cause in ("no_route", "misdirected", "no_route"):
+        stats.unmatched.local_reply(cause)
+
+    assert stats.delta().routes["-"].counts == {
+        of(HTTP_LOCAL_REPLIES, "no_route"): 2,
+        of(HTTP_LOCAL_REPLIES, "misdirected"): 1,
+    }
     assert stats.delta() == StatsDelta()
