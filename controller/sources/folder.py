@@ -10,11 +10,11 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -188,6 +188,19 @@ def _line(text: bytes, number: int) -> int:
     return nodes[number].start_mark.line + 1
 
 
+class RawSink(Protocol):
+    """Takes what files hold as it was read."""
+
+    def apply(self, path: str, objects: Sequence[Mapping[str, Any]]) -> None:
+        """Take what a file holds now; nothing: it is gone."""
+
+    def fail(self, path: str, why: str) -> None:
+        """Take that a file cannot be read."""
+
+    def take_unread(self) -> set[str]:
+        """Return the files that are to be read for the sink's own sake, once."""
+
+
 class FolderSource:
     """The objects of one folder."""
 
@@ -204,6 +217,12 @@ class FolderSource:
         self._skipped: list[str] = []
         """Kinds of objects that are none of ours, until they are logged."""
         self._logged_kinds = False
+        self._raw: RawSink | None = None
+
+    def attach(self, sink: RawSink) -> None:
+        """Let a sink have the raw objects of every file, beginning with the next `refresh`."""
+        self._raw = sink
+        self._stale.update(self._files)
 
     @property
     def snapshot(self) -> SourceSnapshot:
@@ -256,6 +275,8 @@ class FolderSource:
         `hints`: paths that changed; only these are looked at, unless they are no plain files. None: everything is.
         """
         now = time.time_ns()
+        if self._raw is not None:
+            self._stale |= self._raw.take_unread()
         hinted = self._files_among(hints) if hints else None
         if hinted is None:
             listed: dict[str, Stamp | None] = {**self._list()}
@@ -274,18 +295,25 @@ class FolderSource:
             known = self._files.get(path)
             if known is not None and known.stamp == stamp != NEVER and path not in self._stale:
                 continue
-            sure = stamp if abs(now - stamp[0]) > TICK else NEVER
-            large = stamp[1] > INLINE_BYTES
-            try:
-                objects = await asyncio.to_thread(read_objects, Path(path)) if large else read_objects(Path(path))
-            except FileSyntaxError as error:
-                changed |= self._keep_objects(path, sure, error)
-            except OSError as error:  # no look at the file tells when it is over
-                changed |= self._keep_objects(path, NEVER, error)
-            else:
-                changed |= self._apply_file(path, sure, objects)
+            changed |= await self._read(path, stamp, now)
+        while self._raw is not None and (unread := self._raw.take_unread()):
+            for path in sorted(unread, key=_parts):
+                if (stamp := _stamp(path)) is not None:
+                    changed |= await self._read(path, stamp, now)
         self._log_skipped_kinds()
         return changed
+
+    async def _read(self, path: str, stamp: Stamp, now: int) -> bool:
+        """Read a file, found with a stamp at a time (Unix, in nanoseconds)."""
+        sure = stamp if abs(now - stamp[0]) > TICK else NEVER
+        large = stamp[1] > INLINE_BYTES
+        try:
+            objects = await asyncio.to_thread(read_objects, Path(path)) if large else read_objects(Path(path))
+        except FileSyntaxError as error:
+            return self._keep_objects(path, sure, error)
+        except OSError as error:  # no look at the file tells when it is over
+            return self._keep_objects(path, NEVER, error)
+        return self._apply_file(path, sure, objects)
 
     def _keep_objects(self, path: str, stamp: Stamp, error: Exception) -> bool:
         """Keep what a file gave before."""
@@ -299,12 +327,14 @@ class FolderSource:
         kept.stamp, kept.problem = stamp, problem
         self._faulty.add(path)
         self._stale.discard(path)
+        if self._raw is not None:
+            self._raw.fail(path, str(error))
         return changed
 
     def _within(self, path: str) -> str:
         return os.path.relpath(path, self.folder)
 
-    def _apply_file(self, path: str, stamp: Stamp | None, objects: Iterable[Mapping[str, Any]] = ()) -> bool:
+    def _apply_file(self, path: str, stamp: Stamp | None, objects: Sequence[Mapping[str, Any]] = ()) -> bool:
         """Take what a file gives now; without a stamp it is gone."""
         old = self._files.pop(path, None)
         changed = old is not None and old.problem is not None
@@ -330,6 +360,8 @@ class FolderSource:
         file.refs = tuple(refs)
         self._stale.discard(path)
         self._faulty.discard(path)
+        if self._raw is not None:
+            self._raw.apply(path, objects)
         if stamp is not None:
             self._files[path] = file
             if file.problem is not None:

@@ -94,6 +94,19 @@ class StreamError(Exception):
     """A watch gave something that is no event, or an error; the message says what."""
 
 
+FAILURES: tuple[type[Exception], ...] = (
+    errors.APIError,
+    errors.APISessionClosed,
+    aiohttp.ClientError,
+    StreamError,
+    ApiSessionError,
+    ValueError,  # no JSON, or no UTF-8
+    OSError,
+    TimeoutError,
+)
+"""What a request or a watch ends with when it is not answered as meant."""
+
+
 def watch_settings(kind: Kind) -> kopf.OperatorSettings:
     """Return kopf's settings for one kind (docs/architecture.md, kopf)."""
     settings = kopf.OperatorSettings()
@@ -106,8 +119,18 @@ def watch_settings(kind: Kind) -> kopf.OperatorSettings:
     return settings
 
 
+def answer_of(error: Exception) -> str:
+    """Return what the API server answered to a request that failed, or why there is no answer; short and on one line."""
+    answer = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, errors.APIError):
+        answer = f"{error.status} {error.message or error.code or ''}".strip()
+    return answer[:300]
+
+
 class Reflector:
     """One kind in one namespace (or everywhere), brought into the sink as the API server has it."""
+
+    backoff_most = BACKOFF_MOST
 
     def __init__(self, kind: Kind, namespace: str | None, sink: Sink) -> None:
         self.kind, self.namespace = kind, None if namespace is None else NamespaceName(namespace)
@@ -140,16 +163,7 @@ class Reflector:
                 self._report_problem(Reason.KIND_FORBIDDEN, error, "the rights to get, list and watch them would be accepted")
                 if self.state in (State.STARTING, State.ABSENT):
                     self._set_state(State.FORBIDDEN)
-            except (
-                errors.APIError,
-                errors.APISessionClosed,
-                aiohttp.ClientError,
-                StreamError,
-                ApiSessionError,
-                ValueError,  # no JSON, or no UTF-8
-                OSError,
-                TimeoutError,
-            ) as error:
+            except FAILURES as error:
                 self._report_problem(Reason.KIND_UNREACHABLE, error, "what was known of them stays")
             except Exception as error:  # noqa: BLE001  a fault of ours in one kind takes nothing from the others
                 _log.exception("kind=%s the reflector failed; it starts again", self.where)
@@ -159,7 +173,7 @@ class Reflector:
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._backoff * random.uniform(0.5, 1.0))  # noqa: S311  no secret: only not all at the same moment
-        self._backoff = min(2 * self._backoff, BACKOFF_MOST)
+        self._backoff = min(2 * self._backoff, self.backoff_most)
 
     async def _list(self) -> str:
         """Bring the sink to what a list says; return the version from which to watch."""
@@ -224,17 +238,24 @@ class Reflector:
             "timeoutSeconds": str(self._seconds),
             **({"fieldSelector": self.kind.fields} if self.kind.fields else {}),
         }
-        response = await api.request(
+        async with await self._open(params) as response:
+            self._clear_problem()
+            async for line in self._lines(response.content):
+                yield json.loads(line)
+
+    async def _open(self, params: dict[str, str], headers: dict[str, str] | None = None) -> aiohttp.ClientResponse:
+        """Ask for a watch."""
+        return await api.request(
             method="get",
             url=self._resource.get_url(namespace=self.namespace, params=params),
+            headers=headers,
             logger=requests_log,
             settings=self._settings,
             timeout=aiohttp.ClientTimeout(total=self._seconds + WATCH_MARGIN, sock_connect=CONNECT_SECONDS),
         )
-        async with response:
-            self._clear_problem()
-            async for line in api.iter_jsonlines(response.content):
-                yield json.loads(line)
+
+    def _lines(self, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+        return api.iter_jsonlines(content)
 
     def _apply_event(self, kind: str, raw: Mapping[str, Any], version: str) -> str:
         """Take one event; return the version that it brings."""
@@ -290,11 +311,9 @@ class Reflector:
         """Report a problem once; the API server's words for it may differ from try to try."""
         if self.problem is not None and self.problem.reason is reason:
             return
-        answer = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, errors.APIError):
-            answer = f"{error.status} {error.message or error.code or ''}".strip()
-        _log.warning("kind=%s reason=%s error=%r", self.where, reason, answer[:300])
-        message = f"{self.where}: the API server's answer to list or watch them is {answer[:300]!r}; {then}."
+        answer = answer_of(error)
+        _log.warning("kind=%s reason=%s error=%r", self.where, reason, answer)
+        message = f"{self.where}: the API server's answer to list or watch them is {answer!r}; {then}."
         self.problem = Problem(ObjectRef("Kind", self.namespace or "", self.kind.plural), reason, "", message)
         self._sink.state_changed(self)
 

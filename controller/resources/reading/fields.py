@@ -168,11 +168,16 @@ class Reader:
         return value
 
 
+def is_object_name(text: str) -> bool:
+    """Tell whether text can name an object of most kinds: a DNS subdomain in lower case (Kubernetes, Object Names and IDs)."""
+    return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
+
+
 def check_names(reader: Reader, raw: Mapping[str, Any], *, namespaced: bool = True) -> None:
     """Collect what is wrong with an object's name and namespace (Kubernetes, Object Names and IDs)."""
     metadata = metadata_of(raw)
     name, namespace = metadata.get("name"), metadata.get("namespace")
-    if not isinstance(name, str) or len(name) > 253 or _SUBDOMAIN.fullmatch(name) is None:
+    if not isinstance(name, str) or not is_object_name(name):
         reader.report("metadata.name", f"{shown(name)} was found, a lower-case DNS name would be accepted.")
     if namespaced and namespace is not None and (not isinstance(namespace, str) or DNS_LABEL.fullmatch(namespace) is None):
         reader.report("metadata.namespace", f"{shown(namespace)} was found, a lower-case DNS label would be accepted.")
