@@ -5,8 +5,9 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+import aiohttp
 import kopf
 import pytest
 from aiohttp import web
@@ -304,6 +305,60 @@ async def test_right_that_is_missing_is_said_until_it_is_given(api: FakeApi, ver
             await followed.until(lambda: followed.values() == {"auth": "a"} and "may not be read" in followed.said())
         api.refuse = lambda _: None
         await followed.until(lambda: followed.said() == "" and followed.values() == {"auth": "a"})
+
+
+async def test_problem_of_a_watch_alone_is_said_without_a_break(api: FakeApi) -> None:
+    api.put(USERS, {"auth": "a"})
+    api.refuse = lambda asked: 403 if asked == "watch" else None
+    async with following() as followed:
+        followed.named.want([reference(USERS)])
+        await followed.until(lambda: followed.values() is not None and "403 no watch" in followed.said())
+        states = followed.named.states
+        tries = api.asked.count(f"watch {USERS}")
+        async with asyncio.timeout(10):
+            while api.asked.count(f"watch {USERS}") < tries + 4:
+                await asyncio.sleep(0.001)
+
+        assert followed.named.states is states
+
+
+class Pieces:
+    """A body that comes as it is fed."""
+
+    def __init__(self) -> None:
+        self.fed: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        while piece := await self.fed.get():
+            for start in range(0, len(piece), size):
+                yield piece[start : start + size]
+
+
+async def test_few_long_lines_of_watches_are_read_at_once_and_none_is_endless() -> None:
+    places = asyncio.Semaphore(1)
+    long = b"x" * (2 * name_reflector.SHORT_LINE)
+    first, second, third = Pieces(), Pieces(), Pieces()
+
+    def lines(pieces: Pieces) -> AsyncIterator[bytes]:
+        return name_reflector.read_lines(cast("aiohttp.StreamReader", pieces), places)
+
+    async with asyncio.timeout(10):
+        reading = [asyncio.create_task(anext(lines(pieces))) for pieces in (first, second, third)]  # type: ignore[arg-type]
+        first.fed.put_nowait(long)
+        while not places.locked():
+            await asyncio.sleep(0)
+        second.fed.put_nowait(long + b"\n")
+        third.fed.put_nowait(b"short\n")
+        assert await reading[2] == b"short"
+        assert not reading[1].done()
+        first.fed.put_nowait(b"\n")
+        assert [await reading[0], await reading[1]] == [long, long]
+        assert not places.locked()
+        endless = asyncio.create_task(anext(lines(first)))  # type: ignore[arg-type]
+        first.fed.put_nowait(b"x" * (name_reflector.MOST_METADATA + 1))
+        with pytest.raises(name_reflector.MetadataTooLargeError):
+            await endless
+        assert not places.locked()
 
 
 async def test_right_that_is_withdrawn_is_said_and_what_was_read_stays(api: FakeApi) -> None:
