@@ -1,7 +1,6 @@
 """No more open sockets than there may be: of a route, of a client on it, of the pod, of a client on the pod.
 
-A place is taken before the request goes on, so that a handshake under way counts too; it is given back when the upgrade fails or
-the socket is gone.
+A request is counted before it goes on, so that a handshake under way counts too, until the upgrade fails or the socket is gone.
 """
 
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ def compile_pod_connections(total: int, per_client: int, counters: Counters) -> 
     return _compile(Connections(total, per_client), b"", counters, POD_FULL, POD_CLIENT_FULL)
 
 
-def enlist(policy: Connections, route_id: str, counters: Counters, sockets: Iterable[Request]) -> None:
+def count_open_sockets(policy: Connections, route_id: str, counters: Counters, sockets: Iterable[Request]) -> None:
     """Count sockets that were opened before their route had these limits, or others than now, by the requests that opened them."""
     scope = (policy.scope or route_id).encode()
     exempt = Networks(policy.exempt)
@@ -33,7 +32,7 @@ def enlist(policy: Connections, route_id: str, counters: Counters, sockets: Iter
     for request in sockets:
         if request.reservation is not None:
             client = _client_key(request, scope, counters, exempt) if policy.per_client else None
-            counters.enlist(request.reservation, mine if client is None else [*mine, client])
+            counters.count_open(request.reservation, mine if client is None else [*mine, client])
 
 
 def _client_key(request: Request, scope: bytes, counters: Counters, exempt: Networks) -> bytes | None:
@@ -62,9 +61,9 @@ def _compile(policy: Connections, scope: bytes, counters: Counters, full: Answer
         reservation = request.reservation
         if reservation is None:
             reservation = request.reservation = Reservation(counters)
-        over = counters.claim(reservation, wanted)
-        if over < 0:
+        exceeded = counters.claim(reservation, wanted)
+        if exceeded < 0:
             return None
-        return full if over < len(mine) else full_of_client
+        return full if exceeded < len(mine) else full_of_client
 
     return take

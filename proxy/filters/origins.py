@@ -10,41 +10,41 @@ from proxy.model.policy import AllowedOrigins
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
 
-Place = tuple[str, str, str]
+Origin = tuple[str, str, str]
 """Scheme, host and port of an origin; the port is empty where it is the scheme's own."""
 
 
-def read_origin(text: str) -> Place | None:
-    """Return where an Origin is from (RFC 6454, 6.2); None: it names no place, as `null` does not."""
-    found = _ORIGIN.fullmatch(text.lower())
-    if found is None:
+def parse_origin(text: str) -> Origin | None:
+    """Return scheme, host and port of an Origin (RFC 6454, 6.2); None: it has none, as `null`."""
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:
         return None
-    scheme, host, port = found[1], found[2], found[3] or ""
+    scheme, host, port = match[1], match[2], match[3] or ""
     return scheme, host, "" if port == _DEFAULT_PORTS.get(scheme) else port
 
 
 def compile_origins(policy: AllowedOrigins) -> Filter:
     """Make the filter; raises ValueError for what is no origin."""
-    exact: set[Place] = set()
-    under: set[Place] = set()
+    exact: set[Origin] = set()
+    under: set[Origin] = set()
     """With a wildcard for the first label: what is behind it and its dot."""
     for text in policy.allowed:
         wild = "://*." in text
-        place = read_origin(text.replace("://*.", "://", 1))
-        if place is None:
+        origin = parse_origin(text.replace("://*.", "://", 1))
+        if origin is None:
             raise ValueError(f"{text!r} is no origin")
-        (under if wild else exact).add(place)
+        (under if wild else exact).add(origin)
 
     def judge(request: Request) -> Answer | None:
         if not request.upgrade:
             return None
-        said = request.values("origin")
-        place = read_origin(said[0]) if len(said) == 1 else None
-        if place is None:
+        values = request.values("origin")
+        origin = parse_origin(values[0]) if len(values) == 1 else None
+        if origin is None:
             return ORIGIN_REFUSED
-        if place in exact:
+        if origin in exact:
             return None
-        scheme, host, port = place
+        scheme, host, port = origin
         label, _, parent = host.partition(".")
         return None if label and (scheme, parent, port) in under else ORIGIN_REFUSED
 

@@ -5,7 +5,7 @@ from proxy.http.addresses import Networks, limit_key, packed
 from proxy.http.local_replies import rate_exceeded
 from proxy.http.message import Answer, Request
 from proxy.model.policy import Rate
-from proxy.shared_memory.counters import SECOND, Counters, seconds_of
+from proxy.shared_memory.counters import SECOND, Counters, whole_seconds
 
 
 def compile_rate(policy: Rate, route_id: str, counters: Counters) -> Filter:
@@ -18,15 +18,15 @@ def compile_rate(policy: Rate, route_id: str, counters: Counters) -> Filter:
     burst, upgrades_only, status = policy.burst, policy.upgrades_only, policy.status
     exempt = Networks(policy.exempt)
 
-    def spend(request: Request) -> Answer | None:
+    def take_token(request: Request) -> Answer | None:
         if upgrades_only and not request.upgrade:
             return None
         address = packed(request.address)
         if address is not None and exempt.covers(address):
             return None
-        missing = counters.spend(counters.key(b"rate", kind, scope, limit_key(request.address)), interval, burst)
+        missing = counters.take_token(counters.key(b"rate", kind, scope, limit_key(request.address)), interval, burst)
         if not missing:
             return None
-        return rate_exceeded(status, seconds_of(missing), upgrades_only=upgrades_only)
+        return rate_exceeded(status, whole_seconds(missing), upgrades_only=upgrades_only)
 
-    return spend
+    return take_token

@@ -236,7 +236,7 @@ class Worker:
 
 def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, slot: int) -> int:
     """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
-    inheritance.counters.become(slot)
+    inheritance.counters.use_slot(slot)
     inheritance.session_table.region = slot
     # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
     gc.freeze()

@@ -330,7 +330,7 @@ class WorkerPool:
     def _died(self, worker: _Worker, status: int) -> None:
         slot = worker.slot
         del self._workers[slot]
-        self._inheritance.counters.wipe(slot)
+        self._inheritance.counters.clear_worker(slot)
         lost = 0 if self._ending else self._totals.worker_lost(worker.pid)
         self._totals.worker_gone(worker.pid)
         self._totals.set(WORKERS, len(self._workers))

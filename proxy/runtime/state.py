@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from proxy.filters.connections import enlist
+from proxy.filters.connections import count_open_sockets
 from proxy.filters.contract import Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_filters
 from proxy.http.addresses import Networks
@@ -294,7 +294,7 @@ class Runtime:
             if limits is not None and (old is None or _connections_of(old.route) != limits):
                 limited[route_id] = limits
         if limited:
-            self._enlist(limited)
+            self._count_open_sockets(limited)
         if touched:
             entries = {
                 host: [*[one for one in self.table.routes(host) if one.route.id not in routes], *found.values()]
@@ -302,7 +302,7 @@ class Runtime:
             }
             self.table = self.table.with_changes(touched, entries)
 
-    def _enlist(self, limited: Mapping[str, Connections]) -> None:
+    def _count_open_sockets(self, limited: Mapping[str, Connections]) -> None:
         """Count sockets of routes that have new limits: they were opened without them."""
         sockets: dict[str, list[Request]] = {}
         for tunnel in self.tunnels:
@@ -310,7 +310,7 @@ class Runtime:
             if info.stats.route_id in limited:
                 sockets.setdefault(info.stats.route_id, []).append(info.request)
         for route_id, requests in sockets.items():
-            enlist(limited[route_id], route_id, self.counters, requests)
+            count_open_sockets(limited[route_id], route_id, self.counters, requests)
 
     def _compile(self, route: Route, targets: dict[Target, ActiveTarget]) -> ActiveRoute:
         if route.path.kind == "regex":

@@ -55,7 +55,7 @@ class _Keys:
                 at = self._memory.find(key, at + 1, (start + WAYS) * _KEY)
         return -1
 
-    def put(self, entry: int, key: bytes) -> None:
+    def assign(self, entry: int, key: bytes) -> None:
         """Give an entry to a key."""
         self._memory[entry * _KEY : (entry + 1) * _KEY] = key
 
@@ -67,7 +67,7 @@ class _Keys:
 
 
 class Reservation:
-    """What one request or socket counts for. Given back once, whoever does it."""
+    """What one request or socket counts for. Released once, however often it is asked to."""
 
     __slots__ = ("_cells", "_counters", "endpoint_counter")
 
@@ -78,7 +78,7 @@ class Reservation:
         """The endpoint on which a socket counts; None: on none."""
 
     def add(self, cells: tuple[int, ...]) -> None:
-        """Take note of cells that count this one."""
+        """Add cells that count this one."""
         self._cells += cells
 
     def has(self, cell: int) -> bool:
@@ -89,18 +89,18 @@ class Reservation:
         """Give everything back."""
         cells, self._cells = self._cells, ()
         for cell in cells:
-            self._counters.give_back(cell)
+            self._counters.decrement(cell)
         self.release_endpoint()
 
     def release_endpoint(self) -> None:
-        """Count on no endpoint any more."""
+        """Stop counting on an endpoint."""
         counter, self.endpoint_counter = self.endpoint_counter, None
         if counter is not None:
             counter.release()
 
 
 class EndpointCounter:
-    """What this worker has open to one endpoint, and what all workers have. Shared by everything that leads there."""
+    """What this worker has open to one endpoint, and what all workers have. Shared by all upstreams that lead there."""
 
     __slots__ = ("_cell", "_counters", "_key", "_refs", "_requests", "_sockets")
 
@@ -131,12 +131,12 @@ class EndpointCounter:
         return sockets if sockets_only else sockets + total % REFERENCED // REQUESTS
 
     def ref(self) -> None:
-        """Keep the entry while there is an endpoint for it."""
+        """Add a reference: the entry is kept while there is one."""
         self._refs += 1
         self._publish()
 
     def unref(self) -> None:
-        """Let go of it."""
+        """Drop one reference; without any, another endpoint may get the entry."""
         self._refs -= 1
         self._publish()
 
@@ -146,7 +146,7 @@ class EndpointCounter:
         self._publish()
 
     def end_request(self) -> None:
-        """Count it no more."""
+        """Stop counting it."""
         self._requests -= 1
         self._publish()
 
@@ -170,7 +170,7 @@ class EndpointCounter:
             counters.unlock()
 
     def release(self) -> None:
-        """Count an upgrade or its socket no more."""
+        """Stop counting an upgrade or its socket."""
         self._sockets -= 1
         self._publish()
 
@@ -184,7 +184,7 @@ class EndpointCounter:
 
 
 class Counters:
-    """The memory. Made before the fork; a worker says which one it is with `become`."""
+    """The memory of all counters. Made before the fork; a worker calls `use_slot` then."""
 
     __slots__ = (
         "_cells",
@@ -225,12 +225,12 @@ class Counters:
         """The descriptor of the lock, which a worker must keep; -1: there is none."""
         return self._fd
 
-    def become(self, slot: int) -> None:
-        """Count as this worker from now on."""
+    def use_slot(self, slot: int) -> None:
+        """Count in the cells of this worker from now on."""
         self._slot = slot
 
-    def wipe(self, slot: int) -> None:
-        """Give back what a worker that is dead had."""
+    def clear_worker(self, slot: int) -> None:
+        """Set everything to zero that a worker counted which is dead."""
         size = self._keys.size * _CELL
         start = slot * size
         self.lock()
@@ -243,12 +243,12 @@ class Counters:
             self.unlock()
 
     def lock(self) -> None:
-        """Keep the other workers from claiming. For microseconds only: they wait."""
+        """Take the lock of all workers, for microseconds only."""
         if self._fd >= 0:
             fcntl.lockf(self._fd, fcntl.LOCK_EX, 1)
 
     def unlock(self) -> None:
-        """Let them."""
+        """Release the lock."""
         if self._fd >= 0:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1)
 
@@ -283,7 +283,7 @@ class Counters:
                 self._cells[cell] -= 1
             self.unlock()
 
-    def enlist(self, reservation: Reservation, keys: list[bytes]) -> None:
+    def count_open(self, reservation: Reservation, keys: list[bytes]) -> None:
         """Count what is open already under each key that does not count it yet, whatever the limits are."""
         self.lock()
         try:
@@ -296,8 +296,8 @@ class Counters:
         finally:
             self.unlock()
 
-    def give_back(self, cell: int) -> None:
-        """Count one less."""
+    def decrement(self, cell: int) -> None:
+        """Count one less in a cell."""
         self._cells[cell] -= 1
 
     def count(self, key: bytes) -> int:
@@ -305,7 +305,7 @@ class Counters:
         entry = self._keys.find(key)
         return self._sum(entry) if entry >= 0 else 0
 
-    def spend(self, key: bytes, interval: int, burst: int) -> int:
+    def take_token(self, key: bytes, interval: int, burst: int) -> int:
         """Take one of the `burst` tokens of a key, of which one comes back every `interval` nanoseconds.
 
         Returns how many nanoseconds are missing until there is one; 0: it was taken.
@@ -316,19 +316,19 @@ class Counters:
             entry = self._rate_entry(key, now)
             if entry < 0:
                 return interval
-            full = max(self._rates[entry], now)
-            missing: int = full - now - interval * (burst - 1)
+            refilled_at = max(self._rates[entry], now)
+            missing: int = refilled_at - now - interval * (burst - 1)
             if missing > 0:
                 return missing
-            self._rates[entry] = full + interval
+            self._rates[entry] = refilled_at + interval
             return 0
         finally:
             self.unlock()
 
     def endpoint_counter(self, key: bytes) -> EndpointCounter:
-        """Return what counts an endpoint."""
-        found = self._endpoint_counters.get(key)
-        if found is None:
+        """Return the counter of an endpoint, the same one for each call while it is in use."""
+        counter = self._endpoint_counters.get(key)
+        if counter is None:
             cell = -1
             if self.shared:
                 self.lock()
@@ -339,11 +339,11 @@ class Counters:
                         self._cells[cell] = REFERENCED
                 finally:
                     self.unlock()
-            found = self._endpoint_counters[key] = EndpointCounter(self, key, cell)
-        return found
+            counter = self._endpoint_counters[key] = EndpointCounter(self, key, cell)
+        return counter
 
     def drop_endpoint_counter(self, key: bytes, counter: EndpointCounter) -> None:
-        """Forget what counts an endpoint: nothing leads there any more."""
+        """Forget the counter of an endpoint that nothing uses any more."""
         if self._endpoint_counters.get(key) is counter:
             del self._endpoint_counters[key]
 
@@ -369,7 +369,7 @@ class Counters:
         for start in self._keys.buckets(key):
             for candidate in range(start, start + WAYS):
                 if not self._sum(candidate):
-                    self._keys.put(candidate, key)
+                    self._keys.assign(candidate, key)
                     return candidate
         return -1
 
@@ -381,11 +381,11 @@ class Counters:
             for candidate in range(start, start + WAYS):
                 # Whose tokens are all back is as if it had never come.
                 if self._rates[candidate] <= now:
-                    self._rate_keys.put(candidate, key)
+                    self._rate_keys.assign(candidate, key)
                     return candidate
         return -1
 
 
-def seconds_of(nanoseconds: int) -> int:
+def whole_seconds(nanoseconds: int) -> int:
     """Return whole seconds that are enough, at least one."""
     return max(1, math.ceil(nanoseconds / SECOND))

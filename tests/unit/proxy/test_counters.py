@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.shared_memory.counters import SECOND, Counters, Reservation, seconds_of
+from proxy.shared_memory.counters import SECOND, Counters, Reservation, whole_seconds
 
 WAIT = 20.0
 _FORK = multiprocessing.get_context("fork")
@@ -25,7 +25,7 @@ class Other:
         self.pid = os.fork()
         if self.pid == 0:
             with contextlib.suppress(BaseException):
-                counters.become(slot)
+                counters.use_slot(slot)
                 self._obey(counters, theirs)
             os._exit(0)
         theirs.close()
@@ -51,8 +51,8 @@ class Other:
                         reservation.release()
                     line.send(len(reservations))
                     reservations = []
-                case ("spend", key, interval, burst, times):
-                    line.send(sum(not counters.spend(key, interval, burst) for _ in range(times)))
+                case ("take_token", key, interval, burst, times):
+                    line.send(sum(not counters.take_token(key, interval, burst) for _ in range(times)))
                 case ("count", key):
                     line.send(counters.count(key))
                 case ("lock",):
@@ -119,7 +119,7 @@ def test_share_of_a_dead_worker_is_returned_and_no_other(counters: Counters, oth
     taken = [others[0].asked("claim", key, 10, 6), others[1].asked("claim", key, 10, 6)]
     others[0].dies()
     before = counters.count(key)
-    counters.wipe(1)
+    counters.clear_worker(1)
     after = counters.count(key)
     again = others[2].asked("claim", key, 10, 20)
 
@@ -129,12 +129,12 @@ def test_share_of_a_dead_worker_is_returned_and_no_other(counters: Counters, oth
 def test_share_is_returned_where_memory_cannot_be_given_back(counters: Counters, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmap.MADV_REMOVE", -1)
     key = counters.key(b"route")
-    counters.become(1)
+    counters.use_slot(1)
     counters.claim(Reservation(counters), [(key, 5)])
-    counters.become(2)
+    counters.use_slot(2)
     counters.claim(Reservation(counters), [(key, 5)])
     before = counters.count(key)
-    counters.wipe(1)
+    counters.clear_worker(1)
 
     assert (before, counters.count(key)) == (2, 1)
 
@@ -155,7 +155,7 @@ def test_tokens_are_shared_by_all_workers() -> None:
     others = [Other(counters, slot) for slot in (1, 2)]
     key = counters.key(b"client")
     for one in others:
-        one.told("spend", key, SECOND, 20, 50)
+        one.told("take_token", key, SECOND, 20, 50)
     taken = [one.says() for one in others]
     for one in others:
         one.dies()
@@ -172,7 +172,7 @@ class Bucket:
         self.tokens = burst * interval
         self.at = 0
 
-    def spend(self, now: int) -> int:
+    def take_token(self, now: int) -> int:
         self.tokens = min(self.burst * self.interval, self.tokens + now - self.at)
         self.at = now
         if self.tokens < self.interval:
@@ -192,7 +192,7 @@ def test_rate_is_a_bucket_of_tokens(interval: int, burst: int, steps: list[int])
     oracle.at = 1000
     for step in steps:
         now[0] += step
-        assert counters.spend(key, interval, burst) == oracle.spend(now[0])
+        assert counters.take_token(key, interval, burst) == oracle.take_token(now[0])
 
 
 @settings(max_examples=200, deadline=None)
@@ -263,4 +263,4 @@ def test_endpoint_that_is_gone_writes_into_nobodys_cell(counters: Counters) -> N
 
 @pytest.mark.parametrize(("nanoseconds", "seconds"), [(1, 1), (SECOND, 1), (SECOND + 1, 2)])
 def test_seconds_to_wait_are_enough(nanoseconds: int, seconds: int) -> None:
-    assert seconds_of(nanoseconds) == seconds
+    assert whole_seconds(nanoseconds) == seconds
