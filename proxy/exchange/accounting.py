@@ -35,7 +35,7 @@ def no_endpoint(upstream: LiveUpstream, request: Request, runtime: Runtime) -> t
     """Take note that an upstream has no endpoint, or none with room, for a request; return the answer to it."""
     answer = ENDPOINTS_FULL if request.upgrade and upstream.endpoint_count else NO_ENDPOINTS
     failure = Failure(answer.status, answer.cause, upstream.key)
-    runtime.upstream_errors.note(upstream.stats, failure, request.id)
+    runtime.upstream_errors.record(upstream.stats, failure, request.id)
     return answer, failure
 
 

@@ -181,7 +181,7 @@ class RequestForwarding:
 
     async def _connect(self, pool: EndpointPool | None) -> None:
         selection, began = self._selection, self._side.runtime.loop.time()
-        key, only = (NO_KEY, False) if selection is None else (selection.key, selection.only)
+        key, strict = (NO_KEY, False) if selection is None else (selection.key, selection.strict)
         if selection is not None and pool is None:
             pool = self._pool or selection.pool
         try:
@@ -194,7 +194,7 @@ class RequestForwarding:
                 reservation=reservation,
                 limit=self.route.sockets_per_endpoint,
                 key=key,
-                only=only,
+                strict=strict,
             )
         except UpstreamUnavailableError as error:
             self._dialling = None

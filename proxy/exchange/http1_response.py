@@ -303,7 +303,7 @@ class HttpForwarding(RequestForwarding):
 
     def _show(self, data: bytes) -> None:
         """Let the body be looked at before it goes on: the client's next request may come to another worker at once."""
-        if self._selection is not None and self._selection.learning and data and self._pool is not None:
+        if self._selection is not None and self._selection.expects_sid and data and self._pool is not None:
             self._selection.read_answer(data, self._pool)
 
     def _encode(self, data: bytes) -> bytes:
@@ -395,7 +395,7 @@ class HttpForwarding(RequestForwarding):
             )
 
     def _report(self, failure: Failure) -> None:
-        self._side.runtime.upstream_errors.note(self._upstream.stats, failure, self.request.id)
+        self._side.runtime.upstream_errors.record(self._upstream.stats, failure, self.request.id)
 
     # What goes wrong
 

@@ -23,31 +23,31 @@ from proxy.upstream.balance import Shares
 from proxy.upstream.cookies import find_cookie, without_cookie
 from proxy.upstream.engine_io import PACKET_LIMIT, read_open_packet, sid_of
 from proxy.upstream.pool import EndpointPool, LiveUpstream
-from proxy.upstream.rendezvous import NO_KEY, key_of
+from proxy.upstream.rendezvous import NO_KEY, hash_key
 
-_OURS = re.compile(r"s1\.[0-9a-f]{32}")
+_OUR_COOKIE = re.compile(r"s1\.[0-9a-f]{32}")
 """What our cookies look like; any other value of the same name is the application's own."""
 _DASHED = re.compile(r"([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})")
 
 
-class Endpoints:
+class EndpointIndex:
     """The endpoints of some upstreams under names of any kind, made anew when the upstreams changed."""
 
-    __slots__ = ("_keys", "_live", "_seen", "_upstreams")
+    __slots__ = ("_keys", "_live", "_upstreams", "_versions")
 
     def __init__(self, keys: Iterable[str], upstreams: Mapping[str, LiveUpstream]) -> None:
         self._keys = tuple(keys)
         self._upstreams = upstreams
         self._live: list[LiveUpstream] = []
-        self._seen: list[int] = []
+        self._versions: list[int] = []
 
     def refresh(self) -> None:
         """Call `clear` and then `add` for every endpoint, ready ones first, if any upstream changed since the last time."""
         live = [found for key in self._keys if (found := self._upstreams.get(key)) is not None]
-        seen = [upstream.version for upstream in live]
-        if live == self._live and seen == self._seen:
+        versions = [upstream.version for upstream in live]
+        if live == self._live and versions == self._versions:
             return
-        self._live, self._seen = live, seen
+        self._live, self._versions = live, versions
         self.clear()
         for draining in (False, True):
             for upstream in live:
@@ -63,7 +63,7 @@ class Endpoints:
         raise NotImplementedError
 
 
-class PodNames(Endpoints):
+class PodIndex(EndpointIndex):
     """Endpoints by the names of their pods and by their addresses."""
 
     __slots__ = ("_found",)
@@ -96,7 +96,7 @@ class PodNames(Endpoints):
         return found
 
 
-class Digests(Endpoints):
+class EndpointIdIndex(EndpointIndex):
     """Endpoints by digests of their address and port; by that of the address alone where a single one has it.
 
     So what was learned of a pod's one port counts for another: a rule's http and websocket backends may be two ports of one pod.
@@ -146,7 +146,18 @@ class Digests(Endpoints):
 class Selection:
     """One request's endpoint, and what is to be done with its answer."""
 
-    __slots__ = ("_affinity", "_given", "_packet", "_secure", "key", "learning", "only", "policy", "pool", "upstream")
+    __slots__ = (
+        "_affinity",
+        "_body_start",
+        "_cookie_value",
+        "_secure",
+        "expects_sid",
+        "key",
+        "policy",
+        "pool",
+        "strict",
+        "upstream",
+    )
 
     def __init__(
         self,
@@ -156,11 +167,11 @@ class Selection:
         policy: LoadBalancing,
         key: int,
         *,
-        only: bool,
+        strict: bool,
     ) -> None:
         self._affinity = affinity
-        self._given = ""
-        self._packet = b""
+        self._cookie_value = ""
+        self._body_start = b""
         self._secure = False
         self.upstream = upstream
         self.pool = pool
@@ -168,9 +179,9 @@ class Selection:
         self.policy = policy
         self.key = key
         """For the choice of another endpoint, where this one cannot be reached."""
-        self.only = only
+        self.strict = strict
         """No other endpoint will do."""
-        self.learning = False
+        self.expects_sid = False
         """The body of the answer is to be given to `read_answer`."""
 
     def reserve(self, limit: int, reservation: Reservation) -> EndpointPool | None:
@@ -180,27 +191,27 @@ class Selection:
         if pool is None or pool.counter.acquire(limit):
             reservation.endpoint_counter = pool.counter if pool is not None else None
             return pool
-        return None if self.only else self.upstream.reserve(self.policy, limit, reservation, (pool,), self.key)
+        return None if self.strict else self.upstream.reserve(self.policy, limit, reservation, (pool,), self.key)
 
-    def remember(self, request: Request, given: str, *, learning: bool) -> None:
+    def remember(self, request: Request, cookie_value: str, *, expects_sid: bool) -> None:
         """Keep what the answer depends on: the cookie that came, whether a session id is expected."""
-        self._given = given
+        self._cookie_value = cookie_value
         self._secure = request.client.secure or (request.client.trusted and request.values("x-forwarded-proto")[-1:] == ["https"])
-        self.learning = learning
+        self.expects_sid = expects_sid
 
     def answer_fields(self, status: int, head: bytes, pool: EndpointPool) -> bytes:
         """Return the fields that the answer of `pool` gets in addition; `head` is what it has."""
-        if self.learning:
+        if self.expects_sid:
             lowered = head.lower()
-            self.learning = status == 200 and (
+            self.expects_sid = status == 200 and (
                 b"\r\ncontent-encoding:" not in lowered or b"\r\ncontent-encoding: identity\r\n" in lowered
             )
-        return self._affinity.set_cookie(pool, self._given, secure=self._secure)
+        return self._affinity.set_cookie(pool, self._cookie_value, secure=self._secure)
 
     def read_answer(self, data: bytes, pool: EndpointPool) -> None:
         """Look for a session id in the next bytes of the answer's body."""
-        self._packet += data[: PACKET_LIMIT - len(self._packet)]
-        sid, self.learning = read_open_packet(self._packet)
+        self._body_start += data[: PACKET_LIMIT - len(self._body_start)]
+        sid, self.expects_sid = read_open_packet(self._body_start)
         if sid:
             self._affinity.learn(sid, pool)
 
@@ -237,47 +248,47 @@ class Affinity:
         self._session_table = session_table
         self._wheel = wheel
         self._hash_on: HashOn | None = None
-        self._pods: PodNames | None = None
+        self._pods: PodIndex | None = None
         self._cookie: CookieAffinity | None = None
-        self._cookies: Digests | None = None
+        self._cookies: EndpointIdIndex | None = None
         self._engine: EngineIoAffinity | None = None
-        self._sessions: Digests | None = None
+        self._sessions: EndpointIdIndex | None = None
         keys = shares.upstreams
         for one in policies:
             if isinstance(one, HashOn):
                 self._hash_on = one
             elif isinstance(one, PodTarget):
-                self._pods = PodNames(keys, upstreams)
+                self._pods = PodIndex(keys, upstreams)
             elif isinstance(one, CookieAffinity):
                 self._cookie = one
-                self._cookies = Digests(hashlib.blake2b(one.key.encode(), digest_size=32).digest(), keys, upstreams)
+                self._cookies = EndpointIdIndex(hashlib.blake2b(one.key.encode(), digest_size=32).digest(), keys, upstreams)
             elif isinstance(one, EngineIoAffinity):
                 self._engine = one
-                self._sessions = Digests(b"", keys, upstreams)
+                self._sessions = EndpointIdIndex(b"", keys, upstreams)
 
     def select(self, request: Request) -> Selection | Answer | None:
         """Choose the endpoint of a request; None: a share that cannot be resolved."""
         if self._pods is not None and request.upgrade:
             named = self._pods.find(request.pod)
-            return NO_POD if named is None else Selection(self, named[0], named[1], self._policy, NO_KEY, only=True)
-        given = (find_cookie(request.values("cookie"), self._cookie.name) or "") if self._cookie is not None else ""
+            return NO_POD if named is None else Selection(self, named[0], named[1], self._policy, NO_KEY, strict=True)
+        cookie_value = (find_cookie(request.values("cookie"), self._cookie.name) or "") if self._cookie is not None else ""
         sid = sid_of(request.query) if self._engine is not None else None
         key = self._key(request)
         policy = self._policy
         if key == NO_KEY and policy == "hash":
             policy = "least-connections" if request.upgrade else "round-robin"
         found = self._by_session(sid) if sid else None
-        if found is None and given:
-            found = self._by_cookie(given)
+        if found is None and cookie_value:
+            found = self._by_cookie(cookie_value)
         if found is None:
             upstream = self._share(key)
             if upstream is None:
                 return None
-            selection = Selection(self, upstream, upstream.choose(policy, (), key), policy, key, only=False)
+            selection = Selection(self, upstream, upstream.choose(policy, (), key), policy, key, strict=False)
         else:
-            selection = Selection(self, found[0], found[1], policy, key, only=False)
-        learning = sid == "" and request.method == "GET" and "transport=polling" in request.query.split("&")
-        selection.remember(request, given, learning=learning)
+            selection = Selection(self, found[0], found[1], policy, key, strict=False)
+        expects_sid = sid == "" and request.method == "GET" and "transport=polling" in request.query.split("&")
+        selection.remember(request, cookie_value, expects_sid=expects_sid)
         return selection
 
     def forwarded_fields(self, request: Request, forward: bytes) -> bytes:
@@ -286,7 +297,7 @@ class Affinity:
             return forward
         name = self._cookie.name
         value = find_cookie(request.values("cookie"), name)
-        return without_cookie(forward, name, value) if value is not None and _OURS.fullmatch(value) else forward
+        return without_cookie(forward, name, value) if value is not None and _OUR_COOKIE.fullmatch(value) else forward
 
     def _share(self, key: int) -> LiveUpstream | None:
         share = self._shares.choose() if key == NO_KEY else self._shares.choose_for(key)
@@ -297,17 +308,17 @@ class Affinity:
         if on is None:
             return NO_KEY
         if on.kind == "client-ip":
-            return key_of(request.address)
+            return hash_key(request.address)
         if on.kind == "header":
             values = request.values(on.name)
-            return key_of("\n".join(values)) if values else NO_KEY
+            return hash_key("\n".join(values)) if values else NO_KEY
         if on.kind == "cookie":
             value = find_cookie(request.values("cookie"), on.name)
-            return NO_KEY if value is None else key_of(value)
+            return NO_KEY if value is None else hash_key(value)
         start = on.name + "="
         for pair in request.query.split("&"):
             if pair.startswith(start):
-                return key_of(pair[len(start) :])
+                return hash_key(pair[len(start) :])
         return NO_KEY
 
     def _by_session(self, sid: str) -> tuple[LiveUpstream, EndpointPool] | None:
@@ -317,10 +328,10 @@ class Affinity:
         endpoint = self._session_table.find(engine.scope, sid, self._wheel.now)
         return None if endpoint is None else sessions.find(endpoint)
 
-    def _by_cookie(self, given: str) -> tuple[LiveUpstream, EndpointPool] | None:
-        if self._cookies is None or _OURS.fullmatch(given) is None:
+    def _by_cookie(self, cookie_value: str) -> tuple[LiveUpstream, EndpointPool] | None:
+        if self._cookies is None or _OUR_COOKIE.fullmatch(cookie_value) is None:
             return None
-        found = self._cookies.find(_read(given))
+        found = self._cookies.find(_read(cookie_value))
         # Sessions of a cookie outlive their endpoint, so nothing holds them to one that ends or fails.
         return None if found is None or found[1].draining or found[1].outlier_detection.ejected else found
 
@@ -329,12 +340,12 @@ class Affinity:
         if self._engine is not None and self._sessions is not None:
             self._session_table.learn(self._engine.scope, sid, self._sessions.id_of(pool), self._wheel.now)
 
-    def set_cookie(self, pool: EndpointPool, given: str, *, secure: bool) -> bytes:
+    def set_cookie(self, pool: EndpointPool, cookie_value: str, *, secure: bool) -> bytes:
         """Return the field that names `pool` to the client; empty if what was given does so already, or is the application's."""
         cookie, cookies = self._cookie, self._cookies
-        if cookie is None or cookies is None or (given and _OURS.fullmatch(given) is None):
+        if cookie is None or cookies is None or (cookie_value and _OUR_COOKIE.fullmatch(cookie_value) is None):
             return b""
-        named = cookies.find(_read(given)) if given else None
+        named = cookies.find(_read(cookie_value)) if cookie_value else None
         if named is not None and named[1] is pool:
             return b""
         endpoint = cookies.id_of(pool)

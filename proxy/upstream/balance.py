@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from proxy.model.config import LoadBalancing, Share
 from proxy.upstream.rendezvous import mix
 
-_SHARES = 0x15A4E35
+_SHARE_SALT = 0x15A4E35
 """The choice of a share is independent of the one of an endpoint."""
 
 MOST_COMPARED = 64
@@ -33,13 +33,13 @@ class Loaded(Protocol):
 E = TypeVar("E", bound=Loaded)
 
 
-class Chooser:
+class LoadBalancer:
     """The state of one upstream's load balancing: where the round has come."""
 
-    __slots__ = ("_turn",)
+    __slots__ = ("_round",)
 
     def __init__(self) -> None:
-        self._turn = -1
+        self._round = -1
 
     def choose(self, policy: LoadBalancing, endpoints: Sequence[E]) -> E:
         """Choose one of `endpoints`, which is not empty."""
@@ -53,12 +53,12 @@ class Chooser:
             # Of two only: the best one of all would get everything until its next answer says otherwise.
             first, second = random.sample(endpoints, 2)
             return first if first.cost <= second.cost else second
-        self._turn += 1
+        self._round += 1
         if policy == "round-robin":
-            return endpoints[self._turn % count]
+            return endpoints[self._round % count]
         # Ties go round, so that idle endpoints share what comes; so do the stretches of many, one further in each round.
         rounds = -(-count // MOST_COMPARED)
-        start = (self._turn // rounds + self._turn % rounds * MOST_COMPARED) % count
+        start = (self._round // rounds + self._round % rounds * MOST_COMPARED) % count
         best = endpoints[start]
         least = best.load
         for step in range(1, min(count, MOST_COMPARED)):
@@ -98,7 +98,7 @@ class Shares:
 
     def choose_for(self, key: int) -> Share | None:
         """Return the share of a key of 30 bits, always the same one; None: no share has a weight."""
-        point = mix(key ^ _SHARES) * self._total >> 30
+        point = mix(key ^ _SHARE_SALT) * self._total >> 30
         for share in self._shares:
             point -= share.weight
             if point < 0:

@@ -63,11 +63,11 @@ async def dial(
     reservation: Reservation | None = None,
     limit: int = 0,
     key: int = NO_KEY,
-    only: bool = False,
+    strict: bool = False,
 ) -> UpstreamConnection:
-    """Connect to an endpoint, one after the other within `timeout`, `only` to the first; raises `UpstreamUnavailableError`.
+    """Connect to an endpoint, one after the other within `timeout`; raises `UpstreamUnavailableError`.
 
-    An upgrade is counted by `reservation`, where there are less than `limit`.
+    `strict`: to `first` or none. `reservation`: of an upgrade; it is counted at an endpoint that has less than `limit` sockets.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
@@ -82,7 +82,7 @@ async def dial(
         if left <= 0:
             timed_out, cause = True, "connect_timeout"
             break
-        others = not only and len(tried) < upstream.endpoint_count
+        others = not strict and len(tried) < upstream.endpoint_count
         try:
             return await pool.connect(min(ATTEMPT_SECONDS, timeout / 3, left) if others else left)
         except OSError as error:
@@ -91,7 +91,7 @@ async def dial(
                 raise UpstreamUnavailableError(503, "exhausted", pool.name) from None
             timed_out, cause = isinstance(error, TimeoutError), _cause_of(error)
         pool.record_connect_failure()
-        if only:
+        if strict:
             break
         pool = _next_endpoint(upstream, policy, reservation, limit, tried, key)
     raise UpstreamUnavailableError(504 if timed_out else 502, cause, tried[-1].name)

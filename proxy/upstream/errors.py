@@ -40,7 +40,7 @@ class UpstreamErrors:
         self._quiet = quiet
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
-    def note(self, stats: ServiceStats, failure: Failure, request_id: str) -> None:
+    def record(self, stats: ServiceStats, failure: Failure, request_id: str) -> None:
         """Take note of a request that failed, if it was the backend's doing."""
         cause = failure.cause
         if cause not in UPSTREAM:
@@ -52,7 +52,7 @@ class UpstreamErrors:
             key = ("*", cause)
             known = self._kinds.get(key)
         if known is not None:
-            known.more += 1
+            known.repeats += 1
             known.endpoint = failure.endpoint
             return
         shown = escape(request_id[:_ID_SHOWN])
@@ -63,33 +63,33 @@ class UpstreamErrors:
         kind = self._kinds[key] = _Kind(self, key)
         self._wheel.schedule(kind.deadline, self._quiet)
 
-    def over(self, kind: "_Kind") -> None:
+    def report_repeats(self, kind: "_Kind") -> None:
         """Say how many there were in the time that is over, or forget the kind."""
         service, cause = kind.key
-        if not kind.more:
+        if not kind.repeats:
             del self._kinds[kind.key]
             self._wheel.cancel(kind.deadline)
             return
         _log.warning(
             'service=%s endpoint="%s" cause=%s more=%d in the last %g s, the last of them at this endpoint: %s',
-            *(service, kind.endpoint, cause, kind.more, self._quiet, UPSTREAM[cause]),
+            *(service, kind.endpoint, cause, kind.repeats, self._quiet, UPSTREAM[cause]),
         )
-        kind.more = 0
+        kind.repeats = 0
         self._wheel.schedule(kind.deadline, self._quiet)
 
 
 class _Kind:
     """One kind of error that was said less than a minute ago."""
 
-    __slots__ = ("_errors", "deadline", "endpoint", "key", "more")
+    __slots__ = ("_errors", "deadline", "endpoint", "key", "repeats")
 
     def __init__(self, errors: UpstreamErrors, key: tuple[str, str]) -> None:
         self.key = key
         self.endpoint = ""
-        self.more = 0
+        self.repeats = 0
         """Requests that failed so since it was said last."""
         self._errors = errors
-        self.deadline = Deadline(self._over)
+        self.deadline = Deadline(self._quiet_passed)
 
-    def _over(self) -> None:
-        self._errors.over(self)
+    def _quiet_passed(self) -> None:
+        self._errors.report_repeats(self)

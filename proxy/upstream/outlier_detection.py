@@ -36,15 +36,15 @@ class OutlierDetection:
     """What is known of one endpoint. Times are the loop's; a network is some bytes, equal for all its clients."""
 
     __slots__ = (
+        "_ejections",
         "_errors",
+        "_failing_networks",
         "_failures",
         "_forgotten",
-        "_looks",
-        "_met",
         "_readmitted",
         "_seconds",
-        "_served",
-        "_times",
+        "_served_networks",
+        "_successes",
         "_window",
         "ejected",
         "successes_from",
@@ -60,15 +60,15 @@ class OutlierDetection:
         """When good answers are worth reporting: from then on. Looked at on the hot path."""
         self._failures = 0
         self._errors = 0
-        self._met: dict[bytes, float] = {}
+        self._failing_networks: dict[bytes, float] = {}
         """The last `NETWORKS` that met the errors of this row, and when last, in that order."""
-        self._served: dict[bytes, float] = {}
+        self._served_networks: dict[bytes, float] = {}
         """The last `REMEMBERED` that were served and met no error since, and when last, in that order."""
         self._forgotten = _NEVER
         """When the last was served of those that are no longer among these."""
         self._window = 0.0
-        self._looks = 0
-        self._times = 0
+        self._successes = 0
+        self._ejections = 0
         self._seconds = 0.0
         self._readmitted = 0.0
 
@@ -82,18 +82,18 @@ class OutlierDetection:
         """Take note of an answer of 500 and above, or of none; True: it is to be left out."""
         self._suspect()
         self._errors += 1
-        self._served.pop(network, None)
-        met = self._met
-        met.pop(network, None)
-        met[network] = now
-        if len(met) > NETWORKS:
-            del met[next(iter(met))]
-        return not self.ejected and self._errors >= ERRORS and self._agreed(now - WITHIN)
+        self._served_networks.pop(network, None)
+        failing = self._failing_networks
+        failing.pop(network, None)
+        failing[network] = now
+        if len(failing) > NETWORKS:
+            del failing[next(iter(failing))]
+        return not self.ejected and self._errors >= ERRORS and self._networks_agree(now - WITHIN)
 
-    def _agreed(self, since: float) -> bool:
+    def _networks_agree(self, since: float) -> bool:
         """Tell whether enough networks have met errors since then, and no other was served."""
-        met, served = self._met, self._served
-        if len(met) < NETWORKS or next(iter(met.values())) <= since or self._forgotten > since:
+        failing, served = self._failing_networks, self._served_networks
+        if len(failing) < NETWORKS or next(iter(failing.values())) <= since or self._forgotten > since:
             return False
         return not served or next(reversed(served.values())) <= since
 
@@ -101,19 +101,19 @@ class OutlierDetection:
         """Take note of an answer below 500, or of a socket that opened. Needed from `successes_from` on."""
         self._failures = 0
         self._errors = 0
-        self._met.clear()
-        served = self._served
+        self._failing_networks.clear()
+        served = self._served_networks
         if served.pop(network, _NEVER) == _NEVER and len(served) == REMEMBERED:
             self._forgotten = served.pop(next(iter(served)))
         served[network] = now
         if not self.ejected and now - self._readmitted >= self._seconds:
-            self._times = 0
+            self._ejections = 0
             self.suspect = False
             if now - self._window >= 1.0:
-                self._window, self._looks = now, 0
-            self._looks += 1
+                self._window, self._successes = now, 0
+            self._successes += 1
             # Few, so that a busy endpoint's good answers cost nothing; yet who was served before the first error is known.
-            self.successes_from = self._window + 1.0 if self._looks >= SUCCESSES_PER_SECOND else 0.0
+            self.successes_from = self._window + 1.0 if self._successes >= SUCCESSES_PER_SECOND else 0.0
 
     def _suspect(self) -> None:
         self.suspect = True
@@ -123,8 +123,8 @@ class OutlierDetection:
         """Leave it out; return for how many seconds."""
         self.ejected = True
         self._suspect()
-        self._seconds = min(FIRST_SECONDS * 2**self._times, MOST_SECONDS)
-        self._times = min(self._times + 1, 16)
+        self._seconds = min(FIRST_SECONDS * 2**self._ejections, MOST_SECONDS)
+        self._ejections = min(self._ejections + 1, 16)
         return self._seconds
 
     def readmit(self, now: float) -> None:

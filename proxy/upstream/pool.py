@@ -14,12 +14,12 @@ from proxy.tls.stream import TlsStream
 from proxy.transport.protocol_adapter import ProtocolAdapter
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import Deadline, TimerWheel
-from proxy.upstream.balance import Chooser
+from proxy.upstream.balance import LoadBalancer
 from proxy.upstream.errors import TlsHandshakeError, TlsHandshakeTimeoutError
 from proxy.upstream.ewma import Ewma
 from proxy.upstream.http1_connection import UpstreamConnection
 from proxy.upstream.outlier_detection import OutlierDetection
-from proxy.upstream.rendezvous import NO_KEY, first_of, seed_of
+from proxy.upstream.rendezvous import NO_KEY, highest_ranked, seed_of
 
 IDLE_SECONDS = 60.0
 """An idle connection is closed after this time; most backends keep theirs longer."""
@@ -46,8 +46,8 @@ class EndpointPool:
         "_idle",
         "_loop",
         "_owner",
+        "_readmission",
         "_reaper",
-        "_return",
         "_run_queue",
         "_tcp_keepalive",
         "_tls",
@@ -104,7 +104,7 @@ class EndpointPool:
         self._loop = loop
         self._idle: list[UpstreamConnection] = []
         self._reaper = Deadline(self._reap)
-        self._return = Deadline(self._readmit)
+        self._readmission = Deadline(self._readmit)
 
     @property
     def load(self) -> int:
@@ -159,7 +159,7 @@ class EndpointPool:
         self.retired = True
         self._owner = None
         self._wheel.cancel(self._reaper)
-        self._wheel.cancel(self._return)
+        self._wheel.cancel(self._readmission)
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -183,14 +183,14 @@ class EndpointPool:
 
     def _eject(self) -> None:
         owner = self._owner
-        if owner is not None and owner.may_lose(self):
-            self._wheel.schedule(self._return, self.outlier_detection.eject())
-            owner.sort()
+        if owner is not None and owner.may_eject(self):
+            self._wheel.schedule(self._readmission, self.outlier_detection.eject())
+            owner.refresh_usable()
 
     def _readmit(self) -> None:
         self.outlier_detection.readmit(self._wheel.now)
         if self._owner is not None:
-            self._owner.sort()
+            self._owner.refresh_usable()
 
     async def connect(self, timeout: float) -> UpstreamConnection:
         """Make a connection; raises OSError or TimeoutError."""
@@ -213,34 +213,34 @@ class EndpointPool:
 
     async def _connect_securely(self, connection: UpstreamConnection, tls: ssl.SSLContext) -> None:
         # Not the error itself: the frame that raised it would hold it, and it the frame.
-        shaken: asyncio.Future[str] = self._loop.create_future()
+        handshake: asyncio.Future[str] = self._loop.create_future()
 
         def finished(error: Exception | None) -> None:
             if error is None:
                 # Here, since from now on the connection tells when it is gone, even if nobody waits for it any more.
                 self.stats.connections += 1
-            if not shaken.done():
-                shaken.set_result(str(error) if error is not None else "")
+            if not handshake.done():
+                handshake.set_result(str(error) if error is not None else "")
 
         stream = TlsStream(connection, tls, self._run_queue, finished, server_side=False, server_name=self.address)
         transport, _ = await self._loop.create_connection(lambda: ProtocolAdapter(stream), self.address, self.port)
         connection.reached = True
-        wrong = "the handshake was given up"
+        problem = "the handshake was given up"
         try:
-            wrong = await shaken
+            problem = await handshake
         finally:
-            if wrong:
+            if problem:
                 transport.abort()
-        if wrong:
-            raise TlsHandshakeError(wrong)
+        if problem:
+            raise TlsHandshakeError(problem)
 
 
 class LiveUpstream:
     """One upstream as it runs: its endpoints' pools and the state of its load balancing."""
 
     __slots__ = (
-        "_chooser",
         "_counters",
+        "_load_balancer",
         "_loop",
         "_pools",
         "_run_queue",
@@ -274,7 +274,7 @@ class LiveUpstream:
         self._loop = loop
         self.tcp_keepalive = tcp_keepalive
         """Seconds of silence after which the kernel asks an endpoint; 0: never."""
-        self._chooser = Chooser()
+        self._load_balancer = LoadBalancer()
         self._pools: dict[PoolKey, EndpointPool] = {}
         self.ready: list[EndpointPool] = []
         self.usable: list[EndpointPool] = []
@@ -285,11 +285,11 @@ class LiveUpstream:
         self.endpoints: dict[tuple[str, int], Endpoint] = {}
         """All of them by address and port, as the configuration has them."""
 
-    def may_lose(self, pool: EndpointPool) -> bool:
+    def may_eject(self, pool: EndpointPool) -> bool:
         """Tell whether a ready endpoint may be left out: at most half of them are at once."""
         return pool in self.usable and 2 * (len(self.ready) - len(self.usable) + 1) <= len(self.ready)
 
-    def sort(self) -> None:
+    def refresh_usable(self) -> None:
         """Sort the ready endpoints anew, after one was left out or comes back."""
         self.usable = [pool for pool in self.ready if not pool.outlier_detection.ejected]
         ejected = tuple([(pool.address, pool.port) for pool in self.ready if pool.outlier_detection.ejected])
@@ -320,7 +320,7 @@ class LiveUpstream:
         for key, pool in old.items():
             if key not in pools:
                 pool.retire()
-        self.sort()
+        self.refresh_usable()
 
     def pool_at(self, address: tuple[str, int]) -> EndpointPool | None:
         """Return an endpoint by its address and port."""
@@ -343,7 +343,7 @@ class LiveUpstream:
             ]
         if not candidates:
             return None
-        return self._chooser.choose(policy, candidates) if key == NO_KEY else first_of(key, candidates)
+        return self._load_balancer.choose(policy, candidates) if key == NO_KEY else highest_ranked(key, candidates)
 
     def reserve(
         self, policy: LoadBalancing, limit: int, reservation: Reservation, tried: Collection[EndpointPool] = (), key: int = NO_KEY

@@ -25,14 +25,14 @@ class Ranked(Protocol):
 R = TypeVar("R", bound=Ranked)
 
 
-def key_of(text: str) -> int:
+def hash_key(text: str) -> int:
     """Return the key of a text: 30 bits."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") & _MASK
 
 
 def seed_of(address: str, port: int) -> int:
     """Return what stands for an endpoint in its rank: 30 bits."""
-    return key_of(f"{address}|{port}")
+    return hash_key(f"{address}|{port}")
 
 
 def mix(number: int) -> int:
@@ -42,7 +42,7 @@ def mix(number: int) -> int:
     return number ^ number >> 15
 
 
-def first_of(key: int, endpoints: Sequence[R]) -> R:
+def highest_ranked(key: int, endpoints: Sequence[R]) -> R:
     """Return the endpoint that ranks first for `key`; there is at least one."""
     best = endpoints[0]
     highest = mix(key ^ best.seed)

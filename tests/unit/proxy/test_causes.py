@@ -82,7 +82,7 @@ async def test_more_kinds_than_are_told_apart_are_said_by_their_cause(caplog: py
     services = [ServiceStats(f"test/{number}:80") for number in range(MAX_KINDS + 100)]
     for _ in range(3):
         for stats in services:
-            errors.note(stats, Failure(502, "connect_refused", stats.key, "10.0.0.1:80"), "id")
+            errors.record(stats, Failure(502, "connect_refused", stats.key, "10.0.0.1:80"), "id")
     said = len(caplog.messages)
     async with asyncio.timeout(10):
         while errors._kinds:
@@ -99,7 +99,7 @@ async def test_more_kinds_than_are_told_apart_are_said_by_their_cause(caplog: py
 async def test_id_that_a_peer_chose_cannot_write_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "sluice.upstream")
     wheel = TimerWheel(asyncio.get_running_loop(), lambda _: None)
-    UpstreamErrors(wheel).note(ServiceStats("a"), Failure(502, "truncated", "a"), 'x" \x1b[31m\x85\n' + "y" * 100_000)
+    UpstreamErrors(wheel).record(ServiceStats("a"), Failure(502, "truncated", "a"), 'x" \x1b[31m\x85\n' + "y" * 100_000)
     wheel.close()
     (message,) = caplog.messages
 
@@ -110,7 +110,7 @@ async def test_id_that_a_peer_chose_cannot_write_lines(caplog: pytest.LogCapture
 async def test_what_is_not_a_backends_doing_is_not_counted_as_such(caplog: pytest.LogCaptureFixture) -> None:
     wheel = TimerWheel(asyncio.get_running_loop(), lambda _: None)
     stats = ServiceStats("a")
-    UpstreamErrors(wheel).note(stats, Failure(499, "client_gone", "a"), "id")
+    UpstreamErrors(wheel).record(stats, Failure(499, "client_gone", "a"), "id")
     wheel.close()
 
     assert (stats.labelled(UPSTREAM_ERRORS), caplog.messages) == ({}, [])

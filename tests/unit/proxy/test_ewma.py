@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.upstream.balance import Chooser
+from proxy.upstream.balance import LoadBalancer
 from proxy.upstream.ewma import TAU, UNKNOWN, Ewma
 
 SECONDS = st.floats(0.0001, 60.0)
@@ -69,7 +69,7 @@ class One:
 
 def test_requests_go_where_answers_begin_sooner() -> None:
     random.seed(1)
-    chooser, endpoints, found = Chooser(), [One(0.01), One(0.01), One(0.2)], Counter[float]()
+    chooser, endpoints, found = LoadBalancer(), [One(0.01), One(0.01), One(0.2)], Counter[float]()
     for step in range(3000):
         for one in endpoints:
             one.now = 100.0 + step / 100

@@ -131,10 +131,10 @@ def test_memory_is_bounded_whatever_networks_come() -> None:
         health.record_error(b"x" + number.to_bytes(6), START)
     for number in range(10_000):
         health.record_success(number.to_bytes(6), START)
-        kept = [value for name in ("_met", "_served") for value in getattr(health, name)]
+        kept = [value for name in ("_failing_networks", "_served_networks") for value in getattr(health, name)]
         assert len(kept) <= NETWORKS + REMEMBERED
 
-    assert sum(sys.getsizeof(getattr(health, name)) for name in ("_met", "_served")) < 2000
+    assert sum(sys.getsizeof(getattr(health, name)) for name in ("_failing_networks", "_served_networks")) < 2000
 
 
 def test_nothing_is_held_against_an_endpoint_that_answers_well_again() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from proxy.model.config import Share
 from proxy.upstream.balance import Shares
-from proxy.upstream.rendezvous import first_of, key_of, mix, seed_of
+from proxy.upstream.rendezvous import hash_key, highest_ranked, mix, seed_of
 
 
 class One:
@@ -16,12 +16,12 @@ class One:
 
 
 ENDPOINTS = [One(number) for number in range(50)]
-KEYS = [key_of(str(number)) for number in range(20_000)]
+KEYS = [hash_key(str(number)) for number in range(20_000)]
 
 
 def test_shares_are_even() -> None:
     for count in (2, 3, 10, 50):
-        found = Counter([id(first_of(key, ENDPOINTS[:count])) for key in KEYS])
+        found = Counter([id(highest_ranked(key, ENDPOINTS[:count])) for key in KEYS])
 
         assert len(found) == count
         assert all(abs(share * count / len(KEYS) - 1) < 0.2 for share in found.values())
@@ -31,8 +31,8 @@ def test_shares_are_even() -> None:
 def test_key_moves_only_with_its_endpoint(text: str, count: int, data: st.DataObject) -> None:
     endpoints = ENDPOINTS[:count]
     gone = data.draw(st.sampled_from(endpoints))
-    before = first_of(key_of(text), endpoints)
-    after = first_of(key_of(text), [one for one in endpoints if one is not gone])
+    before = highest_ranked(hash_key(text), endpoints)
+    after = highest_ranked(hash_key(text), [one for one in endpoints if one is not gone])
 
     assert after is not gone
     assert after is before or before is gone
@@ -40,7 +40,7 @@ def test_key_moves_only_with_its_endpoint(text: str, count: int, data: st.DataOb
 
 @given(st.text(), st.permutations(ENDPOINTS[:8]))
 def test_order_of_the_endpoints_does_not_matter(text: str, shuffled: list[One]) -> None:
-    assert first_of(key_of(text), shuffled) is first_of(key_of(text), ENDPOINTS[:8])
+    assert highest_ranked(hash_key(text), shuffled) is highest_ranked(hash_key(text), ENDPOINTS[:8])
 
 
 @given(st.integers(0, (1 << 30) - 1))
@@ -50,7 +50,7 @@ def test_numbers_stay_in_a_machine_word(number: int) -> None:
 
 def test_ranks_are_what_they_were() -> None:
     """Pods of the proxy of two versions rank alike, or every key would move during an upgrade."""
-    assert (key_of("a"), seed_of("10.0.0.1", 80), mix(1)) == (170085461, 60861322, 758502917)
+    assert (hash_key("a"), seed_of("10.0.0.1", 80), mix(1)) == (170085461, 60861322, 758502917)
 
 
 def test_share_of_a_key_follows_the_weights() -> None:
