@@ -23,12 +23,13 @@ EndpointAddress = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a socket is not as it should be, and what its route wants done about it."""
+class CloseCause:
+    """Why a socket has to go, and what its route wants done about it."""
 
-    cause: str
+    name: str
+    """One of the constants above, as metrics have it."""
     subject: str
-    """What the cause befell, a route or an endpoint: sockets of one cause and subject are closed together."""
+    """The route or endpoint that it is about: sockets of one cause and subject are closed together."""
     mode: CloseMode
     drain: Drain
     deadline: float = 0.0
@@ -73,7 +74,7 @@ def _covers(route: Route, host: str) -> bool:
     return host in route.hosts or "" in route.hosts or wildcard_of(host) in route.hosts
 
 
-def backend_fault(known: Route, rule: Route, service: str) -> str:
+def backend_cause(known: Route, rule: Route, service: str) -> str:
     """Say why a rule leads to a socket's Service no more; empty: it does."""
     target = rule.websocket
     if target is not None and any(share.upstream == service for share in target.shares):
@@ -83,7 +84,9 @@ def backend_fault(known: Route, rule: Route, service: str) -> str:
     return BACKENDS_CHANGED
 
 
-def home_of(rule: Route, service: str, address: EndpointAddress, endpoints: Callable[[str], Container[EndpointAddress]]) -> str:
+def service_port_of(
+    rule: Route, service: str, address: EndpointAddress, endpoints: Callable[[str], Container[EndpointAddress]]
+) -> str:
     """Return the port of a Service that a rule names for sockets now and that leads to an endpoint; empty: none does.
 
     The port by which a socket came may have another number by now, or the rule may name another port that leads to the same pods.
@@ -101,10 +104,10 @@ def _unresolved(before: Target, now: Target, service: str) -> bool:
     )
 
 
-def endpoint_fault(close: Close, endpoint: Endpoint | None, name: str) -> Fault | None:
+def endpoint_cause(close: Close, endpoint: Endpoint | None, name: str) -> CloseCause | None:
     """Say what is wrong with a socket's endpoint as its Service has it now; None: nothing."""
     if endpoint is None:
-        return Fault(ENDPOINT_GONE, name, close.on_endpoint_terminating, close.drain)
+        return CloseCause(ENDPOINT_GONE, name, close.on_endpoint_terminating, close.drain)
     if endpoint.state in ("draining", "stopping"):
-        return Fault(ENDPOINT_TERMINATING, name, close.on_endpoint_terminating, close.drain, endpoint.deadline)
+        return CloseCause(ENDPOINT_TERMINATING, name, close.on_endpoint_terminating, close.drain, endpoint.deadline)
     return None

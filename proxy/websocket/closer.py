@@ -14,7 +14,7 @@ from proxy.model.policy import Drain, Timeouts
 from proxy.observability.worker_stats import RouteStats, WorkerStats
 from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket import close_causes
-from proxy.websocket.close_causes import EndpointAddress, Fault
+from proxy.websocket.close_causes import CloseCause, EndpointAddress
 from proxy.websocket.drain_schedule import Closable, CloseReason, DrainSchedule, ScheduledClose
 from proxy.websocket.socket_stats import SocketInfo, SocketStats, TunnelEndpoint
 
@@ -73,7 +73,7 @@ class LiveUpstream(Protocol):
 class SocketEntry:
     """What one socket was opened with, and when it has to go; ended with it."""
 
-    __slots__ = ("active", "age", "guards", "opened", "route_id", "scheduled", "service", "socket", "sound")
+    __slots__ = ("active", "age", "guards", "opened", "route_id", "scheduled", "service", "socket", "unaffected")
 
     def __init__(self, socket: Socket, active: ActiveRoute) -> None:
         self.socket: Socket | None = socket
@@ -82,7 +82,7 @@ class SocketEntry:
         """The socket's rule as it was known last."""
         self.route_id = active.route.id
         self.service = socket.stats.info.service
-        self.sound = False
+        self.unaffected = False
         """Nothing was wrong when it was judged last, nor kept although it was: only a change of its own concerns it."""
         self.guards = close_causes.guards_of(active.route)
         self.scheduled: ScheduledClose | None = None
@@ -124,7 +124,7 @@ class Closer:
         self._sockets = sockets
         self._routes = routes
         self._upstreams = upstreams
-        self._waves: dict[tuple[Fault, str], float] = {}
+        self._drains: dict[tuple[CloseCause, str], float] = {}
         """Until when the sockets of a fault are closed; late ones of it get what is left of that time."""
         self._until = 0.0
         """The worker ends, and closes every socket until then; 0: it does not."""
@@ -146,13 +146,13 @@ class Closer:
     def review(self, routes: Collection[str], services: Collection[str]) -> None:
         """Look again at whom a change of these routes and upstreams may concern."""
         now = self._clock()
-        self._waves = {key: until for key, until in self._waves.items() if until >= now}
+        self._drains = {key: until for key, until in self._drains.items() if until >= now}
         if not self._until and (routes or services):
             self._review(
                 [
                     entry
                     for entry in self._entries(self._sockets)
-                    if not entry.sound or entry.route_id in routes or entry.service in services
+                    if not entry.unaffected or entry.route_id in routes or entry.service in services
                 ]
             )
 
@@ -177,84 +177,84 @@ class Closer:
         entry.close(CloseReason("max_age", drain.code, drain.reason.encode()))
 
     def _review(self, entries: Iterable[SocketEntry]) -> None:
-        present = _Present(self._routes)
-        faulty: dict[tuple[Fault, str], list[Closable]] = {}
+        index = _RouteIndex(self._routes)
+        causes: dict[tuple[CloseCause, str], list[Closable]] = {}
         for entry in entries:
-            fault = self._judge(entry, present)
-            entry.sound = fault is None and self._routes.get(entry.route_id) is entry.active
-            if fault is None or fault.mode == "keep":
+            cause = self._find_cause(entry, index)
+            entry.unaffected = cause is None and self._routes.get(entry.route_id) is entry.active
+            if cause is None or cause.mode == "keep":
                 if entry.scheduled is not None and entry.scheduled.close_reason.cause in _CONFIGURED:
                     entry.scheduled.cancel()
             else:
-                faulty.setdefault((fault, entry.active.route.id), []).append(entry)
-        for key, group in faulty.items():
-            self._carry_out(key, group)
+                causes.setdefault((cause, entry.active.route.id), []).append(entry)
+        for key, group in causes.items():
+            self._apply_cause(key, group)
 
-    def _carry_out(self, key: tuple[Fault, str], entries: list[Closable]) -> None:
-        fault, route_id = key
-        drain = fault.drain
-        close_reason = CloseReason(fault.cause, drain.code, drain.reason.encode())
-        if fault.mode == "now":
+    def _apply_cause(self, key: tuple[CloseCause, str], entries: list[Closable]) -> None:
+        cause, route_id = key
+        drain = cause.drain
+        close_reason = CloseReason(cause.name, drain.code, drain.reason.encode())
+        if cause.mode == "now":
             for entry in entries:
                 entry.close(close_reason)
-            _log.info("cause=%s route=%s subject=%s sockets=%d closed at once", fault.cause, route_id, fault.subject, len(entries))
+            _log.info("cause=%s route=%s subject=%s sockets=%d closed at once", cause.name, route_id, cause.subject, len(entries))
             return
         now = self._clock()
-        until = self._waves.get(key, 0.0)
+        until = self._drains.get(key, 0.0)
         if not until:
-            over = drain.over if not fault.deadline else max(0.0, fault.deadline - MARGIN - time.time())
-            until = self._waves[key] = now + over
+            over = drain.over if not cause.deadline else max(0.0, cause.deadline - MARGIN - time.time())
+            until = self._drains[key] = now + over
         count = self._schedule.spread(entries, until, close_reason)
         if count:
             _log.info(
                 "cause=%s route=%s subject=%s sockets=%d closed over %.1f s",
-                fault.cause,
+                cause.name,
                 route_id,
-                fault.subject,
+                cause.subject,
                 count,
                 until - now,
             )
 
-    def _judge(self, entry: SocketEntry, present: "_Present") -> Fault | None:
+    def _find_cause(self, entry: SocketEntry, index: "_RouteIndex") -> CloseCause | None:
         """Say what is wrong with a socket; what its route keeps open is judged on."""
         socket = entry.socket
         assert socket is not None  # noqa: S101  it is open
         info = socket.stats.info
         known = entry.active.route
-        fault = None
+        cause = None
         if self._routes.get(known.id) is not entry.active:
-            fault = self._judge_route(entry, info, present)
+            cause = self._route_cause(entry, info, index)
         close = close_causes.close_of(entry.active.route)
-        if fault is not None and fault.mode != "keep":
-            return fault
+        if cause is not None and cause.mode != "keep":
+            return cause
         address = (info.endpoint.address, info.endpoint.port)
-        if fault is None and address not in self._endpoints(entry.service):
-            self._move(entry, entry.active.route, info)
+        if cause is None and address not in self._endpoints(entry.service):
+            self._move_to_port(entry, entry.active.route, info)
         upstream = self._upstreams.get(entry.service)
         if upstream is None:
             return None
-        return close_causes.endpoint_fault(close, upstream.endpoints.get(address), f"{address[0]}:{address[1]}")
+        return close_causes.endpoint_cause(close, upstream.endpoints.get(address), f"{address[0]}:{address[1]}")
 
     def _endpoints(self, service: str) -> Mapping[EndpointAddress, Endpoint]:
         upstream = self._upstreams.get(service)
         return upstream.endpoints if upstream is not None else {}
 
-    def _move(self, entry: SocketEntry, rule: Route, info: SocketInfo) -> bool:
+    def _move_to_port(self, entry: SocketEntry, rule: Route, info: SocketInfo) -> bool:
         """Let a socket stay where its rule names its endpoint by another port of the same Service now; False: it does not."""
         address = (info.endpoint.address, info.endpoint.port)
-        home = close_causes.home_of(rule, info.service, address, self._endpoints)
-        endpoint = self._upstreams[home].pool_at(address) if home else None
+        service_port = close_causes.service_port_of(rule, info.service, address, self._endpoints)
+        endpoint = self._upstreams[service_port].pool_at(address) if service_port else None
         if endpoint is None or entry.socket is None:
             return False
-        entry.socket.stats.move_to(home, endpoint)
-        entry.service = home
+        entry.socket.stats.move_to_service(service_port, endpoint)
+        entry.service = service_port
         return True
 
-    def _judge_route(self, entry: SocketEntry, info: SocketInfo, present: "_Present") -> Fault | None:
+    def _route_cause(self, entry: SocketEntry, info: SocketInfo, index: "_RouteIndex") -> CloseCause | None:
         known = entry.active.route
         owner = close_causes.object_of(known)
-        siblings = present.siblings(owner)
-        rule = close_causes.find_rule(known, info.request.host, present.routes, siblings)
+        siblings = index.siblings(owner)
+        rule = close_causes.find_rule(known, info.request.host, index.routes, siblings)
         if rule is None:
             self._count_on(entry, self._stats.unmatched)
             gone = (
@@ -265,28 +265,28 @@ class Closer:
                 else close_causes.ROUTE_DELETED
             )
             close = close_causes.close_of(known)
-            return Fault(gone, known.id if siblings else owner, close.on_route_removed, close.drain)
+            return CloseCause(gone, known.id if siblings else owner, close.on_route_removed, close.drain)
         active = self._routes[rule.id]
         self._count_on(entry, active.stats)
         close = close_causes.close_of(rule)
-        moved = close_causes.backend_fault(known, rule, info.service)
-        if moved and not self._move(entry, rule, info):
-            return Fault(moved, rule.id, close.on_route_removed, close.drain)
+        moved = close_causes.backend_cause(known, rule, info.service)
+        if moved and not self._move_to_port(entry, rule, info):
+            return CloseCause(moved, rule.id, close.on_route_removed, close.drain)
         if close_causes.guards_of(rule) != entry.guards:
             if close.on_policy_changed == "keep":
                 entry.guards = close_causes.guards_of(rule)
             else:
-                return Fault(close_causes.POLICY_CHANGED, rule.id, close.on_policy_changed, close.drain)
+                return CloseCause(close_causes.POLICY_CHANGED, rule.id, close.on_policy_changed, close.drain)
         entry.active, entry.route_id = active, rule.id
         return None
 
     def _count_on(self, entry: SocketEntry, stats: RouteStats) -> None:
         socket = entry.socket
         if socket is not None and socket.stats.info.stats is not stats:
-            socket.stats.move(stats)
+            socket.stats.move_to_route(stats)
 
 
-class _Present:
+class _RouteIndex:
     """The routes of the present configuration, by id and by object."""
 
     def __init__(self, active: Mapping[str, ActiveRoute]) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-SHIFT = 1.0
+MAX_SHIFT = 1.0
 """Seconds by which the first closes of workers may be apart: a few sockets must not wait for a share of a long time."""
-GRAIN = 0.005
+BATCH_SECONDS = 0.005
 """Seconds: what is due within this time is closed in one turn."""
 
 _log = logging.getLogger("sluice.websocket")
@@ -82,14 +82,14 @@ class ScheduledClose:
 class DrainSchedule:
     """The slots of one worker."""
 
-    __slots__ = ("_armed", "_clock", "_handle", "_heap", "_number", "_phase")
+    __slots__ = ("_armed", "_clock", "_handle", "_heap", "_phase", "_sequence")
 
     def __init__(self, clock: Clock, phase: float = 0.0) -> None:
         """`phase`: where in its share of the time a socket is closed, from 0 up to 1; another one in each worker."""
         self._clock = clock
         self._phase = phase
         self._heap: list[tuple[float, int, ScheduledClose]] = []
-        self._number = itertools.count()
+        self._sequence = itertools.count()
         self._handle: Handle | None = None
         self._armed = 0.0
 
@@ -103,12 +103,12 @@ class DrainSchedule:
         waiting = [one for one in sockets if one.scheduled is None or one.scheduled.at > until]
         waiting.sort(key=lambda one: one.opened)
         step = (until - now) / len(waiting) if waiting else 0.0
-        first = now + min(step, SHIFT) * self._phase
+        first = now + min(step, MAX_SHIFT) * self._phase
         for number, one in enumerate(waiting):
             if one.scheduled is not None:
                 one.scheduled.cancel()
             scheduled = one.scheduled = ScheduledClose(first + step * number, close_reason, one)
-            heapq.heappush(self._heap, (scheduled.at, next(self._number), scheduled))
+            heapq.heappush(self._heap, (scheduled.at, next(self._sequence), scheduled))
         self._arm()
         return len(waiting)
 
@@ -123,11 +123,11 @@ class DrainSchedule:
             self._handle = None
         if heap:
             self._armed = heap[0][0]
-            self._handle = self._clock.call_at(self._armed, self._turn)
+            self._handle = self._clock.call_at(self._armed, self._close_due)
 
-    def _turn(self) -> None:
+    def _close_due(self) -> None:
         self._handle = None
-        due = self._clock.time() + GRAIN
+        due = self._clock.time() + BATCH_SECONDS
         heap = self._heap
         while heap and heap[0][0] <= due:
             scheduled = heapq.heappop(heap)[2]

@@ -59,7 +59,7 @@ class Upstream(Protocol):
         ...
 
 
-class _Rule:
+class _RebalancedRoute:
     """One route that asks for it."""
 
     __slots__ = ("_peaks", "_seen", "credit", "policy", "route")
@@ -86,14 +86,14 @@ class _Rule:
         limit = max(self.policy.above * mean, math.ceil(mean))
         return [(pool, count, count - limit) for pool, count in zip(pools, counts, strict=True) if count > limit]
 
-    def earn(self, share: float, now: float) -> None:
+    def add_credit(self, share: float, now: float) -> None:
         """Let time pass, in which endpoints held too many; `share` of their sockets is this worker's."""
         passed = min(now - self._seen, 2 * SHED_SECONDS) if self._seen else 0.0
         self._seen = now
         earned = self.policy.rate * share * passed
         self.credit = min(self.credit, 1.0) + earned
 
-    def rest(self) -> None:
+    def reset(self) -> None:
         """Take note that no endpoint holds too many."""
         self.credit = self._seen = 0.0
 
@@ -109,63 +109,63 @@ class Rebalancer:
         self._clock = clock
         self._sockets = sockets
         self._upstreams = upstreams
-        self._rules: dict[str, _Rule] = {}
+        self._rebalanced: dict[str, _RebalancedRoute] = {}
         self._next = Deadline(self._turn)
 
     def replace(self, route_id: str, route: Route | None) -> None:
         """Take a route as it is from now on; None: it is gone."""
         policy = next((one for one in route.policies if isinstance(one, Rebalance)), None) if route is not None else None
         if route is None or policy is None:
-            self._rules.pop(route_id, None)
+            self._rebalanced.pop(route_id, None)
             return
-        known = self._rules.get(route_id)
+        known = self._rebalanced.get(route_id)
         if known is not None and known.policy == policy:
             known.route = route
             return
-        self._rules[route_id] = _Rule(route, policy)
+        self._rebalanced[route_id] = _RebalancedRoute(route, policy)
         if not self._next.at:
             self._wheel.schedule(self._next, LOOK_SECONDS)
 
     def _turn(self) -> None:
-        if not self._rules:
+        if not self._rebalanced:
             return
         now = self._clock()
-        busy = [self._look(rule, now) for rule in self._rules.values()]
+        busy = [self._look(rebalanced, now) for rebalanced in self._rebalanced.values()]
         self._wheel.schedule(self._next, SHED_SECONDS if any(busy) else LOOK_SECONDS)
 
-    def _look(self, rule: _Rule, now: float) -> bool:
+    def _look(self, rebalanced: _RebalancedRoute, now: float) -> bool:
         """Shed what is due of one route; tell whether an endpoint holds too many."""
-        target = rule.route.websocket
+        target = rebalanced.route.websocket
         keys = dict.fromkeys(share.upstream for share in target.shares) if target is not None else {}
-        heavy: list[tuple[Pool, int, float]] = []
+        overloaded: list[tuple[Pool, int, float]] = []
         for key in keys:
             upstream = self._upstreams.get(key) if key is not None else None
             if key is not None and upstream is not None:
-                heavy += rule.excess(key, upstream.usable, now)
-        if not heavy:
-            rule.rest()
+                overloaded += rebalanced.excess(key, upstream.usable, now)
+        if not overloaded:
+            rebalanced.reset()
             return False
-        rule.earn(sum(pool.sockets for pool, _, _ in heavy) / sum(count for _, count, _ in heavy), now)
-        if rule.credit >= 1:
-            self._shed(rule, sorted(heavy, key=lambda one: -one[2]))
+        rebalanced.add_credit(sum(pool.sockets for pool, _, _ in overloaded) / sum(count for _, count, _ in overloaded), now)
+        if rebalanced.credit >= 1:
+            self._shed(rebalanced, sorted(overloaded, key=lambda one: -one[2]))
         return True
 
-    def _shed(self, rule: _Rule, heavy: Sequence[tuple[Pool, int, float]]) -> None:
-        staying: dict[int, list[SocketEntry]] = {id(pool): [] for pool, _, _ in heavy}
+    def _shed(self, rebalanced: _RebalancedRoute, overloaded: Sequence[tuple[Pool, int, float]]) -> None:
+        staying: dict[int, list[SocketEntry]] = {id(pool): [] for pool, _, _ in overloaded}
         going = dict.fromkeys(staying, 0)
         for socket in self._sockets:
             entry = socket.entry
-            place = id(socket.stats.info.endpoint)
-            if place in staying:
+            endpoint = id(socket.stats.info.endpoint)
+            if endpoint in staying:
                 if socket.phase or entry is None or entry.scheduled is not None:
-                    going[place] += 1
-                elif entry.active.route.id == rule.route.id:
-                    staying[place].append(entry)
-        drain = close_causes.close_of(rule.route).drain
+                    going[endpoint] += 1
+                elif entry.active.route.id == rebalanced.route.id:
+                    staying[endpoint].append(entry)
+        drain = close_causes.close_of(rebalanced.route).drain
         close_reason = CloseReason("rebalance", drain.code, drain.reason.encode())
-        for pool, count, excess in heavy:
+        for pool, count, excess in overloaded:
             due = math.ceil(excess * pool.sockets / count - going[id(pool)])
             entries = sorted(staying[id(pool)], key=lambda entry: entry.opened)
-            for entry in entries[: max(0, min(due, int(rule.credit)))]:
-                rule.credit -= 1
+            for entry in entries[: max(0, min(due, int(rebalanced.credit)))]:
+                rebalanced.credit -= 1
                 entry.close(close_reason)

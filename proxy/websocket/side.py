@@ -63,7 +63,7 @@ class Side:
         "close_sent",
         "deferred",
         "eof",
-        "eof_passed",
+        "eof_forwarded",
         "last_heard",
         "lingering",
         "lost",
@@ -96,7 +96,7 @@ class Side:
         """Nothing of what this side sends is forwarded any more."""
         self.eof = False
         """A FIN came."""
-        self.eof_passed = False
+        self.eof_forwarded = False
         """And it was passed on: nothing can be written to the other side any more."""
         self.close_sent = False
         """A close frame was sent here."""
@@ -118,7 +118,7 @@ class Side:
     def pingable(self) -> bool:
         """Whether frames can still be sent to this side, and answers heard."""
         other = self.other
-        if self.tunnel.phase != OPEN or self.eof or self.lost or other.eof_passed:
+        if self.tunnel.phase != OPEN or self.eof or self.lost or other.eof_forwarded:
             return False
         return not (self.scanner.close_seen or other.scanner.close_seen)
 
@@ -164,9 +164,9 @@ class Side:
         if not self.deferred:
             self.deferred = True
             self.transport.pause_reading()
-            self.tunnel.run_queue.add(self._go_on)
+            self.tunnel.run_queue.add(self._resume_deferred)
 
-    def _go_on(self) -> None:
+    def _resume_deferred(self) -> None:
         if self.lost:
             return
         self.deferred = False

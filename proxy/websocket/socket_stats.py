@@ -38,7 +38,7 @@ class SocketInfo:
 class SocketStats:
     """The counts of one socket, from its 101 to the end of both connections."""
 
-    __slots__ = ("_backend", "_client", "_counted", "_ended", "_info", "_log", "_unanswered")
+    __slots__ = ("_backend", "_client", "_ended", "_flushed", "_info", "_log", "_unanswered")
 
     def __init__(
         self, info: SocketInfo, log: AccessLog, client: FrameScanner, backend: FrameScanner, ended: Callable[[], None]
@@ -48,7 +48,7 @@ class SocketStats:
         self._client = client
         self._backend = backend
         self._ended = ended
-        self._counted = (0, 0, 0, 0)
+        self._flushed = (0, 0, 0, 0)
         self._unanswered = False
 
     @property
@@ -56,7 +56,7 @@ class SocketStats:
         """Which socket it is."""
         return self._info
 
-    def move(self, stats: RouteStats) -> None:
+    def move_to_route(self, stats: RouteStats) -> None:
         """Count on another route from now on, or on what belongs to no route."""
         info = self._info
         self.flush_stats()
@@ -64,7 +64,7 @@ class SocketStats:
         stats.ws_opened(info.service)
         self._info = SocketInfo(info.request, stats, info.service, info.endpoint, info.opened)
 
-    def move_to(self, service: str, endpoint: TunnelEndpoint) -> None:
+    def move_to_service(self, service: str, endpoint: TunnelEndpoint) -> None:
         """Count on another port of the Service from now on, which leads to the same endpoint."""
         info = self._info
         self.flush_stats()
@@ -92,7 +92,7 @@ class SocketStats:
 
     def flush_stats(self) -> None:
         """Add what was counted since the last time to the route's metrics."""
-        messages_in, bytes_in, messages_out, bytes_out = self._counted
+        messages_in, bytes_in, messages_out, bytes_out = self._flushed
         client, backend, stats = self._client, self._backend, self._info.stats
         stats.ws_traffic(
             client.messages - messages_in,
@@ -100,7 +100,7 @@ class SocketStats:
             backend.messages - messages_out,
             backend.payload_bytes - bytes_out,
         )
-        self._counted = (client.messages, client.payload_bytes, backend.messages, backend.payload_bytes)
+        self._flushed = (client.messages, client.payload_bytes, backend.messages, backend.payload_bytes)
 
     def count_unanswered(self) -> None:
         """Count that an end did not answer our close frame in time; once."""
@@ -120,7 +120,7 @@ class SocketStats:
         info.stats.ws_closed(info.service, code, by, seconds)
         self._ended()
         if self._log.enabled:
-            messages_in, bytes_in, messages_out, bytes_out = self._counted
+            messages_in, bytes_in, messages_out, bytes_out = self._flushed
             self._log.socket_close(
                 info.request,
                 info.stats.route_id,

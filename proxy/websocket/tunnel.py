@@ -51,11 +51,11 @@ class Tunnel(SideOwner):
     """One open WebSocket."""
 
     __slots__ = (
-        "_by",
         "_cause",
+        "_close_frames",
+        "_closed_by",
         "_code",
         "_failed_side",
-        "_frames",
         "backend",
         "client",
         "close_deadline",
@@ -93,12 +93,12 @@ class Tunnel(SideOwner):
         self.unsent = 1 << 62
         """Bytes that were not written yet when the end was last due."""
         self._code = 0
-        self._by = ""
+        self._closed_by = ""
         self._cause = ""
         """What a side sent that it was closed for, by a name of causes.py; empty: nothing wrong."""
         self._failed_side = ""
         """Which side: client or backend."""
-        self._frames: tuple[bytes, bytes] = (b"", b"")
+        self._close_frames: tuple[bytes, bytes] = (b"", b"")
         self.client = Side(self, "client", transports[0], FrameScanner(masked=True, extensions=extensions))
         self.backend = Side(self, "backend", transports[1], FrameScanner(masked=False, extensions=extensions))
         self.client.other, self.backend.other = self.backend, self.client
@@ -166,14 +166,14 @@ class Tunnel(SideOwner):
     def handle_attention(self, side: Side) -> None:
         """Act on what `side` sent: a close frame, a malformed header, a message that a limit forbids, a ping or a pong."""
         scanner = side.scanner
-        if scanner.close_seen and not self._by:
-            self._code, self._by = scanner.close_code, side.name
+        if scanner.close_seen and not self._closed_by:
+            self._code, self._closed_by = scanner.close_code, side.name
         if self.phase == OPEN:
             self._notify_pingers(side)
             if scanner.error:
-                self._break(side)
+                self._fail_protocol(side)
             elif scanner.violation_code:
-                self._refuse(side)
+                self._close_over_limit(side)
             elif not scanner.close_seen:
                 scanner.clear_attention()
                 return
@@ -183,13 +183,13 @@ class Tunnel(SideOwner):
             self.wheel.schedule(self.close_deadline, self.host.close_wait)
         self._close_if_answered()
 
-    def _break(self, side: Side) -> None:
+    def _fail_protocol(self, side: Side) -> None:
         self.phase = BROKEN
         self._cause, self._failed_side = side.scanner.error, side.name
-        if not self._by:
-            self._code, self._by = 1002, "proxy:protocol_error"
+        if not self._closed_by:
+            self._code, self._closed_by = 1002, "proxy:protocol_error"
         towards_client, towards_backend = (1002, 1001) if side is self.client else (1001, 1002)
-        self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
+        self._close_frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
         other = side.other
         self.insert_close(side)
         # Its answer tells that nothing more comes; who broke the protocol gets our code instead of it, unless it has one already.
@@ -203,14 +203,14 @@ class Tunnel(SideOwner):
         else:
             self.wheel.schedule(self.close_deadline, BROKEN_DRAIN)
 
-    def _refuse(self, side: Side) -> None:
+    def _close_over_limit(self, side: Side) -> None:
         """Close over a message of `side` that a limit forbids."""
         code = side.scanner.violation_code
         self._cause, self._failed_side = "message_too_large" if code == TOO_BIG else "too_many_messages", side.name
-        if not self._by:
-            self._code, self._by = code, "proxy:limit"
+        if not self._closed_by:
+            self._code, self._closed_by = code, "proxy:limit"
         towards_client, towards_backend = (code, 1001) if side is self.client else (1001, code)
-        self._frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
+        self._close_frames = (close_frame(towards_client, masked=False), close_frame(towards_backend, masked=True))
         self._begin_closing()
 
     def _notify_pingers(self, side: Side) -> None:
@@ -231,9 +231,9 @@ class Tunnel(SideOwner):
         """Send a close frame to both sides, each at the next frame boundary, and end the connections when they answered."""
         if self.phase != OPEN:
             return
-        if not self._by:
-            self._code, self._by = code, f"proxy:{cause}"
-        self._frames = (close_frame(code, reason, masked=False), close_frame(code, reason, masked=True))
+        if not self._closed_by:
+            self._code, self._closed_by = code, f"proxy:{cause}"
+        self._close_frames = (close_frame(code, reason, masked=False), close_frame(code, reason, masked=True))
         self._begin_closing()
 
     def _begin_closing(self) -> None:
@@ -250,13 +250,13 @@ class Tunnel(SideOwner):
         """Put our close frame behind what `side` sent, if its current frame is whole."""
         if side.stopped:
             return
-        if side.eof_passed or side.other.lost:
+        if side.eof_forwarded or side.other.lost:
             side.stop()
         elif side.scanner.at_boundary:
             side.stop()
             side.other.close_sent = True
             if not side.scanner.close_seen or side.scanner.withhold_close:
-                side.other.write(self._frames[1] if side is self.client else self._frames[0])
+                side.other.write(self._close_frames[1] if side is self.client else self._close_frames[0])
             if side.other.scanner.error:
                 self._end(side.other)
         elif side.eof or side.lost:
@@ -317,15 +317,15 @@ class Tunnel(SideOwner):
         if self.phase == OPEN:
             if not (self.client.plain and self.backend.plain) or other.lost or other.eof:
                 return False
-            self._note_end(side)
-            side.eof_passed = True
+            self._record_abnormal_end(side)
+            side.eof_forwarded = True
             with contextlib.suppress(OSError, RuntimeError):
                 other.transport.write_eof()
             return True
-        self._end_while_ending(side)
+        self._continue_closing(side)
         return side.plain
 
-    def _end_while_ending(self, side: Side) -> None:
+    def _continue_closing(self, side: Side) -> None:
         if self.phase == BROKEN:
             if not side.scanner.error or side.lost:
                 self._begin_closing()
@@ -334,15 +334,15 @@ class Tunnel(SideOwner):
             self.insert_close(side.other)
             self._close_if_answered()
 
-    def _note_end(self, side: Side) -> None:
-        if not self._by:
-            self._code, self._by = ABNORMAL, side.name
+    def _record_abnormal_end(self, side: Side) -> None:
+        if not self._closed_by:
+            self._code, self._closed_by = ABNORMAL, side.name
 
     def side_lost(self, side: Side) -> None:
         """End the other side of one whose connection is gone, and the tunnel when both are gone."""
         side.lost = True
         side.transport, side.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
-        self._note_end(side)
+        self._record_abnormal_end(side)
         other = side.other
         if other.lost:
             self._finish()
@@ -352,7 +352,7 @@ class Tunnel(SideOwner):
             if not self.close_deadline.at:
                 self.wheel.schedule(self.close_deadline, self.host.close_wait)
             return
-        self._end_while_ending(side)
+        self._continue_closing(side)
 
     def _finish(self) -> None:
         self.wheel.cancel(self.idle_deadline)
@@ -361,7 +361,7 @@ class Tunnel(SideOwner):
         if self.entry is not None:
             self.entry.end(self.wheel)
             self.entry = None
-        self.stats.close(self._code, self._by, self._cause, self._failed_side)
+        self.stats.close(self._code, self._closed_by, self._cause, self._failed_side)
         # Without this a tunnel that ended would stay until a full collection, and for ever if it was frozen before that.
         for side in (self.client, self.backend):
             if side.pinger is not None:

@@ -211,7 +211,7 @@ async def test_socket_stays_when_its_services_port_gets_another_number(mode: Clo
         moves(proxy, config, moved)
         await lives(client, backend)
         assert tunnel.entry is not None
-        assert (tunnel.entry.scheduled, tunnel.entry.sound) == (None, True)
+        assert (tunnel.entry.scheduled, tunnel.entry.unaffected) == (None, True)
         (pool,) = proxy.runtime.upstreams[RENUMBERED].ready
         assert (pool.sockets, pool.counter.sockets) == (1, 1)
         assert proxy.runtime.stats.route(ROUTE).labelled(WS_CONNECTIONS) == {SERVICE: 0, RENUMBERED: 1}

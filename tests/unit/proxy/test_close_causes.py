@@ -5,7 +5,7 @@ import pytest
 
 from proxy.model.config import Conditions, Endpoint, Pair, Path, Route, Share, Target
 from proxy.model.policy import Close
-from proxy.websocket.close_causes import Fault, backend_fault, endpoint_fault, find_rule, home_of
+from proxy.websocket.close_causes import CloseCause, backend_cause, endpoint_cause, find_rule, service_port_of
 
 CHAT, NEXT = Share("shop/chat:80"), Share("shop/next:80")
 
@@ -87,11 +87,11 @@ def test_rule_that_cannot_be_honoured_is_still_the_rule() -> None:
 def test_backend_is_gone_by_its_owners_hand_or_with_its_service(
     before: tuple[Share, ...], now: tuple[Share, ...], fault: str
 ) -> None:
-    assert backend_fault(route("0", *before), route("0", *now), "shop/chat:80") == fault
+    assert backend_cause(route("0", *before), route("0", *now), "shop/chat:80") == fault
 
 
 def test_rule_that_serves_no_sockets_any_more_has_other_backends() -> None:
-    assert backend_fault(route("0"), msgspec.structs.replace(route("0"), websocket=None), "shop/chat:80") == "backends_changed"
+    assert backend_cause(route("0"), msgspec.structs.replace(route("0"), websocket=None), "shop/chat:80") == "backends_changed"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_port_of_the_same_service_that_leads_to_the_endpoint_is_found(shares: tu
     places = {("10.0.0.1", 8080)}
     endpoints = {"shop/chat:81": places, "shop/chat:82": {("10.0.0.1", 9090)}, "shop/chats:81": places, "shop/next:80": places}
 
-    found = home_of(route("0", *shares), "shop/chat:80", ("10.0.0.1", 8080), lambda key: endpoints.get(key, set()))
+    found = service_port_of(route("0", *shares), "shop/chat:80", ("10.0.0.1", 8080), lambda key: endpoints.get(key, set()))
 
     assert found == home
 
@@ -129,6 +129,6 @@ def test_endpoint_that_ends_or_left_is_a_fault_and_one_that_is_not_ready_is_none
     endpoint: Endpoint | None, cause: str, deadline: float
 ) -> None:
     close = Close(on_endpoint_terminating="now")
-    expected = Fault(cause, "10.0.0.1:80", "now", close.drain, deadline) if cause else None
+    expected = CloseCause(cause, "10.0.0.1:80", "now", close.drain, deadline) if cause else None
 
-    assert endpoint_fault(close, endpoint, "10.0.0.1:80") == expected
+    assert endpoint_cause(close, endpoint, "10.0.0.1:80") == expected

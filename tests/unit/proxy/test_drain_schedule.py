@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.websocket.drain_schedule import GRAIN, SHIFT, CloseReason, DrainSchedule, Handle, ScheduledClose
+from proxy.websocket.drain_schedule import BATCH_SECONDS, MAX_SHIFT, CloseReason, DrainSchedule, Handle, ScheduledClose
 
 DRAIN, OTHER = CloseReason("route_deleted", 1012, b"service restart"), CloseReason("endpoint_gone", 1012, b"service restart")
 
@@ -78,7 +78,7 @@ def test_closes_are_even_oldest_first_and_one_for_each_socket(ages: list[float],
     times = [one.closes[0][0] for one in sorted(sockets, key=lambda one: one.opened)]
     step = over / len(sockets)
     for number, at in enumerate(times):
-        assert abs(at - (1000.0 + step * number + min(step, SHIFT) * phase)) <= GRAIN + 1e-6
+        assert abs(at - (1000.0 + step * number + min(step, MAX_SHIFT) * phase)) <= BATCH_SECONDS + 1e-6
     assert times == sorted(times)
 
 
@@ -115,8 +115,8 @@ def test_second_cause_makes_no_close_later_and_repeats_none(ages: list[float], o
     for one, first in zip(sockets, control, strict=True):
         ((at, close_reason),) = one.closes
         ((before, _),) = first.closes
-        assert at <= before + GRAIN
-        assert close_reason is (DRAIN if before <= end else OTHER) or abs(before - end) <= GRAIN
+        assert at <= before + BATCH_SECONDS
+        assert close_reason is (DRAIN if before <= end else OTHER) or abs(before - end) <= BATCH_SECONDS
     if end >= 1000.0 + over:
         assert moved == 0
 
@@ -137,7 +137,7 @@ def test_sockets_that_went_by_themselves_leave_the_others_their_times(ages: list
 
     for one, goes, at in zip(sockets, gone, scheduled, strict=True):
         assert len(one.closes) == (0 if goes else 1)
-        assert all(abs(found - at) <= GRAIN for found, _ in one.closes)
+        assert all(abs(found - at) <= BATCH_SECONDS for found, _ in one.closes)
         assert one.scheduled is None
 
 
@@ -149,7 +149,7 @@ def test_one_socket_does_not_wait_for_a_share_of_a_long_time(phase: float) -> No
     clock.run(clock.now + 3600)
 
     ((at, _),) = socket.closes
-    assert at <= 1000.0 + SHIFT
+    assert at <= 1000.0 + MAX_SHIFT
 
 
 def test_time_that_is_over_closes_at_once() -> None:
