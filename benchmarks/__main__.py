@@ -108,10 +108,10 @@ def features(run: Run) -> None:
 
 FEATURES = "WS echo 64 B by feature"
 FEATURE_ROUNDS = 7
-"""What is looked for is a few hundredths: three rounds do not show them."""
+"""Rounds that show differences of a few hundredths; three do not."""
 ALONE = ("many", "workers", "features")
 CLUSTER = "<!-- cluster -->\n"
-"""What follows in RESULTS.md is of `make bench-cluster`."""
+"""First heading of `make bench-cluster` in RESULTS.md."""
 UNFAIR = """
 Not fair, and in which direction:
 - Ours counts requests, bytes, latencies, messages and close codes, and follows every frame; the peers' logs and metrics are off.

@@ -1,4 +1,4 @@
-"""What the features of WebSockets cost: CPU per message by feature, and that of pings while all is silent.
+"""Costs of the features of WebSockets: CPU per message by feature, and that of pings while all is silent.
 
 Usage: alive.py messages [NAME=DIR ...] | alive.py pings. NAME=DIR: a further checkout of ours, measured with every feature off.
 What is measured is build/native where `--compiled` is given, the plain modules else.

@@ -27,7 +27,7 @@ WORST_MS = 100.0
 TIMES_PEER = 2.0
 """The median of ours may be this many times that of the slower peer."""
 PATIENCE_SECONDS = 60.0
-"""What is late is waited for by innocent.c itself, which ends before this."""
+"""innocent.c waits for late answers itself, and ends before this."""
 SAMPLE_SECONDS = 0.1
 """A process that is killed takes with it at most the CPU of this time."""
 BUFFER, LONG_HEAD_BUFFER = 16384, 98304
@@ -52,14 +52,14 @@ spec:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a greedy client does for ever."""
+    """The endless work of a greedy client."""
 
     name: str
     argument: str
     """Of greedy.c."""
     tls: bool = False
     in_backend: bool = False
-    """What was done is counted where it comes out."""
+    """Operations are counted where they come out."""
 
 
 KINDS = (
@@ -86,7 +86,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """What stands in the first column."""
+        """Text of the first column."""
         return f"{self.clients} client{'s' * (self.clients > 1)}: {self.kind.name}" if self.clients else "nobody"
 
 
@@ -95,7 +95,7 @@ CASES = (Case(KINDS[0], 0), *(Case(kind, clients) for kind in KINDS for clients 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one proxy did in one case. Waits are in milliseconds and in order."""
+    """Figures of one proxy in one case. Waits are in milliseconds and in order."""
 
     waits: Sequence[float]
     """Of a request and an echo each 0.1 s, over open connections."""
@@ -165,7 +165,7 @@ def head(first: str, columns: Sequence[str]) -> str:
 
 
 def beyond(found: Mapping[Case, Mapping[str, Found]]) -> str:
-    """Say where innocents of ours wait too long, or lose what they had."""
+    """Return where innocents of ours wait too long, or lose what they had."""
     said = []
     for case, columns in found.items():
         peers = [one for name, one in columns.items() if name in GREEDY]

@@ -43,7 +43,7 @@ PARTS = (*SHARES, GAP)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one round found, in microseconds."""
+    """Figures of one round, in microseconds."""
 
     parts: Mapping[str, float]
     pause: float
@@ -72,7 +72,7 @@ def at_fixed_rate(fixed: Fixed, proxy: Proxy, seconds: float) -> Found | None:
 
 
 def sentences(found: Mapping[Fixed, Mapping[str, Sequence[Found | None]]]) -> list[str]:
-    """Say which rates were asked for, who bore them, and what the load itself adds."""
+    """Return which rates were asked for, which proxies bore them, and what the load itself adds."""
     said, busiest, pause = [], (0.0, ""), 0.0
     for fixed, columns in found.items():
         said.append(f"{fixed.rate:,} a second for {fixed.name}")

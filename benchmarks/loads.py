@@ -1,4 +1,4 @@
-"""What is measured, one function for each kind: what a proxy costs per operation, per idle socket, or per change."""
+"""Measurements, one function for each kind: the cost of a proxy per operation, per idle socket, or per change."""
 
 import contextlib
 import subprocess

@@ -1,4 +1,4 @@
-"""What was measured, as tables, sentences and JSON. Knows nothing of how it is measured."""
+"""Results as tables, sentences and JSON. Knows nothing of how they are measured."""
 
 import json
 import math
@@ -82,7 +82,7 @@ def line(row: Row, columns: Sequence[str]) -> str:
 
 
 def beyond_limits(rows: Sequence[Row]) -> str:
-    """Say which rows do not keep their limits."""
+    """Return the rows that do not keep their limits."""
     said = []
     for row in rows:
         if found := row.beyond():
@@ -94,7 +94,7 @@ def beyond_limits(rows: Sequence[Row]) -> str:
 
 
 def not_measured(wanted: Sequence[str], columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """Say which of the rows and columns that there are have no figures."""
+    """Return which of the rows and columns that there are have no figures."""
     seen = {row.label for row in rows}
     said = [name for name in wanted if name not in seen]
     said += [f"all of {name}" for name in columns if not any(name in row.values for row in rows)]

@@ -10,7 +10,7 @@ from report import Row, header, line
 
 @dataclass(slots=True)
 class Run:
-    """What each measurement needs, and where it tells what it found."""
+    """The inputs of each measurement, and where its results go."""
 
     folder: Path
     """Its own, gone at the end."""

@@ -1,4 +1,4 @@
-"""What grows: thousands of routes, changes among them, and a second worker."""
+"""Costs that grow: thousands of routes, changes among them, and a second worker."""
 
 import contextlib
 import functools

@@ -63,7 +63,7 @@ def parse_duration(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator of this proxy decided. Durations in seconds."""
+    """The settings of this proxy's operator. Durations in seconds."""
 
     http: Address = Address("", 8080)
     https: Address = Address("", 8443)

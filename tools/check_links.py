@@ -1,4 +1,4 @@
-"""Say which links of the pages lead nowhere, and which paths of this tree that they name are not there. Nothing is fetched.
+"""Check the pages: links that lead nowhere, and paths of this tree that are not there. Nothing is fetched.
 
 Looked at are README, CONTRIBUTING, CHANGELOG and the pages of docs/, tests/ and benchmarks/. A path is what begins with a folder of
 the tree, in backticks or in a block of code, as in CONTRIBUTING's map, where a module may stand without its `.py`. CHANGELOG and
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def faults(root: Path) -> list[str]:
-    """Say what is wrong in the pages of a tree, as `page: sentence`."""
+    """Return the faults of the pages of a tree, as `page: sentence`."""
     found = sorted({page for pattern in PAGES for page in root.glob(pattern) if not NOT_OURS & set(page.parts)})
     pages = {page: page.read_text() for page in found}
     folders = {entry.name for entry in root.iterdir() if entry.is_dir() and entry.name not in NOT_OURS and entry.name[0] != "."}

@@ -17,7 +17,7 @@ class Hierarchy:
     name: str
     """Name of its mount point below /sys/fs/cgroup."""
     options: str
-    """What `mount -o` takes to mount it again."""
+    """Options of `mount -o` to mount it again."""
     here: Path
 
 

@@ -1,4 +1,4 @@
-"""What the programs of a one-node Kubernetes are told: their files and command lines, for one state folder.
+"""Configuration of the programs of a one-node Kubernetes: their files and command lines, for one state folder.
 
 Only `write` does I/O. A value that differs from a program's default has its reason beside it; the node itself is cluster_node.py.
 """
@@ -25,7 +25,7 @@ USERS: Mapping[str, tuple[str, str]] = {
     "kubelet": (f"system:node:{NODE}", "system:nodes"),
     "dns": ("coredns", "system:masters"),
 }
-"""Who may talk to the API server: name of the kubeconfig -> user and group."""
+"""Accounts of the API server: name of the kubeconfig -> user and group."""
 
 CONTAINERD = """\
 version = 2

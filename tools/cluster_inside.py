@@ -23,7 +23,7 @@ SYSCTLS = {
     "kernel/keys/root_maxkeys": 1000000,
     "kernel/keys/root_maxbytes": 25000000,
 }
-"""What the kubelet insists on. It is shown files with these values: the machine's own stay as they are."""
+"""Values that the kubelet insists on. It is shown files with these: the machine's own stay as they are."""
 ANSWERS_WITHIN = 120.0
 """Seconds within which the API server must answer; 2 to 5 were seen on a machine that does nothing else."""
 

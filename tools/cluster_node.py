@@ -30,7 +30,7 @@ from cluster_images import write_busybox
 
 PREFIX = "sluice-node-"
 INSTALL = "install sluice charts/sluice --namespace sluice-system --create-namespace"
-"""What Helm is told, as in the README."""
+"""Values for Helm, as in the README."""
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
 PACKAGED = ("containerd", "containerd-shim-runc-v2", "runc", "ctr", "ip", "iptables", "conntrack", "nsenter", "unshare", "busybox")
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}

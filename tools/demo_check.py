@@ -149,7 +149,7 @@ async def chatting(visitor: Visitor, replica: int, transports: list[str]) -> Asy
 
 
 async def say(who: Chatter, text: str, *listeners: Chatter) -> None:
-    """Say something and see that everybody hears it."""
+    """Send a message and see that everybody gets it."""
     answer = await who.client.call("say", text, timeout=WAIT)
     expect(answer == "delivered", f"the chat answered {answer!r}")
     for listener in listeners:
@@ -265,7 +265,7 @@ endpoints: [{{addresses: [127.0.0.1], conditions: {{{conditions}}}}}]
 
 
 async def replica_that_ends(visitor: Visitor, ports: dict[str, int]) -> None:
-    """Let a replica terminate with sockets open: they are told 1012 in time, and come back to the other one."""
+    """Terminate a replica with sockets open: they get 1012 in time, and come back to the other one."""
     route = visitor.folder / "route.yaml"
     write_whole(
         route, route.read_text().replace("- name: replica-0\n", f"- name: replica-0\n    close: {{drain: {{over: {GRACE:g}s}}}}\n")

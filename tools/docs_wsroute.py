@@ -58,7 +58,7 @@ def code(text: object) -> str:
 
 
 def accepted(schema: Schema) -> str:
-    """Say what a field accepts beyond its type."""
+    """Return what a field accepts beyond its type."""
     said = []
     if "enum" in schema:
         said.append(", ".join(str(value) for value in schema["enum"]))

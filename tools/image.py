@@ -35,7 +35,7 @@ INPUTS = (
     "setup.py",
     "sluice",
 )
-"""What the Dockerfile copies, and itself."""
+"""Files that the Dockerfile copies, and itself."""
 GIVEN = ("/etc/pip.conf", "/etc/ssl/certs")
 """Of this machine, shown to the build and not kept in the image: how pip reaches an index, and whom it trusts."""
 KEPT = 4

@@ -13,7 +13,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 def _default(option: click.Option) -> str:
-    """Say what holds where a setting is not given."""
+    """Return the value that holds where a setting is not given."""
     if option.required:
         return "required"
     default = option.show_default if isinstance(option.show_default, str) else option.default

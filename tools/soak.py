@@ -126,7 +126,7 @@ class Soak:
         return [*load.faults[:20], *self.judge_memory(seconds), *await self.judge_rest(before, idle)]
 
     def judge_memory(self, seconds: float) -> list[str]:
-        """Say by how much RSS rose; return the roles in which that was too much."""
+        """Print by how much RSS rose; return the roles in which that was too much."""
         wrong: list[str] = []
         begin = max(WARM_UP, seconds / 4)
         if seconds - begin < JUDGED:

@@ -30,7 +30,7 @@ MOST_CONNECTIONS = 64
 
 
 class AdminView(Protocol):
-    """What the admin port shows; the supervisor has it."""
+    """The state that the admin port shows; the supervisor's."""
 
     exposition: Exposition
 
@@ -39,7 +39,7 @@ class AdminView(Protocol):
         ...
 
     def ready(self) -> bool:
-        """Tell whether every worker has the first configuration, and nobody is draining."""
+        """Tell whether every worker has the first configuration, and the pod does not drain."""
         ...
 
     async def gather(self) -> None:
@@ -197,7 +197,7 @@ async def _without_version(_: web.Request, response: web.StreamResponse) -> None
 class _Connection(RequestHandler):
     """A connection to the admin port: what is no request is answered without a version, and not repeated to its sender.
 
-    One that is too many takes the place of the oldest that is not at work: who holds connections open keeps no probe out.
+    Above `MOST_CONNECTIONS` the oldest one without a request under way is closed, so that connections held open keep no probe out.
     """
 
     __slots__ = ("_crowd", "busy")
@@ -211,7 +211,7 @@ class _Connection(RequestHandler):
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place."""
+        """Count the connection; close the oldest idle one if there are too many."""
         super().connection_made(transport)
         self._crowd[self] = None
         if len(self._crowd) > MOST_CONNECTIONS:
@@ -221,7 +221,7 @@ class _Connection(RequestHandler):
                 displaced.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Leave the place."""
+        """Stop counting the connection."""
         self._crowd.pop(self, None)
         super().connection_lost(exc)
 

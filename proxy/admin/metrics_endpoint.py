@@ -22,7 +22,7 @@ INLINE_SERIES_OWNERS = 20
 RENDER_SECONDS = 30.0
 """A child that takes longer is killed; the scrape fails and the next one tries again."""
 LENGTH = struct.Struct("!Q")
-"""What the child writes first: how many bytes follow."""
+"""The child's first bytes: how many follow."""
 _GZIP_LEVEL = 1
 
 

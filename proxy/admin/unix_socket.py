@@ -1,4 +1,4 @@
-"""The admin socket: who may log in to the pod sees its open sockets here, and drains some of them. HTTP on a unix socket.
+"""The admin socket: HTTP on a unix socket, by which users of the pod list its open WebSockets and drain some.
 
 Its mode is 0600, and the peer's user must be ours or root. Nothing here can be reached over TCP.
 """
@@ -23,7 +23,7 @@ _log = logging.getLogger("sluice.admin")
 
 
 class Sockets(Protocol):
-    """Who knows the open sockets of all workers; the supervisor does."""
+    """The open sockets of all workers; the supervisor's."""
 
     async def sockets(self) -> Sequence[SocketRow]:
         """Return all of them."""

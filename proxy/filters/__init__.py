@@ -1,1 +1,1 @@
-"""What routes ask for before a request goes on: one module per feature, one ordering table."""
+"""Filters of requests before they go on: one module per feature, one ordering table."""

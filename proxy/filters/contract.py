@@ -1,4 +1,4 @@
-"""What a filter is: it sees a request before it goes on and lets it pass, or answers it, or needs time to decide."""
+"""The contract of filters: one sees a request before it goes on, and lets it pass, answers it, or needs time to decide."""
 
 from collections.abc import Awaitable, Callable
 

@@ -26,7 +26,7 @@ from proxy.shared_memory.counters import Counters
 
 @dataclass(frozen=True, slots=True)
 class FilterSettings:
-    """What filters need of the proxy's settings, and of what its workers share."""
+    """The settings and shared state that filters need."""
 
     public_https_port: int
     counters: Counters
@@ -35,8 +35,8 @@ class FilterSettings:
 
 
 # The redirect comes first: nothing else of a request over plain HTTP is worth deciding on a host that is served over https.
-# Then who may not come at all, from what costs least; then who comes too often. Whoever is refused must not learn which pods there
-# are. A place is taken last, by who is let in otherwise.
+# Then clients that are refused altogether, cheapest check first; then those that are too fast. A refused client must not learn
+# which pods there are. Sockets are counted last: only of clients that nothing else refuses.
 ORDER: tuple[type, ...] = (HttpsRedirect, ClientAddresses, AllowedOrigins, Rate, PodTarget, Rewrite, Connections)
 
 

@@ -44,7 +44,7 @@ HELLO: Final = 0
 QUEUED: Final = 1
 HANDSHAKING: Final = 2
 REFUSED: Final = 3
-"""What a connection to a TLS port waits for: its hello, its turn in the queue, the end of the handshake, or nothing more."""
+"""States: waiting for its hello, for its turn in the queue, for the end of the handshake, or for nothing more."""
 
 
 class HandshakeQueue:
@@ -73,7 +73,7 @@ class HandshakeQueue:
 
 @dataclass(frozen=True, slots=True)
 class TlsTermination:
-    """What TLS listeners have in common."""
+    """The TLS of all listeners of a worker."""
 
     context: ssl.SSLContext
     """Made before forking: its ticket keys are the same in all workers."""
@@ -134,7 +134,7 @@ class TlsHandshake:
         self._transport.abort()
 
     def eof_received(self) -> bool:
-        """Let a FIN end the connection."""
+        """End the connection at a FIN."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,9 +1,9 @@
-"""What is said over the admin socket: the open sockets of a pod, and the order to drain some of them."""
+"""Messages of the admin socket: the open sockets of a pod, and the order to drain some of them."""
 
 import msgspec
 
 MAX_REASON_BYTES = 123
-"""What a close frame has room for beside its code (RFC 6455, 5.5)."""
+"""Room for a reason in a close frame, beside the code (RFC 6455, 5.5)."""
 MAX_OVER = 24 * 3600.0
 """Seconds over which a drain by command may be spread."""
 
@@ -69,7 +69,7 @@ def is_close_reason(reason: str) -> bool:
 
 
 def wrong_with(order: DrainOrder) -> str:
-    """Say what is wrong with an order, in a sentence; empty: nothing."""
+    """Return what is wrong with an order, in a sentence; empty: nothing."""
     if not order.target:
         return "Nothing is named; a route, an object, a Service or an endpoint would be accepted."
     if not 0 <= order.over <= MAX_OVER:

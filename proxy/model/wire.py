@@ -18,7 +18,7 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 
 class WireError(Exception):
-    """What arrived is not a configuration that we can hold: malformed, of another version, or torn."""
+    """A message is no configuration that can be held: malformed, of another version, or torn."""
 
 
 class RouteEntry(msgspec.Struct, frozen=True, tag="route"):
@@ -68,7 +68,7 @@ class ProblemReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What the controller says about a configuration; no part of its digest."""
+    """The controller's remarks on a configuration; no part of its digest."""
 
     problems: tuple[ProblemReport, ...] = ()
     objects: int = 0
@@ -79,7 +79,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the proxy says when it asks: the acknowledgement of what it holds."""
+    """A request for the next configuration, which acknowledges the one that is held."""
 
     version: int = VERSION
     digest: str = ""
@@ -89,7 +89,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SyncReply(msgspec.Struct, frozen=True):
-    """What changed between two roots."""
+    """The change between two roots."""
 
     version: int
     base: str
@@ -135,7 +135,7 @@ class Encoded:
         self.parent = before.root if before is not None else ""
         self.changed, self.removed = changed, removed
         self.config = config
-        """What was encoded, on the sender's side, so that an unchanged value is not encoded again."""
+        """The encoded values, on the sender's side, so that an unchanged one is not encoded again."""
 
 
 # msgspec lets the codec's own error through for a key that is not UTF-8.
@@ -195,7 +195,7 @@ _KINDS: Mapping[str, tuple[str, type]] = {
 
 
 def reply_between(base: Encoded | None, to: Encoded, report: Report) -> SyncReply:
-    """Say what turns `base` (None: nothing) into `to`."""
+    """Return the change that turns `base` (None: nothing) into `to`."""
     if base is not None and to.parent == base.root:
         upsert = {key: to.entries[key][0] for key in to.changed}
         remove = tuple(to.removed)

@@ -1,1 +1,1 @@
-"""What is counted and logged, and how it adds up over workers."""
+"""Metrics and the access log, and how they add up over workers."""

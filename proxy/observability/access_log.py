@@ -46,7 +46,7 @@ class AccessLog:
         self._sink: Sink | None = open_sink(fd) if self.enabled else None
         self._buffer: list[bytes] = []
         self._pending = memoryview(b"")
-        """What the reader was offered and has not taken yet."""
+        """Offered to the reader and not taken yet."""
         self._size = 0
         """Bytes in `_buffer` and `_pending`."""
         self._retry = 0.0
@@ -140,7 +140,7 @@ class AccessLog:
         self.write(" ".join(parts).encode("ascii", "backslashreplace") + b"\n")
 
     def write(self, line: bytes) -> None:
-        """Let one line wait for the next flush; drop it when too many wait."""
+        """Add a line to the next flush; drop it when too many wait."""
         if self._size + len(line) > BUFFER_LIMIT:
             self.dropped += 1
             return

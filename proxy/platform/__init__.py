@@ -1,1 +1,1 @@
-"""What Linux and the C library offer beyond Python's own modules."""
+"""Features of Linux and the C library beyond Python's own modules."""

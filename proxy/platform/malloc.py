@@ -1,4 +1,4 @@
-"""What malloc keeps of freed memory: left alone, up to twice the largest piece that was mapped and freed (mallopt(3)).
+"""Limits on the freed memory that malloc keeps: left alone, up to twice the largest piece that was mapped and freed (mallopt(3)).
 
 A configuration travels and is decoded in pieces of megabytes, after which a process that is not busy would keep them for ever.
 """

@@ -1,5 +1,5 @@
 # Compiled by mypyc: see setup.py.
-"""What of a connection waits in buffers, ours and the kernel's. Needed before one is cut: the end of an answer must not be lost."""
+"""Bytes of a connection that wait in buffers, ours and the kernel's. Asked before one is cut: no end of an answer may be lost."""
 
 import asyncio
 import contextlib

@@ -39,7 +39,7 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
 
 
 class Retire(msgspec.Struct, frozen=True, tag="retire"):
-    """Let the next answer on each connection that is open now say that it is the last; go on accepting."""
+    """Make the next answer on each open connection its last; go on accepting."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
@@ -78,7 +78,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
-    """What was counted since the last time."""
+    """Counts since the last message of this kind."""
 
     number: int
     """Of the `Ask`; 0: unasked."""
@@ -126,7 +126,7 @@ class Channel(asyncio.Protocol, Generic[_In]):
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Say that the other end is gone; asyncio calls this."""
+        """Report that the other end is gone; asyncio calls this."""
         self._transport = None
         self._lost()
 
@@ -170,10 +170,10 @@ class Channel(asyncio.Protocol, Generic[_In]):
 
 
 def supervisor_end(received: Callable[[ToSupervisor], None], lost: Callable[[], None]) -> Channel[ToSupervisor]:
-    """Make the end that hears workers."""
+    """Make the supervisor's end."""
     return Channel(msgspec.msgpack.Decoder(ToSupervisor), received, lost)
 
 
 def worker_end(received: Callable[[ToWorker], None], lost: Callable[[], None]) -> Channel[ToWorker]:
-    """Make the end that hears the supervisor."""
+    """Make a worker's end."""
     return Channel(msgspec.msgpack.Decoder(ToWorker), received, lost)

@@ -114,7 +114,7 @@ class Sync:
         self._rejected: Mapping[str, str] = {}
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Poll the controller until cancelled."""
         backoff = BACKOFF_FIRST
         failing = ""
         began = time.monotonic()
@@ -167,7 +167,7 @@ class Sync:
         self._reported(reply.report)
 
     def _check_owner(self) -> None:
-        # Whoever can replace the socket could hand us certificates and routes.
+        # A process that can replace the socket could hand us certificates and routes.
         owner = Path(self._path).stat().st_uid
         if owner not in self._owners:
             accepted = " or ".join(map(str, sorted(self._owners)))

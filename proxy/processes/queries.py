@@ -1,4 +1,4 @@
-"""What the supervisor asks all workers, and what they answered so far: for answers that are more than counts."""
+"""Queries of the supervisor to all workers, and the answers so far: rows, not counts."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ ANSWER_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Query:
-    """One question."""
+    """One query and its answers so far."""
 
     waiting: set[int]
     """Workers that have not answered, by process id."""
@@ -22,21 +22,21 @@ class Query:
     sockets: int = 0
 
     def answered(self, worker: int) -> None:
-        """Take note that a worker has said everything, or is gone."""
+        """Stop waiting for a worker, which has answered or is gone."""
         self.waiting.discard(worker)
         if not self.waiting:
             self.over.set()
 
 
 class Queries:
-    """Questions that are not answered yet, by number."""
+    """Queries that are not answered yet, by number."""
 
     def __init__(self) -> None:
         self._open: dict[int, Query] = {}
         self._last = 0
 
     def begin(self, workers: Iterable[int]) -> int:
-        """Begin a question to some workers; send it under the number that is returned, then wait for its `end`."""
+        """Begin a query to some workers; it is sent under the number that is returned, then awaited by `end`."""
         self._last += 1
         query = self._open[self._last] = Query(set(workers), asyncio.Event())
         if not query.waiting:
@@ -56,7 +56,7 @@ class Queries:
         return query
 
     def take(self, worker: int, answer: Listed | Drained) -> None:
-        """Take an answer; one that comes too late is nobody's."""
+        """Add an answer; one that comes too late is dropped."""
         query = self._open.get(answer.number)
         if query is None:
             return
@@ -70,6 +70,6 @@ class Queries:
                 query.answered(worker)
 
     def gone(self, worker: int) -> None:
-        """Wait no more for a worker that ended."""
+        """Stop waiting for a worker that ended."""
         for query in self._open.values():
             query.answered(worker)

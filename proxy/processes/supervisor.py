@@ -64,7 +64,7 @@ class Supervisor:
         return self._worker_pool.alive > 0
 
     def ready(self) -> bool:
-        """Tell whether every worker has the first configuration, and nobody is draining."""
+        """Tell whether every worker has the first configuration, and the pod does not drain."""
         return self._worker_pool.serving and not self._ending.is_set()
 
     async def gather(self) -> None:

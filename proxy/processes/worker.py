@@ -1,4 +1,4 @@
-"""One worker: builds its objects, does what the supervisor says, counts, drains, ends.
+"""One worker: builds its objects, obeys the supervisor, counts, drains, ends.
 
 It runs in a process that the supervisor forked, on a loop of its own, and never leaves `run_worker`.
 """
@@ -77,7 +77,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What a worker gets by fork."""
+    """State that a worker inherits by fork."""
 
     settings: Settings
     base: ssl.SSLContext
@@ -87,7 +87,7 @@ class Inheritance:
     """The ports that clients see."""
     https_port: int
     counters: Counters
-    """What limits and load balancing count, over all workers."""
+    """Of limits and load balancing, over all workers."""
     session_table: SessionTable
     """Sessions of Engine.IO, known to all workers."""
 
@@ -132,7 +132,7 @@ class Worker:
         return await self._ended
 
     def received(self, message: ToWorker) -> None:
-        """Do what the supervisor says."""
+        """Carry out a message of the supervisor."""
         match message:
             case Configure(reply):
                 self._configure(reply)

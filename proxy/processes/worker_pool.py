@@ -69,7 +69,7 @@ class _Worker:
         self.channel: Channel[ToSupervisor]
         self.connected = False
         self.sent: Encoded | None = None
-        """What it will hold when it has read everything that was sent."""
+        """The configuration that it will hold when it has read everything that was sent."""
         self.holds: Encoded | None = None
         self.rejected: Mapping[str, str] = {}
         self.refused = ""
@@ -209,7 +209,7 @@ class WorkerPool:
             os.kill(worker.pid, signal.SIGKILL)
 
     def reap(self) -> None:
-        """Take note of children that ended; SIGCHLD calls this."""
+        """Collect children that ended; SIGCHLD calls this."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -361,7 +361,7 @@ class WorkerPool:
             self._fork(slot)
 
     def _lend(self, slot: int) -> None:
-        """Let a neighbour accept for a slot whose worker is away for a while."""
+        """Have a neighbour accept for a slot whose worker is away for a while."""
         if self._serving:
             count = len(self._inheritance.slots)
             for distance in range(1, count):

@@ -74,7 +74,7 @@ def strip_parameters(path: str) -> str:
 
 
 def unreadable(path: str) -> str:
-    """Say in a sentence why `readings` refuses a path outright; empty: it does not."""
+    """Return in a sentence why `readings` refuses a path outright; empty: it does not."""
     if _BAD_ENCODING.search(path):
         return 'The request\'s path has "%" in it without two hexadecimal digits behind it; the sign itself is written %25.'
     if "\\" in path:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Subject(Protocol):
-    """What conditions look at in a request."""
+    """A request, as far as conditions look at it."""
 
     query: str
 
@@ -74,7 +74,7 @@ def compile_pattern(pattern: str) -> Pattern:
 
 
 Found = tuple[tuple[Conditions, T], ...]
-"""What stands under one path, the first that holds first."""
+"""The entries of one path, in the order in which their conditions are tried."""
 
 
 _NO_PATHS: dict[str, Any] = {}

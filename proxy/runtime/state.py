@@ -49,7 +49,7 @@ class OpenConnection(Protocol):
     """A client's connection, as far as draining is concerned."""
 
     def retire(self) -> None:
-        """Let the next answer say that it is the last."""
+        """Make the next answer the last one."""
 
     def drain(self) -> None:
         """End when the request under way is answered."""
@@ -70,7 +70,7 @@ class Certificates(Protocol):
 
 
 class RuntimeSettings(Protocol):
-    """What the runtime needs of the proxy's settings."""
+    """The settings that the runtime needs."""
 
     @property
     def close_wait(self) -> float:

@@ -1,1 +1,1 @@
-"""What all workers of a pod count and know together."""
+"""Memory that all workers of a pod share: counters and sessions."""

@@ -7,8 +7,8 @@ adds between it and the claim that it allows: so both are done under a lock of t
 dies (fcntl(2), F_SETLK). Giving back needs no lock, nor does reading what only has to be about right. What a dead worker left in
 its cells the supervisor wipes out, under the lock too.
 
-An entry whose cells are all zero belongs to nobody, whatever its key says. Who counts something in it may therefore remember where
-it is, and needs to look for it again only after it has let go.
+An entry whose cells are all zero is free, whatever its key says. An owner that counts something in it may therefore remember where
+it is, and needs to look for it again only after its count went to zero.
 """
 
 import fcntl
@@ -67,7 +67,7 @@ class _Keys:
 
 
 class Reservation:
-    """What one request or socket counts for. Released once, however often it is asked to."""
+    """The counts that one request or socket takes part in. Released once, however often `release` is called."""
 
     __slots__ = ("_cells", "_counters", "endpoint_counter")
 
@@ -100,7 +100,7 @@ class Reservation:
 
 
 class EndpointCounter:
-    """What this worker has open to one endpoint, and what all workers have. Shared by all upstreams that lead there."""
+    """Requests and sockets open to one endpoint, of this worker and of all. One object for all upstreams that lead there."""
 
     __slots__ = ("_cell", "_counters", "_key", "_refs", "_requests", "_sockets")
 

@@ -120,7 +120,7 @@ class CertificateStore:
         return b""
 
     def remember(self, client: Client) -> None:
-        """Let a connection remember what the handshake that begins now settles for it."""
+        """Record in a connection what the handshake that begins now settles for it."""
         self.context_for(client.sni)
         client.certificate = self.fingerprint(client.sni)
         client.proved = self.asks(client.sni)

@@ -32,7 +32,7 @@ class Peek(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """What a client says that it wants."""
+    """A client's wishes for the connection."""
 
     sni: str | None
     """Server name in lower case, without a trailing dot; None: none was sent."""

@@ -34,7 +34,7 @@ FAILED: Final = 1
 """The handshake failed: the stream never learns of the connection."""
 OPEN: Final = 2
 CLOSING: Final = 3
-"""What still comes is discarded, what is still written too."""
+"""Bytes that still come or are still written are discarded."""
 
 
 class TlsStream:
@@ -78,7 +78,7 @@ class TlsStream:
         self._transport: asyncio.Transport
         self._phase = HANDSHAKING
         self._broken = False
-        """What came is no TLS any more."""
+        """The peer's bytes are no TLS any more."""
         self._ended = False
         """The peer's close_notify came (RFC 8446, 6.1), or its FIN."""
         self._run_queue = run_queue
@@ -87,7 +87,7 @@ class TlsStream:
         """How many more may be decrypted in this turn."""
         self._late = b""
         self._at = 0
-        """What came and did not go to OpenSSL yet is in `_late`, from `_at` on."""
+        """Bytes that came and did not go to OpenSSL yet are in `_late`, from `_at` on."""
         self._more = False
         """More is here than was decrypted or told."""
         self._deferred = False
@@ -154,7 +154,7 @@ class TlsStream:
         self._deliver(found[0] if len(found) == 1 else b"".join(found))
 
     def _defer(self) -> None:
-        """Let others have their turn before more is decrypted."""
+        """Put off decrypting more to a later turn of the loop."""
         if not self._deferred:
             self._deferred = True
             self._transport.pause_reading()

@@ -97,11 +97,11 @@ class Lingering:
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """Let the peer's FIN close the connection, when what was written is out."""
+        """Close the connection at the peer's FIN, once what was written is out."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who had the connection."""
+        """Report the end to the owner."""
         self._wheel.cancel(self._deadline)
         on_lost, self._on_lost, self._abort = self._on_lost, None, None
         self._transport = CLOSED_TRANSPORT
@@ -117,7 +117,7 @@ class Lingering:
     def _look(self) -> None:
         left = unsent(self._transport)
         if left:
-            # Whoever still takes what was written may have the time for it.
+            # A peer that still takes what was written may have the time for it.
             self._stalls = self._stalls + 1 if left >= self._unsent else 0
             self._unsent = left
             on = self._stalls * self._wait < STALL

@@ -24,7 +24,7 @@ class Stream(Protocol):
         ...
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note that the connection is gone."""
+        """End: the connection is gone."""
 
     def pause_writing(self) -> None:
         """Stop writing: the peer does not take it."""
@@ -68,7 +68,7 @@ CLOSED_TRANSPORT = _ClosedTransport()
 
 
 def not_connected(data: bytes) -> None:
-    """Write to a connection that was not made yet: nobody may."""
+    """Stand in for `write` until the connection is made; raises AssertionError."""
     raise AssertionError(f"{len(data)} bytes before the connection was made")
 
 

@@ -26,7 +26,7 @@ from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import NO_KEY, hash_key
 
 _OUR_COOKIE = re.compile(r"s1\.[0-9a-f]{32}")
-"""What our cookies look like; any other value of the same name is the application's own."""
+"""The form of our cookies; any other value of the same name is the application's own."""
 _DASHED = re.compile(r"([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})")
 
 
@@ -144,7 +144,7 @@ class EndpointIdIndex(EndpointIndex):
 
 
 class Selection:
-    """One request's endpoint, and what is to be done with its answer."""
+    """The endpoint selected for one request, and the fields and session that its answer needs."""
 
     __slots__ = (
         "_affinity",

@@ -1,7 +1,7 @@
-"""What backends do wrong, as it happens: counted by Service and cause, and said in the log, the first of a kind at once.
+"""Failures of backends, as they happen: counted by Service and cause, and logged, the first of a kind at once.
 
-A kind is a Service and a cause. What follows within a minute is counted, and one line says how many there were; who is quiet for a
-minute is forgotten, so that no more is remembered than went wrong in the last one.
+A kind is a Service and a cause. Repeats within a minute are counted, and one line says how many there were; a kind without any for
+a minute is forgotten, so that no more is remembered than failed in the last one.
 """
 
 import logging
@@ -41,7 +41,7 @@ class UpstreamErrors:
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def record(self, stats: ServiceStats, failure: Failure, request_id: str) -> None:
-        """Take note of a request that failed, if it was the backend's doing."""
+        """Count and log a request that failed, if its backend caused that."""
         cause = failure.cause
         if cause not in UPSTREAM:
             return
@@ -64,7 +64,7 @@ class UpstreamErrors:
         self._wheel.schedule(kind.deadline, self._quiet)
 
     def report_repeats(self, kind: "_Kind") -> None:
-        """Say how many there were in the time that is over, or forget the kind."""
+        """Log how many repeats there were in the time that is over, or forget the kind."""
         service, cause = kind.key
         if not kind.repeats:
             del self._kinds[kind.key]

@@ -1,8 +1,8 @@
 # Compiled by mypyc: see setup.py.
 """How long an endpoint takes to begin its answers: a moving average that weighs the last ten seconds (peak-sensitive EWMA). Pure.
 
-A slower answer counts at once and in full, a faster one little by little: who stalls is avoided before many wait. The average also
-fades while nobody asks, so that an endpoint which was slow once is tried again.
+A slower answer counts at once and in full, a faster one little by little: an endpoint that stalls is avoided before many wait. The
+average also fades while no request goes there, so that an endpoint which was slow once is tried again.
 """
 
 import math
@@ -15,7 +15,7 @@ there, the next ones wait and see."""
 
 
 class Ewma:
-    """What is known of one endpoint."""
+    """The average of one endpoint."""
 
     __slots__ = ("_at", "_average")
 
@@ -24,7 +24,7 @@ class Ewma:
         self._at = 0.0
 
     def observe(self, seconds: float, now: float) -> None:
-        """Take note of an answer that began after `seconds`; `now`: loop time."""
+        """Add an answer that began after `seconds`; `now`: loop time."""
         if seconds >= self._average:
             self._average = seconds
         else:

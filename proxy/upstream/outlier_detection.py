@@ -1,5 +1,5 @@
 # Compiled by mypyc: see setup.py.
-"""Passive health of one endpoint: what its connections and answers say about it. Pure; who acts on it is pool.py.
+"""Outlier detection of one endpoint, from its connections and answers. Pure; pool.py acts on it.
 
 Nothing is asked of an endpoint. One that fails again and again is left out for a while that grows, then tried again: one failed
 attempt to connect is enough then to leave it out once more, or an error in each of several networks.
@@ -33,7 +33,7 @@ _NEVER: Final = float("-inf")
 
 
 class OutlierDetection:
-    """What is known of one endpoint. Times are the loop's; a network is some bytes, equal for all its clients."""
+    """The record of one endpoint. Times are the loop's; a network is some bytes, equal for all its clients."""
 
     __slots__ = (
         "_ejections",
@@ -73,13 +73,13 @@ class OutlierDetection:
         self._readmitted = 0.0
 
     def record_connect_failure(self) -> bool:
-        """Take note of an attempt to connect that failed; True: it is to be left out."""
+        """Record an attempt to connect that failed; True: the endpoint is to be ejected."""
         self._suspect()
         self._failures += 1
         return not self.ejected and self._failures >= CONNECT_FAILURES
 
     def record_error(self, network: bytes, now: float) -> bool:
-        """Take note of an answer of 500 and above, or of none; True: it is to be left out."""
+        """Record an answer of 500 and above, or none; True: the endpoint is to be ejected."""
         self._suspect()
         self._errors += 1
         self._served_networks.pop(network, None)
@@ -98,7 +98,7 @@ class OutlierDetection:
         return not served or next(reversed(served.values())) <= since
 
     def record_success(self, network: bytes, now: float) -> None:
-        """Take note of an answer below 500, or of a socket that opened. Needed from `successes_from` on."""
+        """Record an answer below 500, or a socket that opened. Needed from `successes_from` on."""
         self._failures = 0
         self._errors = 0
         self._failing_networks.clear()

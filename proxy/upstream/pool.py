@@ -138,7 +138,7 @@ class EndpointPool:
             self._wheel.schedule(self._reaper, IDLE_SECONDS)
 
     def connection_lost(self, connection: UpstreamConnection) -> None:
-        """Take note that a connection is gone."""
+        """Count a connection as gone; drop it if it was idle."""
         self.stats.connections -= 1
         if connection.turn is None and connection in self._idle:
             self._idle.remove(connection)
@@ -153,7 +153,7 @@ class EndpointPool:
             self._wheel.schedule(self._reaper, self._idle[0].idle_since - limit + 0.1)
 
     def retire(self) -> None:
-        """Let nothing new go to an endpoint that is gone; what is under way ends as it would."""
+        """Close idle connections of an endpoint that is gone; requests under way end as they would."""
         if not self.retired:
             self.counter.unref()
         self.retired = True
@@ -165,13 +165,13 @@ class EndpointPool:
             connection.close()
 
     def record_connect_failure(self) -> None:
-        """Take note that an attempt to connect failed."""
+        """Record an attempt to connect that failed."""
         self.stats.connect_failed()
         if self.outlier_detection.record_connect_failure():
             self._eject()
 
     def record_status(self, status: int, client: str) -> None:
-        """Take note of what a client's request came to: 502 and 504 stand for no answer, 101 is a socket.
+        """Record the outcome of a client's request: 502 and 504 stand for no answer, 101 is a socket.
 
         Needed for all from 500 on, and for the others from `outlier_detection.successes_from` on.
         """

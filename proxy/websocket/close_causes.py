@@ -75,7 +75,7 @@ def _covers(route: Route, host: str) -> bool:
 
 
 def backend_cause(known: Route, rule: Route, service: str) -> str:
-    """Say why a rule leads to a socket's Service no more; empty: it does."""
+    """Name why a rule does not lead to a socket's Service any more; empty: it does."""
     target = rule.websocket
     if target is not None and any(share.upstream == service for share in target.shares):
         return ""
@@ -105,7 +105,7 @@ def _unresolved(before: Target, now: Target, service: str) -> bool:
 
 
 def endpoint_cause(close: Close, endpoint: Endpoint | None, name: str) -> CloseCause | None:
-    """Say what is wrong with a socket's endpoint as its Service has it now; None: nothing."""
+    """Return the cause to close a socket that its endpoint gives, as its Service has it now; None: there is none."""
     if endpoint is None:
         return CloseCause(ENDPOINT_GONE, name, close.on_endpoint_terminating, close.drain)
     if endpoint.state in ("draining", "stopping"):

@@ -1,4 +1,4 @@
-"""Which open sockets have to go, and when: after a change of configuration, at their age, by command, at the worker's end.
+"""Closing of open sockets: after a change of configuration, at their age, by command, at the worker's end.
 
 Whether a socket may stay is close_causes.py's, when exactly it goes is the drain schedule's, how it goes is the tunnel's.
 """
@@ -71,7 +71,7 @@ class LiveUpstream(Protocol):
 
 
 class SocketEntry:
-    """What one socket was opened with, and when it has to go; ended with it."""
+    """The route and guards that one socket was opened with, and when it is to be closed."""
 
     __slots__ = ("active", "age", "guards", "opened", "route_id", "scheduled", "service", "socket", "unaffected")
 
@@ -83,7 +83,7 @@ class SocketEntry:
         self.route_id = active.route.id
         self.service = socket.stats.info.service
         self.unaffected = False
-        """Nothing was wrong when it was judged last, nor kept although it was: only a change of its own concerns it."""
+        """The last review found no cause, not even an ignored one: only a change of its own route or Service concerns it."""
         self.guards = close_causes.guards_of(active.route)
         self.scheduled: ScheduledClose | None = None
         self.age: Deadline | None = None
@@ -94,7 +94,7 @@ class SocketEntry:
             self.socket.close(close_reason.code, close_reason.reason, close_reason.cause)
 
     def end(self, wheel: TimerWheel) -> None:
-        """Let go of the socket, which is gone."""
+        """Drop the references to a socket that is gone, and its deadlines."""
         self.socket = None
         if self.scheduled is not None:
             self.scheduled.cancel()
@@ -104,7 +104,7 @@ class SocketEntry:
 
 
 class Closer:
-    """The closer's decisions in one worker."""
+    """The closer of one worker."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Closer:
         """Objects that are not served because their class is gone, as their routes' ids begin."""
 
     def opened(self, socket: Socket, active: ActiveRoute) -> None:
-        """Take note of a new socket. What it needs may have gone while the backend answered."""
+        """Make the entry of a new socket. Its route or endpoint may have gone while the backend answered."""
         entry = socket.entry = SocketEntry(socket, active)
         timeouts = next((policy for policy in active.route.policies if isinstance(policy, Timeouts)), None)
         if timeouts is not None and timeouts.max_age:
@@ -144,7 +144,7 @@ class Closer:
             self._review([entry])
 
     def review(self, routes: Collection[str], services: Collection[str]) -> None:
-        """Look again at whom a change of these routes and upstreams may concern."""
+        """Review the sockets that a change of these routes and upstreams may concern."""
         now = self._clock()
         self._drains = {key: until for key, until in self._drains.items() if until >= now}
         if not self._until and (routes or services):
@@ -157,7 +157,7 @@ class Closer:
             )
 
     def end(self, over: float) -> int:
-        """Close everything over some seconds, and whatever is opened meanwhile; returns how many are open."""
+        """Close all sockets over some seconds, those opened meanwhile too; returns how many are open."""
         self._until = self._clock() + over
         entries = self._entries(self._sockets)
         self._schedule.spread(entries, self._until, SIGTERM)
@@ -216,7 +216,7 @@ class Closer:
             )
 
     def _find_cause(self, entry: SocketEntry, index: "_RouteIndex") -> CloseCause | None:
-        """Say what is wrong with a socket; what its route keeps open is judged on."""
+        """Return the cause to close a socket; None: there is none. A cause that its route ignores hides no other."""
         socket = entry.socket
         assert socket is not None  # noqa: S101  it is open
         info = socket.stats.info
@@ -240,7 +240,7 @@ class Closer:
         return upstream.endpoints if upstream is not None else {}
 
     def _move_to_port(self, entry: SocketEntry, rule: Route, info: SocketInfo) -> bool:
-        """Let a socket stay where its rule names its endpoint by another port of the same Service now; False: it does not."""
+        """Count a socket on the port of its Service by which its rule reaches its endpoint now; False: there is none."""
         address = (info.endpoint.address, info.endpoint.port)
         service_port = close_causes.service_port_of(rule, info.service, address, self._endpoints)
         endpoint = self._upstreams[service_port].pool_at(address) if service_port else None

@@ -2,8 +2,8 @@
 
 Every worker paces its own sockets over the same time. Nothing has to be agreed on, so nothing can be lost with a worker; the
 workers' closes fall between each other's by their phases, and the kernel's hashing of connections gives each worker its part of
-the old and of the new. A socket has one slot. Another cause never gives it a later one, and an earlier one only where its own time
-ends before that slot: so no second cause restarts a drain that is under way, or makes it faster than it has to be.
+the old and of the new. A socket has one scheduled close. Another cause never makes it later, and earlier only where its own time
+ends before that: so no second cause restarts a drain that is under way, or makes it faster than it has to be.
 """
 
 import heapq
@@ -25,7 +25,7 @@ class Handle(Protocol):
     """A call that is to come."""
 
     def cancel(self) -> None:
-        """Let it not come."""
+        """Cancel the call."""
 
 
 class Clock(Protocol):
@@ -42,7 +42,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CloseReason:
-    """What a socket is told."""
+    """The close code and reason that a socket gets, and the cause for metrics."""
 
     cause: str
     code: int
@@ -73,14 +73,14 @@ class ScheduledClose:
         """None: it is not closed, or not here."""
 
     def cancel(self) -> None:
-        """Close nothing when the time comes."""
+        """Do not close the socket."""
         if self.socket is not None:
             self.socket.scheduled = None
             self.socket = None
 
 
 class DrainSchedule:
-    """The slots of one worker."""
+    """The scheduled closes of one worker."""
 
     __slots__ = ("_armed", "_clock", "_handle", "_heap", "_phase", "_sequence")
 
@@ -94,9 +94,9 @@ class DrainSchedule:
         self._armed = 0.0
 
     def spread(self, sockets: Iterable[Closable], until: float, close_reason: CloseReason) -> int:
-        """Close `sockets` evenly from now `until` a loop time, the oldest at once; returns how many of them got a slot for it.
+        """Close `sockets` evenly from now `until` a loop time, the oldest at once; returns how many of them were scheduled.
 
-        Those that are closed before that anyway keep their slots.
+        Those that are closed before that anyway stay as they are.
         """
         now = self._clock.time()
         until = max(until, now)

@@ -6,7 +6,7 @@ code too, so that what it returns for forwarding never ends inside: a frame that
 end. The same holds for a message that a limit forbids. Where the proxy pings, the answers are taken out: a pong that may be one is
 kept until it is whole (at most 17 bytes), and a frame of ours is put in where a frame ends.
 It scans a bounded number of frames at a time; what is behind them is kept until `scan` is called again, with nothing.
-Written to be compiled: plain slots, integers and bytes. Who reads what `attention` announces calls `clear_attention`.
+Written to be compiled: plain slots, integers and bytes. The reader of what `attention` announces calls `clear_attention`.
 """
 
 from typing import Final
@@ -98,14 +98,14 @@ class FrameScanner:
         self._close_at = -1
         """Where in what is scanned it begins; -1: it has not come."""
         self.error = ""
-        """What was wrong with the header at which scanning stopped, by a name of causes.py; nothing is scanned after it."""
+        """Name (causes.py) of the fault in the header at which scanning stopped; nothing is scanned after it."""
         self.violation_code = 0
         """Close code for the sender of a message that a limit forbids, which was not begun at the other end; what follows waits in
         `pending` until `stop_enforcing`. 0: none."""
         self.frame_to_insert = b""
         """A frame of ours that goes in where the frame under way ends; empty again once it is in."""
         self.nonce = b""
-        """What pongs that answer our pings begin with; empty: we do not ping this side."""
+        """The first bytes of pongs that answer our pings; empty: this side is not pinged."""
         self.track_pings = False
         """The application's pings and pongs get attention."""
         self.pong_number = 0
@@ -116,11 +116,11 @@ class FrameScanner:
         self.attention = False
         """Something was seen: look at the fields above."""
         self.pending = b""
-        """What `scan_to_boundary` left for later."""
+        """Bytes that `scan_to_boundary` left for later."""
         self.has_more = False
         """More is here than was scanned: `scan` nothing (`b""`) to go on."""
         self._counting = True
-        """What passes is forwarded."""
+        """Messages are forwarded, and so counted."""
         self._max_message = UNLIMITED
         """Payload bytes that a message may have."""
         self._message_size = 0
@@ -144,7 +144,7 @@ class FrameScanner:
         self._call_attention()
 
     def clear_attention(self) -> None:
-        """Take note that attention was paid."""
+        """Reset `attention`, once it was acted on."""
         self.attention = False
         self._fast_until = UNLIMITED if self._rate is None else self.messages
 

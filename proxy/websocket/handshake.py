@@ -47,7 +47,7 @@ def is_attempt(version: int, fields: Fields) -> bool:
 
 
 def check_attempt(method: str, fields: Fields, *, has_body: bool) -> Answer | None:
-    """Say what is wrong with an attempt (RFC 6455, 4.2.1); None: it is well-formed."""
+    """Return the answer to a malformed attempt (RFC 6455, 4.2.1); None: it is well-formed."""
     if method != "GET":
         return HANDSHAKE_METHOD
     if has_body:

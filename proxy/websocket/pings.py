@@ -107,20 +107,20 @@ class Pinger:
         self._wheel.schedule(self._deadline, self._interval)
 
     def end(self) -> None:
-        """Let go of the tunnel and the wheel."""
+        """Cancel the deadline."""
         self._wheel.cancel(self._deadline)
 
     def application_pinged(self) -> None:
-        """Take note of a ping of the application to this side."""
+        """Record a ping of the application to this side."""
         self._application_ping = True
 
     def ping_inserted(self) -> None:
-        """Take note that a ping that had to wait for the end of a frame is out, if there was one."""
+        """Record that a ping of ours which waited for the end of a frame was sent, if there was one."""
         if self._sent < 0:
             self._sent = self._clock()
 
     def pong_received(self, answer: int, *, pong: bool) -> None:
-        """Take note of an answer to our ping of that number (0: none came), and of a pong that the application gets."""
+        """Record an answer to our ping of that number (0: none came), and a pong that the application gets."""
         if answer:
             self._last_pong = self._wheel.now
             if answer == self._number and self._sent > 0:

@@ -1,11 +1,11 @@
 # Compiled by mypyc: see setup.py.
-"""Which policies a tunnel carries out, checked once when a route is compiled: a guard that makes no sense must not evaporate."""
+"""Checks of the policies that a tunnel carries out, once when a route is compiled: a guard without sense must not be left out."""
 
 from proxy.model.policy import Keepalive, MessageLimits, Policy
 
 
 def policy_problem(policy: Policy) -> str:
-    """Say what is wrong with a policy that tunnels carry out; empty: nothing."""
+    """Return what is wrong with a policy that tunnels carry out; empty: nothing."""
     if isinstance(policy, Keepalive) and not (policy.interval > 0 and policy.misses > 0):
         return f"keepalive {policy.interval:g} s, {policy.misses} misses: both must be above zero"
     if isinstance(policy, MessageLimits) and not (policy.size >= 0 and policy.rate >= 0 and policy.burst > 0):

@@ -30,7 +30,7 @@ AWAY_SECONDS = 30.0
 
 
 class SocketCount(Protocol):
-    """What all workers have open to an endpoint."""
+    """Sockets of all workers at an endpoint."""
 
     @property
     def sockets(self) -> int:
@@ -46,7 +46,7 @@ class Pool(Protocol):
 
     @property
     def counter(self) -> SocketCount:
-        """What all workers have."""
+        """Counts of all workers."""
         ...
 
 
@@ -60,7 +60,7 @@ class Upstream(Protocol):
 
 
 class _RebalancedRoute:
-    """One route that asks for it."""
+    """One route with the policy, and its credit."""
 
     __slots__ = ("_peaks", "_seen", "credit", "policy", "route")
 
@@ -87,14 +87,14 @@ class _RebalancedRoute:
         return [(pool, count, count - limit) for pool, count in zip(pools, counts, strict=True) if count > limit]
 
     def add_credit(self, share: float, now: float) -> None:
-        """Let time pass, in which endpoints held too many; `share` of their sockets is this worker's."""
+        """Add what may be shed for the time since the last call; `share` of the overloaded endpoints' sockets is this worker's."""
         passed = min(now - self._seen, 2 * SHED_SECONDS) if self._seen else 0.0
         self._seen = now
         earned = self.policy.rate * share * passed
         self.credit = min(self.credit, 1.0) + earned
 
     def reset(self) -> None:
-        """Take note that no endpoint holds too many."""
+        """Drop the credit: no endpoint holds too many."""
         self.credit = self._seen = 0.0
 
 

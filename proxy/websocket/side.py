@@ -160,7 +160,7 @@ class Side:
             self.transport.resume_reading()
 
     def defer(self) -> None:
-        """Let others have their turn before more frames are scanned."""
+        """Put off scanning more frames to a later turn of the loop."""
         if not self.deferred:
             self.deferred = True
             self.transport.pause_reading()

@@ -1,4 +1,4 @@
-"""The open sockets of one worker as rows for whoever looks at them. Pure."""
+"""The open sockets of one worker as rows of `sluice sockets`. Pure."""
 
 from proxy.http.addresses import host_and_port
 from proxy.model.sockets import SocketRow

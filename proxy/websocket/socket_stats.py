@@ -1,5 +1,5 @@
 # Compiled by mypyc: see setup.py.
-"""What is kept of one socket for others to see: its counts in the metrics, its two lines in the access log."""
+"""Metrics and access log of one socket: its counts, and its two lines."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class TunnelEndpoint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SocketInfo:
-    """Which socket it is."""
+    """Identity of a socket: its request, route, Service and endpoint."""
 
     request: Request
     stats: RouteStats
@@ -53,7 +53,7 @@ class SocketStats:
 
     @property
     def info(self) -> SocketInfo:
-        """Which socket it is."""
+        """Identity of a socket: its request, route, Service and endpoint."""
         return self._info
 
     def move_to_route(self, stats: RouteStats) -> None:
@@ -87,7 +87,7 @@ class SocketStats:
             self._log.socket_open(info.request, info.stats.route_id, info.service, self._endpoint_name())
 
     def forget_fields(self) -> None:
-        """Let go of the request's field lines: half a kilobyte that an idle socket need not hold."""
+        """Drop the request's field lines: half a kilobyte that an idle socket need not hold."""
         self._info.request.forget_fields()
 
     def flush_stats(self) -> None:

@@ -3,8 +3,8 @@
 
 A tunnel is open; or broken, when one side sent a malformed header: the other has our close frame and may still finish what it was
 saying, up to its answer; or closing, when our close frame is on its way to both sides, each at the end of the frame that was under
-way there. After our close frame nothing more goes in that direction; the peers' answers are swallowed; whoever does not answer
-within --close-wait is cut. Of who sent a malformed header no answer is waited for (RFC 6455, 7.1.7). A connection that is lost
+way there. After our close frame nothing more goes in that direction; the peers' answers are swallowed; a side that does not answer
+within --close-wait is cut. No answer is awaited of a side that sent a malformed header (RFC 6455, 7.1.7). A connection that is lost
 while the tunnel is open ends the other one, when what is still to be written there is written.
 """
 
@@ -36,7 +36,7 @@ BROKEN_DRAIN = 0.25
 
 
 class TunnelHost(Protocol):
-    """What a tunnel needs of its worker."""
+    """The worker, as far as a tunnel needs it."""
 
     wheel: TimerWheel
     accesslog: AccessLog
@@ -86,7 +86,7 @@ class Tunnel(SideOwner):
         self.host = host
         self.endpoint = endpoint
         self.entry: SocketEntry | None = None
-        """What it was opened with, for whoever decides whether it may stay."""
+        """The closer's record of it."""
         self.idle_timeout = idle
         self.idle_deadline = Deadline(self._idle_timed_out)
         self.close_deadline = Deadline(self._close_timed_out)
@@ -95,7 +95,7 @@ class Tunnel(SideOwner):
         self._code = 0
         self._closed_by = ""
         self._cause = ""
-        """What a side sent that it was closed for, by a name of causes.py; empty: nothing wrong."""
+        """Name (causes.py) of the fault that a side was closed for; empty: there was none."""
         self._failed_side = ""
         """Which side: client or backend."""
         self._close_frames: tuple[bytes, bytes] = (b"", b"")
