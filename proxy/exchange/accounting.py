@@ -1,7 +1,8 @@
 # Compiled by mypyc: see setup.py.
-"""The proxy's own answers in the metrics and in the access log, those to what is no request among them."""
+"""Exchanges and the proxy's own answers in the metrics and in the access log, those to what is no request among them."""
 
 from collections.abc import Callable
+from typing import Final
 
 from proxy.http.addresses import client_behind
 from proxy.http.local_replies import ENDPOINTS_FULL, NO_ENDPOINTS
@@ -12,10 +13,44 @@ from proxy.runtime.routes import ActiveRoute
 from proxy.runtime.state import Runtime
 from proxy.upstream.pool import LiveUpstream
 
-SHOWN = 1024
+CLIENT_CLOSED: Final = 499
+"""In the access log, where the client left before there was an answer (as nginx has it)."""
+
+SHOWN: Final = 1024
 """Characters of a target that are kept; of fields a quarter."""
-_LINES = 130
+_LINES: Final = 130
 """Lines that are looked at."""
+
+
+def count_exchange(
+    runtime: Runtime,
+    request: Request,
+    route: ActiveRoute,
+    service: str,
+    endpoint: str,
+    status: int,
+    cause: str,
+    seconds: float,
+    request_bytes: int,
+    answer_bytes: int,
+) -> None:
+    """Count an answer of a backend, whole or cut; `cause`: why it was cut."""
+    route.stats.request_done(service, request.method, status, seconds, request_bytes, answer_bytes)
+    if runtime.accesslog.enabled:
+        runtime.accesslog.request(request, status, service, answer_bytes, seconds, route.id, endpoint, cause)
+
+
+def count_abandoned(runtime: Runtime, request: Request, route: ActiveRoute, failure: Failure, answer_bytes: int) -> None:
+    """Log a request whose client left: it is no answered one, but the backend may have it, with its id."""
+    if runtime.accesslog.enabled:
+        runtime.accesslog.request(
+            *(request, failure.status, failure.service, answer_bytes, failure.seconds, route.id, failure.endpoint, failure.cause)
+        )
+
+
+def report(runtime: Runtime, upstream: LiveUpstream, failure: Failure, request: Request) -> None:
+    """Count and say what a backend did, if it was its doing."""
+    runtime.upstream_errors.record(upstream.stats, failure, request.id)
 
 
 def count_answer(runtime: Runtime, request: Request, route: ActiveRoute | None, failure: Failure, size: int) -> None:

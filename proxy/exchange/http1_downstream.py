@@ -1,40 +1,41 @@
 # Compiled by mypyc: see setup.py.
-"""The client's side: one accepted connection, its requests in order, its deadlines.
+"""The client's side over HTTP/1.1: one accepted connection, its requests in order, its end.
 
 `ServerConnection` is plain and synchronous: bytes in, calls out. One request is under way at a time; what the client pipelines
-behind it waits in a bounded buffer while its connection is not read.
-
-What came is in `buffer` from `at` on, and behind that in `_late`: what came while something was in `buffer`, or the beginning of a
-head whose end is not here. So no byte is copied more than twice, however small the pieces are in which it comes.
+behind it waits in a bounded buffer while its connection is not read. How requests and answers are framed is in http1_request.py and
+http1_response.py; what becomes of a request, in forwarder.py.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable
+from typing import Final
 
-from proxy.exchange.accounting import count_answer, no_endpoint, refusal
-from proxy.exchange.http1_response import WRITE_STALL, HttpForwarding
-from proxy.http.local_replies import BAD_REQUEST, GATEWAY, NO_CONTENT, TIMED_OUT, UNRESOLVED
-from proxy.http.message import Answer, Client, Failure, Request
-from proxy.http1.fields import NO_BODY, RequestFraming, read_request, without
-from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
-from proxy.http1.partial_head import PartialHead, find_end
-from proxy.http1.reference_parser import parse_request
+from proxy.exchange.accounting import count_answer, refusal
+from proxy.exchange.contract import UNKNOWN
+from proxy.exchange.endpoint_choice import Refusal, begin_exchange
+from proxy.exchange.forwarder import WRITE_STALL, Exchange
+from proxy.exchange.http1_request import INCOMPLETE, READY, RequestReader
+from proxy.exchange.http1_response import encode_head
+from proxy.exchange.states import OPEN
+from proxy.http.local_replies import GATEWAY, NO_CONTENT, TIMED_OUT
+from proxy.http.message import Answer, Client, Failure, Request, ResponseHead
+from proxy.http1.chunked import ChunkError, encode_chunks, last_chunk
+from proxy.http1.fields import NO_BODY
 from proxy.http1.render import render
 from proxy.platform.socket_queues import reset, unsent
 from proxy.runtime.routes import ActiveRoute
 from proxy.runtime.state import Runtime
 from proxy.shared_memory.counters import Reservation
+from proxy.transport.deferred import Deferred
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, not_connected
 from proxy.transport.timer_wheel import Deadline, nothing
-from proxy.upstream.affinity import Affinity
-from proxy.upstream.pool import EndpointPool, LiveUpstream
 
-BUFFER_LIMIT = 64 * 1024
+BUFFER_LIMIT: Final = 64 * 1024
 """Bytes of pipelined requests that may wait."""
-REQUESTS_PER_TURN = 16
+REQUESTS_PER_TURN: Final = 16
 """Requests of one client that are begun before others have their turn: about 0.4 ms,"""
 TURN_SECONDS = 0.002
 """and behind the first one for so long: some take a hundred times as long as others."""
@@ -44,10 +45,9 @@ class ServerConnection:
     """One client's connection."""
 
     __slots__ = (
-        *("_busy", "_deferred", "_filtering", "_head", "_late", "_stalls", "_unsent"),
-        *("_memo_facts", "_memo_fields", "_memo_forward", "_memo_lines", "_memo_read", "_memo_version"),
-        *("at", "buffer", "client", "clogged", "closing", "deadline", "eof", "forwarding", "reservation"),
-        *("lingering", "lost", "more", "paused", "runtime", "served", "transport", "unframed", "write"),
+        *("_body_turns", "_busy", "_chunked", "_filtering", "_reader", "_request_turns", "_reservation", "_stalls", "_unsent"),
+        *("client", "closing", "deadline", "eof", "exchange", "lingering", "lost", "more", "read_paused"),
+        *("runtime", "served", "transport", "unframed", "write", "write_paused"),
     )
 
     def __init__(self, runtime: Runtime, client: Client) -> None:
@@ -55,18 +55,17 @@ class ServerConnection:
         self.client = client
         self.transport: asyncio.Transport
         self.write = not_connected
-        self.buffer = b""
-        self.at = 0
-        """Where in `buffer` that begins which was not read yet. When all was read, there is no buffer."""
-        self._late: bytearray | None = None
-        """What came behind `buffer`."""
-        self._head: PartialHead | None = None
-        """What `_late` begins with is a head whose end is not here."""
-        self._deferred = False
-        """Requests wait in the worker's queue for their turn."""
-        self.forwarding: HttpForwarding | None = None
-        self.reservation: Reservation | None = None
-        """What the request under way counts for."""
+        self._reader = RequestReader(runtime, client)
+        self._request_turns = Deferred(runtime.run_queue)
+        """Requests that wait for their turn."""
+        self._body_turns: Deferred | None = None
+        """What of a body waits for its turn, and whether the exchange takes no more of it; None: there was never either."""
+        self.exchange: Exchange | None = None
+        """The request under way."""
+        self._reservation: Reservation | None = None
+        """What it counts for."""
+        self._chunked = False
+        """Its answer goes out in chunks."""
         self.closing = False
         """The connection ends after the answer under way."""
         self.unframed = False
@@ -77,9 +76,9 @@ class ServerConnection:
         self.lost = False
         self.eof = False
         """The client's FIN came: what came before it is all that there will be."""
-        self.clogged = False
+        self.write_paused = False
         """The client does not take what is written."""
-        self.paused = False
+        self.read_paused = False
         self.served = False
         """At least one request was answered."""
         self.deadline = Deadline(nothing)
@@ -88,14 +87,6 @@ class ServerConnection:
         """Bytes that had not arrived when this was last looked at, at the end; and how often it did not get less."""
         self._stalls = 0
         self._filtering: asyncio.Task[None] | None = None
-        self._memo_facts: RequestFraming | None = None
-        """Of the last head: what its fields said, its bytes behind the request line, its lines, those that were read, its version,
-        and what of it went to the backend."""
-        self._memo_fields = b""
-        self._memo_lines: list[bytes] = []
-        self._memo_read: list[bytes] = []
-        self._memo_version = 0
-        self._memo_forward = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin: the first head must be here within the header timeout."""
@@ -115,68 +106,49 @@ class ServerConnection:
         """Let the deadline be `seconds` from now."""
         self.runtime.wheel.schedule(self.deadline, seconds)
 
+    # Requests
+
     def data_received(self, data: bytes) -> None:
         """Take bytes of the client."""
-        forwarding = self.forwarding
-        if forwarding is not None and forwarding.wants_body:
-            forwarding.body_data(data)
+        reader = self._reader
+        if reader.body_open:
+            self._body_received(data)
             return
-        if self._late is not None:
-            self._late += data
-        elif self.buffer:
-            self._late = bytearray(data)
-        else:
-            self.buffer, self.at = data, 0
-        if forwarding is None and not self._busy and not self._deferred and self._filtering is None:
+        reader.add(data)
+        if self.exchange is None and not self._busy and not self._request_turns.waiting and self._filtering is None:
             self.proceed()
-        if (self.buffer or self._late is not None) and self.waiting > BUFFER_LIMIT:
-            self.pause()
+        if reader.waits and self.waiting > BUFFER_LIMIT:
+            self.pause_reading()
 
     @property
     def waiting(self) -> int:
         """Bytes that came and were not read yet."""
-        late = self._late
-        return len(self.buffer) - self.at + (len(late) if late is not None else 0)
+        return self._reader.waiting
 
-    def take_rest(self) -> bytes:
-        """Take what came and was not read yet."""
-        rest = self.buffer[self.at :]
-        if self._late is not None:
-            rest += self._late
-        self._drop_rest()
-        return rest
-
-    def put_back(self, data: bytes, at: int) -> None:
-        """Take back what follows the body of a request, `data` from `at` on; nothing waits meanwhile."""
-        if at < len(data):
-            self.buffer, self.at = data, at
-
-    def _drop_rest(self) -> None:
-        self.buffer, self.at, self._late, self._head = b"", 0, None, None
-
-    def pause(self) -> None:
+    def pause_reading(self) -> None:
         """Stop reading the client."""
-        if not self.paused and not self.lost:
-            self.paused = True
+        if not self.read_paused and not self.lost:
+            self.read_paused = True
             self.transport.pause_reading()
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         """Read the client again, unless there are requests enough that wait already."""
-        if self.paused and not self.lost and self.waiting <= BUFFER_LIMIT:
-            self.paused = False
+        if self.read_paused and not self.lost and self.waiting <= BUFFER_LIMIT:
+            self.read_paused = False
             with contextlib.suppress(RuntimeError):
                 self.transport.resume_reading()
 
     def proceed(self) -> None:
         """Begin the requests that are here, one after the other, until one has to wait or this client had its turn."""
-        if self._deferred:
+        if self._request_turns.waiting:
             return
         self._busy = True
+        reader = self._reader
         left, end = REQUESTS_PER_TURN, 0.0
         while (
-            (self.buffer or self._late is not None)
-            and not self.clogged
-            and self.forwarding is None
+            reader.waits
+            and not self.write_paused
+            and self.exchange is None
             and self._filtering is None
             and not self.lost
             and not self.transport.is_closing()
@@ -185,232 +157,227 @@ class ServerConnection:
                 now = time.monotonic()
                 end = end or now + TURN_SECONDS
                 if not left or now >= end:
-                    self._deferred = True
-                    self.runtime.run_queue.add(self._go_on)
+                    self._request_turns.leave(None, self._go_on)  # what comes waits in a buffer, and a FIN has to be seen
                     break
             left -= 1
-            if not self._next():
+            found = reader.next_head()
+            if found != READY:
+                if found == INCOMPLETE:
+                    self._wait_for_head()
+                else:
+                    self.refuse(reader.refusal, reader.refused)
                 break
+            self._begin()
         self._busy = False
-        if self.eof and not self._unread_requests and self.forwarding is None and self._filtering is None:
+        if self.eof and not self._unread_requests and self.exchange is None and self._filtering is None:
             self._end()
+
+    def _wait_for_head(self) -> None:
+        """Wait for the rest of a head that has begun."""
+        if self.served and self.deadline.at:
+            self.served = False
+            self.arm(self.runtime.settings.header_timeout)
 
     @property
     def _unread_requests(self) -> bool:
         """Requests are here that have to wait for their turn, or for the client to take the answers before them."""
-        return self._deferred or (self.clogged and self.waiting > 0)
+        return self._request_turns.waiting or (self.write_paused and self.waiting > 0)
 
     def _go_on(self) -> None:
         """Begin what was left over in a turn before this one."""
-        self._deferred = False
-        if not self.lost:
+        if self._request_turns.begin() and not self.lost:
             self.proceed()
-            self.resume()
+            self.resume_reading()
 
-    def _next(self) -> bool:
-        """Begin the first request that is here; False: its head is not whole yet."""
-        if self._late is not None and not self._join():
-            return False
-        data, at = self.buffer, self.at
-        if data[at : at + 1] in b"\r\n":
-            # RFC 9112, 2.2: an empty line before a request is to be ignored; one CRLF is.
-            if data.startswith(b"\r\n", at) and len(data) > at + 2 and not data.startswith(b"\r\n\r\n", at):
-                at += 2
-            elif len(data) - at <= 2 and b"\r\n".startswith(data[at:]):
-                return self._wait()
-        line_end = data.find(b"\r\n", at)
-        memo = self._memo_fields
-        # Clients repeat their fields byte for byte; what is remembered ends with the empty line.
-        if memo and at < line_end <= at + MAX_LINE and data.startswith(memo, line_end):
-            line = scan_request_line(data[at:line_end])
-            facts = self._memo_facts
-            if line is not None and facts is not None and line[2] == self._memo_version:
-                end = line_end + len(memo)
-                self.buffer, self.at = (data, end) if end < len(data) else (b"", 0)
-                self._begin(line, self._memo_lines, facts, self._memo_forward)
-                return True
-        end = data.find(b"\r\n\r\n", max(at, line_end))
-        if end < 0:
-            self.at = at
-            return self._wait()
-        self.buffer, self.at = (data, end + 4) if end + 4 < len(data) else (b"", 0)
-        if at:
-            data, line_end, end = data[at : end + 4], line_end - at, end - at
-        return self._read_head(data, line_end, end)
-
-    def _join(self) -> bool:
-        """Bring what came late to what it belongs to; False: that is a head whose end is still not here."""
-        late, head = self._late, self._head
-        assert late is not None  # noqa: S101  the caller looked
-        if head is None:
-            if self.buffer:
-                if self.buffer.find(b"\r\n\r\n", self.at) >= 0:
-                    return True  # a whole head comes first
-                late[:0] = self.buffer[self.at :]
-        elif find_end(late, head.seen) < 0:
-            return self._judge(late, head)
-        self.buffer, self.at, self._late, self._head = bytes(late), 0, None, None
-        return True
-
-    def _wait(self) -> bool:
-        """Wait for the rest of a head that has begun."""
-        late, head = bytearray(self.buffer[self.at :]), PartialHead()
-        self.buffer, self.at, self._late, self._head = b"", 0, late, head
-        return self._judge(late, head)
-
-    def _judge(self, late: bytearray, head: PartialHead) -> bool:
-        """Refuse a head that can become nothing any more; False always: it cannot be read yet."""
-        wrong = head.look(late)
-        if wrong is not None:
-            self.refuse(wrong)
-        elif self.served and self.deadline.at:
-            self.served = False
-            self.arm(self.runtime.settings.header_timeout)
-        return False
-
-    def _read_head(self, data: bytes, line_end: int, end: int) -> bool:
-        """Read a head whose line ends at `line_end` and whose fields end at `end`; False: it is refused."""
-        runtime = self.runtime
-        line: tuple[str, str, int] | None = None
-        lines = data[line_end + 2 : end].split(b"\r\n") if line_end < end else []
-        kept: list[bytes] = []
-        read: list[bytes] = []
-        if end <= MAX_HEAD - 4 and line_end <= MAX_LINE and len(lines) <= MAX_FIELDS:
-            line = scan_request_line(data[:line_end])
-        if line is None or not runtime.request_lines.sort(lines, kept, read):
-            judged = parse_request(data[: end + 4], runtime.loop)
-            if isinstance(judged, Answer):
-                self.refuse(judged, data)
-                return False
-            line, lines = judged[:3], judged[3]
-            kept, read = [], []
-            if not runtime.request_lines.sort(lines, kept, read):
-                self.refuse(BAD_REQUEST, data)
-                return False
-        facts = self._memo_facts
-        # What the fields say depends on the method only where it is judged as a handshake.
-        if facts is None or read != self._memo_read or line[2] != self._memo_version or facts.attempt:
-            found = read_request(read, line[0], line[2], self.client, trusts=runtime.trusts, forwarded=runtime.settings.forwarded)
-            if isinstance(found, Answer):
-                self.refuse(found, data)
-                return False
-            facts = self._memo_facts = found
-            self._memo_read, self._memo_version = read, line[2]
-        if facts.dropped:
-            kept = without(kept, facts.dropped)
-        kept.append(facts.added)
-        forward = b"\r\n".join(kept)
-        # Whether an attempt is well-formed depends on its method too.
-        self._memo_fields = b"" if facts.attempt else data[line_end : end + 4]
-        self._memo_lines, self._memo_forward = lines, forward
-        self._begin(line, lines, facts, forward)
-        return True
-
-    def _begin(self, line: tuple[str, str, int], lines: list[bytes], facts: RequestFraming, forward: bytes) -> None:
-        """Begin a request; `forward` is the part of its fields that goes to the backend."""
-        runtime = self.runtime
-        method, target, version = line
-        request = Request(
-            self.client, method, target, version, facts.host, facts.authority, lines, upgrade=facts.attempt and facts.wrong is None
-        )
-        request.address = facts.address
-        request.id = facts.request_id or runtime.make_id()
-        if not facts.keep_alive or (self.eof and not self.waiting):
+    def _begin(self) -> None:
+        """Begin the request whose head was read."""
+        runtime, reader = self.runtime, self._reader
+        framing = reader.framing
+        method, target, version = reader.line
+        upgrade = framing.attempt and framing.refusal is None
+        host, authority = framing.host, framing.authority
+        request = Request(self.client, method, target, version, host, authority, reader.lines, upgrade=upgrade)
+        request.address = framing.address
+        request.id = framing.request_id or runtime.make_id()
+        if not framing.keep_alive or (self.eof and not self.waiting):
             self.closing = True
-        if facts.wrong is not None:
-            self.answer(facts.wrong, request, None, body_follows=facts.length != NO_BODY)
+        if framing.refusal is not None:
+            self._answer_head(framing.refusal, request, None)
             return
         if target == "*":
-            self.answer(NO_CONTENT, request, None, body_follows=facts.length != NO_BODY)
+            self._answer_head(NO_CONTENT, request, None)
             return
         decided = runtime.handle(request)
-        self.reservation = request.reservation
+        self._reservation = request.reservation
         if isinstance(decided, Answer):
-            self.answer(decided, request, None, body_follows=facts.length != NO_BODY)
+            self._answer_head(decided, request, None)
             return
         route, verdict = decided
         if verdict is None:
-            self._forward(request, route, facts, forward)
+            self._forward(request, route)
         elif isinstance(verdict, Answer):
-            self.answer(verdict, request, route, body_follows=facts.length != NO_BODY)
+            self._answer_head(verdict, request, route)
         else:
-            self._filtering = runtime.loop.create_task(self._filter(verdict, request, route, facts, forward))
+            self._filtering = runtime.loop.create_task(self._filter(verdict, request, route))
 
-    async def _filter(
-        self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes
-    ) -> None:
+    async def _filter(self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute) -> None:
         answer = await verdict
         self._filtering = None
         if self.lost:
             return
         if answer is None:
-            self._forward(request, route, facts, forward)
+            self._forward(request, route)
         else:
-            self.answer(answer, request, route, body_follows=facts.length != NO_BODY)
+            self._answer_head(answer, request, route)
         self.proceed()
 
-    def _forward(self, request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes) -> None:
-        target = route.websocket if request.upgrade else route.http
-        if target is not None and target.affinity is not None:
-            self._select(target.affinity, request, route, facts, forward)
-            return
-        upstream = target.pick() if target is not None else None
-        if target is None or upstream is None:
-            self.answer(UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
-            return
-        pool = (
-            upstream.reserve(target.policy, route.sockets_per_endpoint, self._reserve(request))
-            if request.upgrade
-            else upstream.choose(target.policy)
+    def _forward(self, request: Request, route: ActiveRoute) -> None:
+        reader = self._reader
+        length = reader.framing.length
+        exchange = begin_exchange(
+            self, self.runtime, self.deadline, request, route, reader.forwarded, length, reader.framing.connection_auth
         )
-        if pool is None:
-            self._without_endpoint(upstream, request, route, facts)
+        self._reservation = request.reservation
+        if isinstance(exchange, Refusal):
+            self._answer_head(exchange.answer, request, route, exchange.failure)
             return
-        self._start(HttpForwarding(self, request, route, upstream, target.policy, facts, forward), pool, facts)
+        self.exchange = exchange
+        if length != NO_BODY:
+            self._pass_body(None)
+            if exchange.end != OPEN:
+                return
+        exchange.start()
 
-    def _select(self, affinity: Affinity, request: Request, route: ActiveRoute, facts: RequestFraming, forward: bytes) -> None:
-        selection = affinity.select(request)
-        if selection is None or isinstance(selection, Answer):
-            self.answer(selection or UNRESOLVED, request, route, body_follows=facts.length != NO_BODY)
-            return
-        upstream = selection.upstream
-        pool = selection.reserve(route.sockets_per_endpoint, self._reserve(request)) if request.upgrade else selection.pool
-        if pool is None:
-            self._without_endpoint(upstream, request, route, facts)
-            return
-        forward = affinity.forwarded_fields(request, forward)
-        self._start(HttpForwarding(self, request, route, upstream, selection.policy, facts, forward, selection), pool, facts)
+    # Bodies of requests
 
-    def _without_endpoint(self, upstream: LiveUpstream, request: Request, route: ActiveRoute, facts: RequestFraming) -> None:
-        refusal, failed = no_endpoint(upstream, request, self.runtime)
-        self.answer(refusal, request, route, failed, body_follows=facts.length != NO_BODY)
-
-    def _reserve(self, request: Request) -> Reservation:
-        if self.reservation is None:
-            self.reservation = request.reservation = Reservation(self.runtime.counters)
-        return self.reservation
-
-    def _start(self, forwarding: HttpForwarding, pool: EndpointPool, facts: RequestFraming) -> None:
-        self.forwarding = forwarding
-        if facts.length == NO_BODY:
-            forwarding.start(pool, b"", 0)
-        elif self._late is None:
-            early, at = self.buffer, self.at
-            self.buffer, self.at = b"", 0
-            forwarding.start(pool, early, at)
+    def _body_received(self, data: bytes) -> None:
+        if self._body_turns is not None and self._body_turns.waiting:
+            self._reader.keep(data)
         else:
-            forwarding.start(pool, self.take_rest(), 0)
+            self._pass_body(data)
+
+    def _pass_body(self, data: bytes | None) -> None:
+        """Give the exchange what comes of its body; None: it begins."""
+        reader, exchange = self._reader, self.exchange
+        assert exchange is not None  # noqa: S101  it has a body
+        try:
+            pieces = reader.begin_body(reader.framing.length) if data is None else reader.body(data, 0)
+        except ChunkError:
+            reader.body_open = False
+            self.closing = self.more = True
+            exchange.request_malformed()
+            return
+        if not reader.body_open:
+            exchange.request_end(pieces, reader.trailers)
+            return
+        if pieces:
+            exchange.request_data(pieces)
+        if reader.more:
+            self._turns_of_body().leave(self, self._go_on_with_body)
+
+    def _turns_of_body(self) -> Deferred:
+        if self._body_turns is None:
+            self._body_turns = Deferred(self.runtime.run_queue)
+        return self._body_turns
+
+    def _go_on_with_body(self) -> None:
+        turns, exchange = self._turns_of_body(), self.exchange
+        if turns.begin() and self._reader.body_open and exchange is not None and exchange.end == OPEN:
+            self._pass_body(b"")
+            turns.end(self)
+
+    def pause_request(self) -> None:
+        """Take no more of the request's body."""
+        self._turns_of_body().pause(self)
+
+    def resume_request(self) -> None:
+        """Go on with the request's body."""
+        if self._body_turns is None:
+            self.resume_reading()
+        else:
+            self._body_turns.resume(self, self._go_on_with_body, more=self._reader.body_open and self._reader.more)
+
+    # Answers
+
+    @property
+    def takes_codings(self) -> bool:
+        """A body may keep transfer codings below chunked (RFC 9112, 7)."""
+        return self._reader.line[2] >= 11
+
+    def respond_interim(self, head: ResponseHead) -> None:
+        """Pass a 1xx answer on, to a client of HTTP/1.1 (RFC 9110, 15.2)."""
+        if self._reader.line[2] >= 11:
+            self.write(head.encoded + b"\r\n")
+
+    def respond(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes]) -> None:
+        """Send the final head, with the fields `added`, and what is here of the body."""
+        out = self._encode_head(head, added, length)
+        self.write(out + self._encode(pieces) if pieces else out)
+
+    def respond_whole(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the final head and all of the body."""
+        out = self._encode_head(head, added, length)
+        if pieces:
+            out += self._encode(pieces)
+        self.write(out + self._last_chunk(trailers) if self._chunked else out)
+
+    def respond_data(self, pieces: list[bytes]) -> None:
+        """Send more of the body."""
+        self.write(self._encode(pieces))
+
+    def respond_end(self, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the last of the body."""
+        out = self._encode(pieces)
+        if self._chunked:
+            out += self._last_chunk(trailers)
+        if out:
+            self.write(out)
+
+    def _encode_head(self, head: ResponseHead, added: bytes, length: int) -> bytes:
+        version = self._reader.line[2]
+        if self._reader.body_open or self.runtime.draining:
+            # An early answer: the rest of the body is not waited for, and the connection does not serve again.
+            self.closing = True
+        self._chunked = False
+        if length == UNKNOWN:
+            if version >= 11:
+                self._chunked = True
+            else:
+                self.closing = self.unframed = True
+        return encode_head(head, added, version, chunked=self._chunked, close=self.closing)
+
+    def _encode(self, pieces: list[bytes]) -> bytes:
+        if self._chunked:
+            return encode_chunks(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _last_chunk(self, trailers: bytes) -> bytes:
+        return last_chunk(trailers if self._reader.framing.takes_trailers else b"")
+
+    def fail(self, failure: Failure) -> None:
+        """Answer a request that no backend answered."""
+        exchange, reader = self.exchange, self._reader
+        assert exchange is not None  # noqa: S101  it failed
+        self.exchange = None
+        body_follows, reader.body_open = reader.body_open, False
+        self.answer(GATEWAY[failure.status], exchange.request, exchange.route, failure, body_follows=body_follows)
+        if not self._busy:
+            self.proceed()
+
+    def _answer_head(self, answer: Answer, request: Request, route: ActiveRoute | None, failure: Failure | None = None) -> None:
+        """Answer a request of which nothing but its head was read."""
+        self.answer(answer, request, route, failure, body_follows=self._reader.framing.length != NO_BODY)
 
     def answer(
         self,
         answer: Answer,
         request: Request,
         route: ActiveRoute | None,
-        failed: Failure | None = None,
+        failure: Failure | None = None,
         *,
         body_follows: bool = False,
     ) -> None:
-        """Answer a request ourselves; `failed` where a backend should have."""
+        """Answer a request ourselves; `failure` where a backend should have."""
         if answer.close or body_follows:
             # A body that nobody reads would be taken for the next request.
             self.closing = self.more = True
@@ -418,40 +385,49 @@ class ServerConnection:
             self.closing = True
         data, size = render(answer, request, request_id=request.id, close=self.closing)
         self.write(data)
-        count_answer(self.runtime, request, route, failed or Failure(answer.status, answer.cause, ""), size)
+        count_answer(self.runtime, request, route, failure or Failure(answer.status, answer.cause, ""), size)
         self.finished()
 
     def refuse(self, answer: Answer, head: bytes = b"") -> None:
         """Answer what is no request, and end the connection. `head`: how it begins; else it is what was not read yet."""
         self.closing = self.more = True
-        rest = self.take_rest()
+        rest = self._reader.take_rest()
         self.write(refusal(answer, head or rest, self.client, self.runtime))
         self._end()
 
     def finished(self) -> None:
-        """Take note that the request under way is answered; go on with the next, or end."""
-        self.forwarding = None
+        """Go on after a request that is answered: with the next, or end."""
+        exchange, reader = self.exchange, self._reader
+        if exchange is not None:
+            self.exchange = None
+            if reader.body_open or (exchange.request.upgrade and self.waiting):
+                reader.body_open = False
+                self.closing = self.more = True
+            if self._body_turns is not None:
+                self._body_turns.paused = False
         self.served = True
         self._give_back()
         if self.closing or self.runtime.draining:
             self._end()
             return
         self.arm(self.runtime.settings.keepalive_timeout)
-        self.resume()
-        if not self._busy and (self.buffer or self._late is not None or self.eof):
+        self.resume_reading()
+        if not self._busy and (reader.waits or self.eof):
             self.proceed()
 
     def _give_back(self) -> None:
-        reservation, self.reservation = self.reservation, None
+        reservation, self._reservation = self._reservation, None
         if reservation is not None:
             reservation.release()
+
+    # The end
 
     def _end(self) -> None:
         """Close when what was written has arrived; a peer that does not take it is cut."""
         if self.lost or self.lingering is not None or self.transport.is_closing():
             return
         if (self.more or self.waiting) and not self.eof:
-            self._drop_rest()
+            self._reader.drop_rest()
             self.runtime.wheel.cancel(self.deadline)
             self.lingering = Lingering(self.transport, self.runtime.wheel, self.runtime.close_wait, self.connection_lost, self._cut)
             self.transport, self.write = self.lingering.transport, CLOSED_TRANSPORT.write
@@ -481,9 +457,9 @@ class ServerConnection:
             return
         if self.transport.is_closing():
             self._linger()
-        elif self.forwarding is not None:
-            self.forwarding.expired()
-        elif self.clogged:
+        elif self.exchange is not None:
+            self.exchange.expired()
+        elif self.write_paused:
             self._cut()
         elif self._filtering is not None:
             self._filtering.cancel()
@@ -495,13 +471,13 @@ class ServerConnection:
 
     def retire(self) -> None:
         """Let the next answer say that it is the last: a client that knows loses no request to a closed connection."""
-        if self.forwarding is None or not self.forwarding.answering:
+        if self.exchange is None or not self.exchange.answering:
             self.closing = True
 
     def drain(self) -> None:
         """End when the request under way is answered; at once if there is none."""
         self.closing = True
-        if self.forwarding is None and self._filtering is None and not self.waiting:
+        if self.exchange is None and self._filtering is None and not self.waiting:
             self._end()
 
     def abort(self) -> None:
@@ -509,21 +485,17 @@ class ServerConnection:
         if not self.lost:
             self._cut()
 
-    def fail(self, failure: Failure, request: Request, route: ActiveRoute) -> None:
-        """Answer a request that no backend answered."""
-        self.forwarding = None
-        self.answer(GATEWAY[failure.status], request, route, failure)
-        if not self._busy:
-            self.proceed()
-
-    def release(self) -> None:
-        """Let go of the connection: a tunnel has taken it."""
+    def detach(self, head: ResponseHead, added: bytes) -> tuple[asyncio.Transport, bytes, bytes]:
+        """Give the connection away, behind a 101 with the fields `added`."""
+        transport = self.transport
+        early = self._reader.take_rest()
         self.runtime.wheel.cancel(self.deadline)
-        self.forwarding = None
-        self.reservation = None
+        self.exchange = None
+        self._reservation = None
         self.lost = True
         self.transport, self.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
         self.runtime.connections.discard(self)
+        return transport, head.encoded + added + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the client is gone."""
@@ -534,9 +506,9 @@ class ServerConnection:
         self.runtime.stats.connection_closed(self.client.listener)
         if self._filtering is not None:
             self._filtering.cancel()
-        if self.forwarding is not None:
-            self.forwarding.client_lost()
-            self.forwarding = None
+        if self.exchange is not None:
+            self.exchange.client_lost()
+            self.exchange = None
         self._give_back()
         self.lingering = None
         self.transport, self.write = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write
@@ -544,13 +516,13 @@ class ServerConnection:
     def eof_received(self) -> bool:
         """Take the client's FIN: requests that came before it are still answered; over TLS, those of which none is under way."""
         self.eof = True
-        forwarding = self.forwarding
-        if forwarding is None and self._filtering is None:
+        exchange = self.exchange
+        if exchange is None and self._filtering is None:
             if self._unread_requests:
                 return True
             self.closing = True
             return False
-        if self.client.secure or (forwarding is not None and (forwarding.wants_body or forwarding.request.upgrade)):
+        if self.client.secure or (exchange is not None and (self._reader.body_open or exchange.request.upgrade)):
             self.closing = True
             return False
         if not self.waiting:
@@ -559,19 +531,19 @@ class ServerConnection:
 
     def pause_writing(self) -> None:
         """Stop reading the backend, and begin no further request: the client does not take its answers."""
-        self.clogged = True
-        if self.forwarding is not None:
-            self.forwarding.client_full()
+        self.write_paused = True
+        if self.exchange is not None:
+            self.exchange.downstream_paused()
         elif not self.transport.is_closing():
             self.arm(WRITE_STALL)
 
     def resume_writing(self) -> None:
         """Go on."""
-        self.clogged = False
-        if self.forwarding is not None:
-            self.forwarding.client_ready()
+        self.write_paused = False
+        if self.exchange is not None:
+            self.exchange.downstream_resumed()
         elif self._filtering is None and not self.lost and not self.transport.is_closing():
             self.arm(self.runtime.settings.keepalive_timeout)
-            self.resume()
+            self.resume_reading()
             if not self._busy:
                 self.proceed()

@@ -1,351 +1,282 @@
 # Compiled by mypyc: see setup.py.
-"""The request's half of one exchange: its head and body on the way to a backend. Synchronous but for dialling.
+"""Requests in HTTP/1.1: the client's bytes become heads and pieces of bodies, and a request becomes bytes for a backend.
 
-The answer's half, and what becomes of the whole, is http1_response.py.
+A codec: it frames, and decides nothing. What came is in `buffer` from `at` on, and behind that in `_late`: what came while
+something was in `buffer`, or the beginning of a head whose end is not here. So no byte is copied more than twice, however small
+the pieces are in which it comes.
 """
 
-import asyncio
-from typing import Protocol
+from typing import Final
 
-from proxy.http.message import Client, Failure, Request
-from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
-from proxy.http1.fields import CHUNKED, NO_BODY, RequestFraming
-from proxy.model.config import LoadBalancing
-from proxy.runtime.routes import ActiveRoute
+from proxy.http.local_replies import BAD_REQUEST
+from proxy.http.message import Answer, Client, Request
+from proxy.http1.chunked import ChunkDecoder
+from proxy.http1.fields import CHUNKED, RequestFraming, read_request, without
+from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
+from proxy.http1.partial_head import PartialHead, find_end
+from proxy.http1.reference_parser import parse_request
+from proxy.http1.trailers import passing_trailers
 from proxy.runtime.state import Runtime
-from proxy.transport.timer_wheel import Deadline
-from proxy.upstream.affinity import Selection
-from proxy.upstream.dial import UpstreamUnavailableError, dial
-from proxy.upstream.http1_connection import UpstreamConnection
-from proxy.upstream.pool import EndpointPool, LiveUpstream
-from proxy.upstream.rendezvous import NO_KEY
 
-BODY_GRACE = 30.0
-"""Seconds before the rate of a request's body is looked at (docs/wire.md, slow body)."""
-EARLY_LIMIT = 64 * 1024
-"""Bytes of a body that wait for the backend's connection."""
+INCOMPLETE: Final = 0
+READY: Final = 1
+REFUSED: Final = 2
+
+_NONE: Final = RequestFraming()
 
 
-class Downstream(Protocol):
-    """The client's connection, as a request on its way sees it."""
-
-    runtime: Runtime
-    client: Client
-    transport: asyncio.Transport
-    deadline: Deadline
-    closing: bool
-    more: bool
-    unframed: bool
-
-    @property
-    def waiting(self) -> int: ...  # noqa: D102
-    def take_rest(self) -> bytes: ...  # noqa: D102
-    def put_back(self, data: bytes, at: int) -> None: ...  # noqa: D102
-
-    def arm(self, seconds: float) -> None: ...  # noqa: D102
-    def pause(self) -> None: ...  # noqa: D102
-    def resume(self) -> None: ...  # noqa: D102
-    def write(self, data: bytes, /) -> None: ...  # noqa: D102
-    def finished(self) -> None: ...  # noqa: D102
-    def abort(self) -> None: ...  # noqa: D102
-    def release(self) -> None: ...  # noqa: D102
-    def fail(self, failure: Failure, request: Request, route: ActiveRoute) -> None: ...  # noqa: D102
-
-
-class RequestForwarding:
-    """One request on its way. `HttpForwarding` adds the answer, and says what failing means."""
+class RequestReader:
+    """The requests of one client's connection, in order: `next_head` until it has none, `body` while `body_open`."""
 
     __slots__ = (
-        "_answer",
-        "_blocked",
-        "_body_bytes",
-        "_body_deferred",
-        "_body_left",
-        "_connection",
-        "_dialling",
-        "_early",
-        "_early_size",
-        "_end_cause",
+        "_client",
+        "_decoder",
         "_head",
-        "_login",
-        "_over",
-        "_policy",
-        "_pool",
-        "_request_decoder",
-        "_selection",
-        "_sent_all",
-        "_side",
-        "_started",
-        "_timeouts",
-        "_upstream",
-        "_waited",
-        "request",
-        "route",
-        "wants_body",
+        "_late",
+        "_left",
+        "_memo_fields",
+        "_memo_framing",
+        "_memo_inspected",
+        "_memo_version",
+        "_runtime",
+        "at",
+        "body_open",
+        "buffer",
+        "forwarded",
+        "framing",
+        "line",
+        "lines",
+        "refusal",
+        "refused",
+        "trailers",
     )
 
-    def __init__(
-        self,
-        side: Downstream,
-        request: Request,
-        route: ActiveRoute,
-        upstream: LiveUpstream,
-        policy: LoadBalancing,
-        facts: RequestFraming,
-        forward: bytes,
-        selection: Selection | None = None,
-    ) -> None:
-        self._side = side
-        self.request = request
-        self.route = route
-        self._timeouts = route.timeouts
-        self._upstream = upstream
-        self._policy = policy
-        self._selection = selection
-        """Where affinity, hashing or the pod's name put it; None: only load balancing did."""
-        self._pool: EndpointPool | None = None
-        self._connection: UpstreamConnection | None = None
-        self._dialling: asyncio.Task[None] | None = None
-        self._early: list[bytes] = []
-        """What of the body waits for the connection, as it goes to the backend."""
-        self._early_size = 0
-        self._body_left = facts.length
-        self._request_decoder = ChunkDecoder() if facts.length == CHUNKED else None
-        self._body_deferred = False
-        """More of the body is here and waits in the worker's queue for its turn."""
-        self.wants_body = facts.length != NO_BODY
-        """The client's bytes belong to the body."""
-        self._body_bytes = 0
-        self._blocked = 0.0
-        """Loop time since which the backend takes no more of the body; 0: it does."""
-        self._waited = 0.0
-        """Seconds that the body waited for the backend before that, or for a connection to it: not the client's fault."""
-        self._login = facts.connection_auth
-        self._sent_all = False
-        """Nothing of the request was sent that could not be sent again: all of it is still here."""
-        self._answer = False
-        """Bytes of the final answer are out."""
-        self._end_cause = "client_gone"
-        """Why the client's connection ended, if it did."""
-        self._over = False
-        """Answered, or given up: it is accounted for, and nothing more is sent to the backend."""
-        self._started = side.runtime.loop.time()
-        self._head = self._request_head(facts, forward)
+    def __init__(self, runtime: Runtime, client: Client) -> None:
+        self._runtime = runtime
+        self._client = client
+        self.buffer = b""
+        self.at = 0
+        """Where in `buffer` that begins which was not read yet. When all was read, there is no buffer."""
+        self._late: bytearray | None = None
+        """What came behind `buffer`."""
+        self._head: PartialHead | None = None
+        """What `_late` begins with is a head whose end is not here."""
+        self.line: tuple[str, str, int] = ("", "", 0)
+        """Of the head that is READY, and of those after it until it changes: method, target and version;"""
+        self.lines: list[bytes] = []
+        """its lines;"""
+        self.framing = _NONE
+        """what its fields say;"""
+        self.forwarded = b""
+        """what of them goes to the backend, each with its CRLF."""
+        self._memo_fields = b""
+        """Bytes of the last head behind its request line: clients repeat them. What is remembered ends with the empty line."""
+        self._memo_framing: RequestFraming | None = None
+        self._memo_inspected: list[bytes] = []
+        self._memo_version = 0
+        self.refusal = BAD_REQUEST
+        """Why a head was REFUSED;"""
+        self.refused = b""
+        """and how it begins, where it was read; else it is what was not read yet."""
+        self.body_open = False
+        """What comes belongs to a body."""
+        self.trailers = b""
+        """Fields behind the last body that pass, each with its CRLF."""
+        self._left = 0
+        self._decoder: ChunkDecoder | None = None
 
-    def _request_head(self, facts: RequestFraming, forward: bytes) -> bytes:
-        request = self.request
-        tail = f"X-Request-ID: {request.id}\r\n"
-        if facts.length == CHUNKED:
-            tail += "Transfer-Encoding: chunked\r\n"
-        if request.upgrade:
-            tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-        host = "" if facts.authority else "Host: \r\n"
-        return b"%b%b%b\r\n" % (
-            f"{request.method} {request.sent_target} HTTP/1.1\r\n".encode("latin-1"),
-            forward,
-            (host + tail).encode("latin-1"),
-        )
-
-    def start(self, pool: EndpointPool, early: bytes, at: int) -> None:
-        """Send the request over a pooled connection, or dial one. `early` from `at` on is what of the body is here already."""
-        self.route.stats.in_flight += 1
-        self._side.arm(self._timeouts.handshake if self.request.upgrade else self._timeouts.response)
-        if self.wants_body:
-            self._side.arm(min(BODY_GRACE, self._timeouts.response))
-            self._keep_early(self._take_body(early, at))
-            if self._over:
-                return
-        self._take_pool(pool)
-        connection = pool.take()
-        if connection is not None:
-            self._send(connection)
+    def add(self, data: bytes) -> None:
+        """Take bytes that belong to no body, or wait behind one."""
+        if self._late is not None:
+            self._late += data
+        elif self.buffer:
+            self._late = bytearray(data)
         else:
-            self._dial(pool)
+            self.buffer, self.at = data, 0
 
-    def _take_pool(self, pool: EndpointPool | None) -> None:
-        # An upgrade counts by its `Reservation`.
-        if self._pool is not None:
-            self._pool.in_flight -= 1
-            if not self.request.upgrade:
-                self._pool.counter.end_request()
-        self._pool = pool
-        if pool is not None:
-            pool.in_flight += 1
-            if not self.request.upgrade:
-                pool.counter.begin_request()
+    @property
+    def waits(self) -> bool:
+        """Something came that was not read yet."""
+        return bool(self.buffer) or self._late is not None
 
-    def _dial(self, pool: EndpointPool | None) -> None:
-        if self.wants_body and self._early_size > EARLY_LIMIT:
-            self._side.pause()
-        self._dialling = self._side.runtime.loop.create_task(self._connect(pool))
+    @property
+    def waiting(self) -> int:
+        """Bytes that came and were not read yet."""
+        late = self._late
+        return len(self.buffer) - self.at + (len(late) if late is not None else 0)
 
-    async def _connect(self, pool: EndpointPool | None) -> None:
-        selection, began = self._selection, self._side.runtime.loop.time()
-        key, strict = (NO_KEY, False) if selection is None else (selection.key, selection.strict)
-        if selection is not None and pool is None:
-            pool = self._pool or selection.pool
-        try:
-            reservation = self.request.reservation if self.request.upgrade else None
-            connection = await dial(
-                self._upstream,
-                self._policy,
-                self._timeouts.connect,
-                pool,
-                reservation=reservation,
-                limit=self.route.sockets_per_endpoint,
-                key=key,
-                strict=strict,
+    def take_rest(self) -> bytes:
+        """Take what came and was not read yet."""
+        rest = self.buffer[self.at :]
+        if self._late is not None:
+            rest += self._late
+        self.drop_rest()
+        return rest
+
+    def drop_rest(self) -> None:
+        """Forget what came and was not read yet."""
+        self.buffer, self.at, self._late, self._head = b"", 0, None, None
+
+    def next_head(self) -> int:
+        """Read the first head that is here: READY, REFUSED, or INCOMPLETE while it is not whole."""
+        if self._late is not None and not self._join():
+            return self._judge()
+        data, at = self.buffer, self.at
+        if data[at : at + 1] in b"\r\n":
+            # RFC 9112, 2.2: an empty line before a request is to be ignored; one CRLF is.
+            if data.startswith(b"\r\n", at) and len(data) > at + 2 and not data.startswith(b"\r\n\r\n", at):
+                at += 2
+            elif len(data) - at <= 2 and b"\r\n".startswith(data[at:]):
+                return self._wait()
+        line_end = data.find(b"\r\n", at)
+        memo = self._memo_fields
+        if memo and at < line_end <= at + MAX_LINE and data.startswith(memo, line_end):
+            line = scan_request_line(data[at:line_end])
+            if line is not None and line[2] == self._memo_version:
+                end = line_end + len(memo)
+                self.buffer, self.at = (data, end) if end < len(data) else (b"", 0)
+                self.line = line
+                return READY
+        end = data.find(b"\r\n\r\n", max(at, line_end))
+        if end < 0:
+            self.at = at
+            return self._wait()
+        self.buffer, self.at = (data, end + 4) if end + 4 < len(data) else (b"", 0)
+        if at:
+            data, line_end, end = data[at : end + 4], line_end - at, end - at
+        return self._read_head(data, line_end, end)
+
+    def _join(self) -> bool:
+        """Bring what came late to what it belongs to; False: that is a head whose end is still not here."""
+        late, head = self._late, self._head
+        assert late is not None  # noqa: S101  the caller looked
+        if head is None:
+            if self.buffer:
+                if self.buffer.find(b"\r\n\r\n", self.at) >= 0:
+                    return True  # a whole head comes first
+                late[:0] = self.buffer[self.at :]
+        elif find_end(late, head.seen) < 0:
+            return False
+        self.buffer, self.at, self._late, self._head = bytes(late), 0, None, None
+        return True
+
+    def _wait(self) -> int:
+        """Wait for the rest of a head that has begun."""
+        self.buffer, self.at, self._late, self._head = b"", 0, bytearray(self.buffer[self.at :]), PartialHead()
+        return self._judge()
+
+    def _judge(self) -> int:
+        """Refuse the beginning of a head that can become nothing any more."""
+        late, head = self._late, self._head
+        assert late is not None  # noqa: S101  the callers looked
+        assert head is not None  # noqa: S101
+        problem = head.look(late)
+        if problem is None:
+            return INCOMPLETE
+        self.refusal, self.refused = problem, b""
+        return REFUSED
+
+    def _read_head(self, data: bytes, line_end: int, end: int) -> int:
+        """Read a head whose line ends at `line_end` and whose fields end at `end`."""
+        runtime = self._runtime
+        line: tuple[str, str, int] | None = None
+        lines = data[line_end + 2 : end].split(b"\r\n") if line_end < end else []
+        forwarded: list[bytes] = []
+        inspected: list[bytes] = []
+        if end <= MAX_HEAD - 4 and line_end <= MAX_LINE and len(lines) <= MAX_FIELDS:
+            line = scan_request_line(data[:line_end])
+        if line is None or not runtime.request_lines.sort(lines, forwarded, inspected):
+            parsed = parse_request(data[: end + 4], runtime.loop)
+            if isinstance(parsed, Answer):
+                return self._refuse(parsed, data)
+            line, lines = parsed[:3], parsed[3]
+            forwarded, inspected = [], []
+            if not runtime.request_lines.sort(lines, forwarded, inspected):
+                return self._refuse(BAD_REQUEST, data)
+        framing = self._memo_framing
+        # What the fields say depends on the method only where it is judged as a handshake.
+        if framing is None or inspected != self._memo_inspected or line[2] != self._memo_version or framing.attempt:
+            found = read_request(
+                *(inspected, line[0], line[2], self._client), trusts=runtime.trusts, forwarded=runtime.settings.forwarded
             )
-        except UpstreamUnavailableError as error:
-            self._dialling = None
-            self._fail(error.status, error.cause, error.endpoint)
-            return
-        self._dialling = None
-        if isinstance(connection.pool, EndpointPool) and connection.pool is not self._pool:
-            self._take_pool(connection.pool)
-        # The time to connect is neither the client's to send its body in, nor the backend's to answer in.
-        if self.wants_body:
-            self._waited += self._side.runtime.loop.time() - began
-        else:
-            self._side.arm(self._timeouts.handshake if self.request.upgrade else self._timeouts.response)
-        self._send(connection)
+            if isinstance(found, Answer):
+                return self._refuse(found, data)
+            framing = self._memo_framing = found
+            self._memo_inspected, self._memo_version = inspected, line[2]
+        if framing.dropped:
+            forwarded = without(forwarded, framing.dropped)
+        forwarded.append(framing.added)
+        # Whether an attempt is well-formed depends on its method too.
+        self._memo_fields = b"" if framing.attempt else data[line_end : end + 4]
+        self.line, self.lines, self.framing, self.forwarded = line, lines, framing, b"\r\n".join(forwarded)
+        return READY
 
-    def _send(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
-        connection.turn = self
-        self._sent_all = not self.wants_body
-        connection.write(b"".join((self._head, *self._early)) if self._early else self._head)
-        if self.wants_body:
-            self._early, self._early_size = [], 0
-            self._read_on()
-        else:
-            self._side.resume()
+    def _refuse(self, refusal: Answer, head: bytes) -> int:
+        self.refusal, self.refused = refusal, head
+        return REFUSED
 
-    def body_data(self, data: bytes) -> None:
-        """Take bytes of the client while the body lasts."""
-        if self._body_deferred and self._request_decoder is not None:
-            self._request_decoder.add(data)
-            self._side.pause()
-        else:
-            self._pass_body(data)
+    def begin_body(self, length: int) -> list[bytes]:
+        """Read a body next, and return what is here of it; see `body`."""
+        self.body_open = True
+        self.trailers = b""
+        self._left = length
+        self._decoder = ChunkDecoder() if length == CHUNKED else None
+        if self._late is not None:
+            return self.body(self.take_rest(), 0)
+        data, at = self.buffer, self.at
+        self.buffer, self.at = b"", 0
+        return self.body(data, at)
 
-    def _pass_body(self, data: bytes) -> None:
-        encoded = self._take_body(data, 0)
-        if self._over:
-            return
-        connection = self._connection
-        if connection is None:
-            self._keep_early(encoded)
-            if self._early_size > EARLY_LIMIT:
-                self._side.pause()
-        elif encoded:
-            self._sent_all = False
-            connection.write(encoded)
+    @property
+    def more(self) -> bool:
+        """More of the body is here than one turn may decode: go on with `body(b"", 0)`."""
+        decoder = self._decoder
+        return decoder is not None and decoder.more
 
-    def _keep_early(self, data: bytes) -> None:
-        if data:
-            self._early.append(data)
-            self._early_size += len(data)
+    def keep(self, data: bytes) -> None:
+        """Keep what came while there is more."""
+        decoder = self._decoder
+        assert decoder is not None  # noqa: S101  only it leaves any
+        decoder.add(data)
 
-    def _defer_body(self) -> None:
-        """Let others have their turn before more chunks are decoded."""
-        if not self._body_deferred:
-            self._body_deferred = True
-            self._side.pause()
-            self._side.runtime.run_queue.add(self._go_on_with_body)
-
-    def _go_on_with_body(self) -> None:
-        self._body_deferred = False
-        if self._over or self._blocked:
-            return  # `upstream_ready` goes on
-        self._pass_body(b"")
-        if not self._over and not self._body_deferred and (self._connection is not None or self._early_size <= EARLY_LIMIT):
-            self._side.resume()
-
-    def _read_on(self) -> None:
-        """Go on with what is here of the body; read the client when that is through."""
-        if self.wants_body and self._request_decoder is not None and self._request_decoder.more:
-            self._defer_body()
-        else:
-            self._side.resume()
-
-    def _take_body(self, data: bytes, at: int) -> bytes:
-        """Return what of `data` from `at` on goes to the backend; what follows the body waits as the next request."""
-        decoder = self._request_decoder
+    def body(self, data: bytes, at: int) -> list[bytes]:
+        """Take a body apart: return pieces of it in `data`, from `at` on; what follows its end waits. Raises ChunkError."""
+        decoder = self._decoder
         if decoder is None:
             size = len(data) - at
-            if size > self._body_left:
-                size = self._body_left
-                self._side.put_back(data, at + size)
+            if size > self._left:
+                size = self._left
+                self.buffer, self.at = data, at + size
                 data = data[at : at + size]
             elif at:
                 data = data[at:]
-            self._body_left -= size
-            self._body_bytes += size
-            if not self._body_left:
-                self._body_ended()
-            return data
-        try:
-            pieces = decoder.feed(data, at)
-        except ChunkError:
-            self._bad_body()
-            return b""
-        self._body_bytes += sum(map(len, pieces))
-        encoded = b"".join([chunk(piece) for piece in pieces if piece])
+            self._left -= size
+            if not self._left:
+                self.body_open = False
+            return [data] if data else []
+        pieces = decoder.feed(data, at)
         if decoder.done:
-            encoded += LAST_CHUNK
-            self._side.put_back(*decoder.rest_from())
-            self._body_ended()
-        elif decoder.more:
-            self._defer_body()
-        return encoded
+            self.body_open = False
+            self._decoder = None
+            rest, begin = decoder.rest_from()
+            if begin < len(rest):
+                self.buffer, self.at = rest, begin
+            if decoder.trailers is not None:
+                self.trailers = passing_trailers(decoder.trailers, self.framing.dropped)
+        return pieces
 
-    @property
-    def answering(self) -> bool:
-        """The head of the final answer is out."""
-        return self._answer
 
-    def _body_ended(self) -> None:
-        self.wants_body = False
-        if not self._answer:
-            self._side.arm(self._timeouts.response)
-
-    def _bad_body(self) -> None:
-        """Refuse a body whose coding is broken: 400 if nothing was answered yet; both connections end."""
-        self.wants_body = False
-        self._side.closing = self._side.more = True
-        if self._answer:
-            self._drop()
-            self._end_cause = "request_body_malformed"
-            self._side.abort()
-            return
-        self._fail(400, "request_body_malformed")
-
-    def _fail(self, status: int, cause: str, endpoint: str = "") -> None:
-        """Answer for the backend, of which nothing was passed on yet."""
-        raise NotImplementedError
-
-    def _drop(self) -> None:
-        """Let go of the backend's connection, or of the attempt to make one."""
-        raise NotImplementedError
-
-    def answer_data(self, data: bytes) -> None:
-        """Take bytes of the backend."""
-        raise NotImplementedError
-
-    def upstream_lost(self, exc: Exception | None) -> None:
-        """Act on the end of the backend's connection."""
-        raise NotImplementedError
-
-    def upstream_full(self) -> None:
-        """Stop reading the client: the backend does not take its body."""
-        if self.wants_body:
-            self._blocked = self._side.runtime.loop.time()
-            self._side.pause()
-
-    def upstream_ready(self) -> None:
-        """Read the client again."""
-        if self._blocked:
-            self._waited += self._side.runtime.loop.time() - self._blocked
-            self._blocked = 0.0
-        self._read_on()
+def encode_request(request: Request, fields: bytes, length: int) -> bytes:
+    """Write a request's head for a backend: with `fields`, and those that are ours to say last."""
+    tail = f"X-Request-ID: {request.id}\r\n"
+    if length == CHUNKED:
+        tail += "Transfer-Encoding: chunked\r\n"
+    if request.upgrade:
+        tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    if not request.authority:
+        tail = "Host: \r\n" + tail
+    return b"%b%b%b\r\n" % (
+        f"{request.method} {request.sent_target} HTTP/1.1\r\n".encode("latin-1"),
+        fields,
+        tail.encode("latin-1"),
+    )

@@ -1,537 +1,367 @@
 # Compiled by mypyc: see setup.py.
-"""One request on its way to a backend, and the answer on its way back. The request's half is http1_request.py.
+"""Answers in HTTP/1.1: a backend's bytes become heads and pieces of bodies, and those become bytes for a client.
 
-The common case is one write to a pooled connection and one write to the client. A connection returns to the pool only when
-request and answer ended whole and nothing followed; otherwise it is closed.
+A codec: it frames, and decides nothing.
 """
 
+import asyncio
 from typing import Final
 
-from proxy.exchange.http1_request import BODY_GRACE, Downstream, RequestForwarding
-from proxy.http.message import Failure, Request
-from proxy.http1.chunked import LAST_CHUNK, ChunkDecoder, ChunkError, chunk
-from proxy.http1.fields import RequestFraming, ResponseFraming, read_response, split_fields
+from proxy.exchange.contract import NO_CONTENT, NO_PIECES, UNKNOWN, UpstreamEvents
+from proxy.exchange.http1_request import encode_request
+from proxy.http.message import Request, ResponseHead
+from proxy.http1.chunked import ChunkDecoder, ChunkError, encode_chunks, last_chunk
+from proxy.http1.fields import ResponseFraming, read_response
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, scan_status_line
 from proxy.http1.partial_head import find_end
 from proxy.http1.reference_parser import parse_response
-from proxy.model.config import LoadBalancing
-from proxy.runtime.routes import ActiveRoute
-from proxy.upstream.affinity import Selection
-from proxy.upstream.pool import LiveUpstream
-from proxy.websocket.handshake import check_switch, extension_names
-from proxy.websocket.tunnel import Tunnel
+from proxy.http1.trailers import passing_trailers
+from proxy.runtime.state import Runtime
+from proxy.transport.deferred import Deferred
+from proxy.transport.protocol_adapter import CLOSED_TRANSPORT
+from proxy.upstream.http1_connection import UpstreamConnection
 
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-MAX_INTERIM = 16
-"""1xx answers that one request may bring."""
-WRITE_STALL = 60.0
-"""Seconds that a client may leave an answer unread, and a backend a body (nginx: send_timeout, proxy_send_timeout)."""
-
-CLIENT_CLOSED = 499
-"""In the access log, where the client left before there was an answer (as nginx has it)."""
-
-UNTIL_CLOSE: Final = 0
-SIZED: Final = 1
-DECHUNK: Final = 2
-BODYLESS: Final = 3
+SIZED: Final = 0
+CHUNKED: Final = 1
+UNTIL_CLOSE: Final = 2
 
 
-class HttpForwarding(RequestForwarding):
-    """One request and its answer."""
+class Http1Upstream:
+    """The backend's side of one exchange, over a connection of HTTP/1.1."""
 
     __slots__ = (
-        "_answer_bytes",
-        "_answer_deferred",
-        "_backend_paused",
+        "_chunked",
+        "_clean",
+        "_connection",
         "_decoder",
-        "_held",
-        "_held_seen",
+        "_deferred",
+        "_exchange",
+        "_framing",
         "_interim",
+        "_left",
         "_mode",
-        "_remaining",
-        "_response",
-        "_retried",
-        "_stalled",
+        "_no_content",
+        "_over",
+        "_partial",
+        "_runtime",
+        "_seen",
     )
 
-    def __init__(
-        self,
-        side: Downstream,
-        request: Request,
-        route: ActiveRoute,
-        upstream: LiveUpstream,
-        policy: LoadBalancing,
-        facts: RequestFraming,
-        forward: bytes,
-        selection: Selection | None = None,
-    ) -> None:
-        super().__init__(side, request, route, upstream, policy, facts, forward, selection)
-        self._retried = False
-        self._held: bytearray | None = None
+    def __init__(self, connection: UpstreamConnection, exchange: UpstreamEvents, runtime: Runtime) -> None:
+        self._connection: UpstreamConnection | None = connection
+        self._exchange = exchange
+        self._runtime = runtime
+        self._chunked = False
+        """The request's body goes out in chunks."""
+        self._no_content = False
+        """The request is HEAD: its answer has no body."""
+        self._partial: bytearray | None = None
         """The beginning of a head whose end is not here."""
-        self._held_seen = 0
-        self._interim = 0
-        self._response: ResponseFraming | None = None
-        self._mode = BODYLESS
-        self._remaining = 0
+        self._seen = 0
+        self._interim = False
+        """Something came before the final head."""
+        self._framing: ResponseFraming | None = None
+        """What the final head said."""
+        self._mode = SIZED
+        self._left = 0
         self._decoder: ChunkDecoder | None = None
-        self._answer_bytes = 0
-        self._stalled = False
-        self._answer_deferred = False
-        """More of the answer is here and waits in the worker's queue for its turn."""
-        self._backend_paused = False
-        """The backend's connection is not read."""
+        self._clean = False
+        """The answer ended where it said, and nothing followed."""
+        self._deferred: Deferred | None = None
+        """Chunks that wait for their turn, and whether the exchange takes no more; None: there was never either."""
+        self._over = False
+        """Nothing is told any more."""
+        connection.codec = self
 
-    def answer_data(self, data: bytes) -> None:
-        """Take bytes of the backend."""
-        if self._response is not None:
-            self._answer_body(data)
-        elif self._held is None:
-            self._answer_head(data)
-        else:
-            self._late_head(self._held, data)
+    # The request
 
-    def _late_head(self, held: bytearray, data: bytes) -> None:
-        held += data
-        if find_end(held, self._held_seen) >= 0:
-            self._held = None
-            self._answer_head(bytes(held))
-            return
-        self._held_seen = len(held)
-        if len(held) > MAX_HEAD:
-            self._bad_answer("head_too_large")
-
-    def _answer_head(self, data: bytes) -> None:
+    def send(self, request: Request, fields: bytes, length: int, pieces: list[bytes]) -> None:
+        """Send the head, with these fields, and what is here of the body."""
         connection = self._connection
-        assert connection is not None  # noqa: S101  bytes come by a connection
+        assert connection is not None  # noqa: S101  it begins with one
+        self._chunked = length == UNKNOWN
+        self._no_content = request.method == "HEAD"
+        head = encode_request(request, fields, length)
+        connection.write(head + self._encode(pieces) if pieces else head)
+
+    def send_whole(self, request: Request, fields: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the head and all of the body."""
+        connection = self._connection
+        assert connection is not None  # noqa: S101  it begins with one
+        self._no_content = request.method == "HEAD"
+        data = encode_request(request, fields, length)
+        if length:
+            self._chunked = length == UNKNOWN
+            data += self._encode(pieces)
+            if self._chunked:
+                data += last_chunk(trailers)
+        connection.write(data)
+
+    def send_data(self, pieces: list[bytes]) -> None:
+        """Send more of the body."""
+        if self._connection is not None and pieces:
+            self._connection.write(self._encode(pieces))
+
+    def send_end(self, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the last of the body."""
+        if self._connection is not None:
+            data = self._encode(pieces)
+            if self._chunked:
+                data += last_chunk(trailers)
+            if data:
+                self._connection.write(data)
+
+    def _encode(self, pieces: list[bytes]) -> bytes:
+        return encode_chunks(pieces) if self._chunked else b"".join(pieces)
+
+    # The answer
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the answer."""
+        if self._framing is not None:
+            self._body(data)
+        elif self._partial is None:
+            self._head(data)
+        else:
+            self._late_head(self._partial, data)
+
+    def _late_head(self, partial: bytearray, data: bytes) -> None:
+        partial += data
+        if find_end(partial, self._seen) >= 0:
+            self._partial = None
+            self._head(bytes(partial))
+            return
+        self._seen = len(partial)
+        if len(partial) > MAX_HEAD:
+            self._exchange.upstream_malformed("head_too_large")
+
+    def _head(self, data: bytes) -> None:
+        connection = self._connection
+        assert connection is not None  # noqa: S101  bytes come by it
         memo = connection.memo
         if memo is not None and data.startswith(connection.memo_head):
-            self._begin_answer(memo, data[len(connection.memo_head) :])
+            self._final_head(memo, data[len(connection.memo_head) :])
             return
         end = data.find(b"\r\n\r\n")
         if end < 0:
-            self._held, self._held_seen = bytearray(data), len(data)
+            self._partial, self._seen = bytearray(data), len(data)
             if len(data) > MAX_HEAD:
-                self._bad_answer("head_too_large")
+                self._exchange.upstream_malformed("head_too_large")
             return
         rest = data[end + 4 :]
-        facts, regular = self._read_answer(data, end)
-        if isinstance(facts, str):
-            self._bad_answer(facts)
-        elif facts.status < 200:
-            self._interim_answer(facts, rest)
+        framing, regular = self._read_head(data, end)
+        if isinstance(framing, str):
+            self._exchange.upstream_malformed(framing)
+        elif framing.head.status < 200:
+            self._interim_head(framing, rest)
         else:
             if regular:
-                connection.memo_head, connection.memo = data[: end + 4], facts
-            self._begin_answer(facts, rest)
+                connection.memo_head, connection.memo = data[: end + 4], framing
+            self._final_head(framing, rest)
 
-    def _read_answer(self, data: bytes, end: int) -> tuple[ResponseFraming | str, bool]:
+    def _read_head(self, data: bytes, end: int) -> tuple[ResponseFraming | str, bool]:
         """Read the head that ends at `end`: what it says, or the cause why it says nothing; and whether it is strictly regular."""
-        runtime = self._side.runtime
+        runtime = self._runtime
         line_end = data.find(b"\r\n")
         lines = data[line_end + 2 : end].split(b"\r\n") if line_end < end else []
-        kept: list[bytes] = []
-        read: list[bytes] = []
+        forwarded: list[bytes] = []
+        inspected: list[bytes] = []
         line = scan_status_line(data[:line_end]) if end <= MAX_HEAD - 4 and len(lines) <= MAX_FIELDS else None
-        if line is not None and runtime.response_lines.sort(lines, kept, read):
-            return read_response(*line, kept, read) or "malformed_framing", True
+        if line is not None and runtime.response_lines.sort(lines, forwarded, inspected):
+            return read_response(*line, forwarded, inspected) or "malformed_framing", True
         parsed = parse_response(data[: end + 4], runtime.loop)
-        kept, read = [], []
-        if parsed is None or not runtime.response_lines.sort(parsed[3], kept, read):
+        forwarded, inspected = [], []
+        if parsed is None or not runtime.response_lines.sort(parsed[3], forwarded, inspected):
             return "head_too_large" if end > MAX_HEAD - 4 or len(lines) > MAX_FIELDS else "malformed_head", False
-        return read_response(*parsed[:3], kept, read) or "malformed_framing", False
+        return read_response(*parsed[:3], forwarded, inspected) or "malformed_framing", False
 
-    def _interim_answer(self, facts: ResponseFraming, rest: bytes) -> None:
-        self._interim += 1
-        if facts.status == 101:
-            if not self.request.upgrade:
-                self._bad_answer("unexpected_switch")
-            else:
-                self._switch(facts, rest)
-            return
-        if self._interim > MAX_INTERIM or facts.length > 0 or facts.chunked or facts.codings:
-            self._bad_answer("too_many_interim" if self._interim > MAX_INTERIM else "interim_body")
-            return
-        if self.request.version >= 11:
-            self._side.write(facts.forward + b"\r\n")
-        if rest:
-            self._answer_head(rest)
+    def _interim_head(self, framing: ResponseFraming, rest: bytes) -> None:
+        self._interim = True
+        head = framing.head
+        if head.status == 101:
+            self._exchange.switched(head, framing.lines, rest)
+        elif framing.length > 0 or framing.chunked or head.codings:
+            self._exchange.upstream_malformed("interim_body")
+        else:
+            self._exchange.interim(head)
+            if rest and self._connection is not None:
+                self._head(rest)
 
-    def _switch(self, facts: ResponseFraming, rest: bytes) -> None:
-        request_fields, answer_fields = split_fields(self.request.lines), split_fields(facts.lines)
-        connection, pool = self._connection, self._pool
-        assert connection is not None  # noqa: S101  the 101 came by it
-        assert pool is not None  # noqa: S101  as it has an endpoint
-        wrong = check_switch(request_fields, answer_fields)
-        if wrong is not None:
-            self._bad_answer(wrong)
-            return
-        side = self._side
-        now = side.runtime.loop.time()
-        stats = self.route.stats
-        stats.in_flight -= 1
-        if now >= pool.outlier_detection.successes_from:
-            pool.record_status(101, self.request.address)
-        stats.ws_handshake(101, now - self._started)
-        stats.first_byte(self._upstream.key, now - self._started)
-        pool.in_flight -= 1
-        self._connection = None
-        connection.turn = None
-        early, client = side.take_rest(), side.transport
-        side.release()
-        runtime, listener, service = side.runtime, side.client.listener, self._upstream.stats
-        reservation = self.request.reservation
-
-        def ended() -> None:
-            if reservation is not None:
-                reservation.release()
-            runtime.stats.connection_closed(listener)
-            service.connections -= 1
-
-        tunnel = Tunnel(
-            runtime,
-            request=self.request,
-            stats=stats,
-            service=self._upstream.key,
-            endpoint=pool,
-            idle=self._timeouts.idle,
-            opened=now,
-            transports=(client, connection.transport),
-            extensions=bool(extension_names(answer_fields)),
-            ended=ended,
-        )
-        if self.route.message_limits is not None:
-            tunnel.limit(self.route.message_limits)
-        if self.route.keepalive is not None:
-            tunnel.keep_alive(self.route.keepalive, stats)
-        head = facts.forward
-        if self._selection is not None:
-            head += self._selection.answer_fields(101, head, pool)
-        tunnel.start(head + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", early, rest)
-        runtime.closer.opened(tunnel, self.route)
-
-    def _begin_answer(self, facts: ResponseFraming, rest: bytes) -> None:
-        request, side = self.request, self._side
-        bodyless = request.method == "HEAD" or facts.status in (204, 304)
-        pieces: list[bytes] = []
-        if not bodyless and request.version < 11 and facts.codings:
-            # Nothing of this endpoint's: its codings may go to no client of HTTP/1.0 (RFC 9112, 6.1), and are not undone here.
-            self._fail(502, "unsupported_coding")
-            return
-        if facts.chunked and not bodyless:
+    def _final_head(self, framing: ResponseFraming, rest: bytes) -> None:
+        exchange, head, length = self._exchange, framing.head, framing.length
+        if self._no_content or head.status == 204 or head.status == 304:  # noqa: PLR1714  a set would be made and hashed
+            self._framing = framing
+            self._clean = not rest
+            exchange.answer_whole(head, NO_CONTENT, NO_PIECES, b"")
+        elif framing.chunked:
             # Before anything is sent: what is broken from the start is still answered for.
-            self._decoder = ChunkDecoder()
+            decoder = ChunkDecoder()
             try:
-                pieces = self._decoder.feed(rest)
+                pieces = decoder.feed(rest)
             except ChunkError:
-                self._bad_answer("bad_chunk")
+                exchange.upstream_malformed("bad_chunk")
                 return
-        self._response = facts
-        self._answer = True
-        stats, pool = self.route.stats, self._pool
-        now = side.runtime.loop.time()
-        seconds = now - self._started
-        stats.first_byte(self._upstream.key, seconds)
-        # Now, since it may go on for hours. What becomes of its body says nothing either way: a client may be the cause.
-        if pool is not None and (facts.status >= 500 or now >= pool.outlier_detection.successes_from):
-            pool.record_status(facts.status, request.address)
-        if self._policy == "ewma" and pool is not None and facts.status < 500 and not self._body_bytes:
-            # A body's time is the client's. An error may come faster than any answer, and is health's business.
-            pool.ewma.observe(seconds, side.runtime.wheel.now)
-        if request.upgrade:
-            stats.ws_handshake(facts.status)
-        if self.wants_body or side.runtime.draining:
-            # An early answer: the rest of the body is not waited for, and neither connection serves again.
-            side.closing = True
-        close_delimited = False
-        if bodyless:
-            self._mode = BODYLESS
-        elif facts.chunked:
-            self._mode = DECHUNK
-            close_delimited = request.version < 11
-        elif facts.length >= 0:
-            self._mode = SIZED
-            self._remaining = facts.length
+            self._framing, self._mode, self._decoder = framing, CHUNKED, decoder
+            if decoder.done:
+                self._clean = not decoder.rest
+                exchange.answer_whole(head, UNKNOWN, pieces, self._trailers(decoder, framing))
+            else:
+                exchange.answer(head, UNKNOWN, pieces)
+                if decoder.more:
+                    self._defer()
+        elif length >= 0:
+            self._framing = framing
+            size = len(rest)
+            if size < length:
+                self._left = length - size
+                exchange.answer(head, length, [rest] if rest else NO_PIECES)
+                return
+            if size == length:
+                self._clean = True
+            else:
+                rest = rest[:length]
+            exchange.answer_whole(head, length, [rest] if rest else NO_PIECES, b"")
         else:
-            self._mode = UNTIL_CLOSE
-            close_delimited = request.version < 11
-        if close_delimited:
-            side.closing = side.unframed = True
-        head = facts.forward
-        if self._selection is not None and pool is not None:
-            head += self._selection.answer_fields(facts.status, head, pool)
-        if self._mode in (DECHUNK, UNTIL_CLOSE) and not close_delimited:
-            head += b"Transfer-Encoding: %bchunked\r\n" % facts.codings
-        if side.closing:
-            head += b"Connection: close\r\n\r\n"
-        elif request.version < 11:
-            head += b"Connection: keep-alive\r\n\r\n"
-        else:
-            head += b"\r\n"
-        if not facts.chunked:
-            side.arm(self._timeouts.idle) if self._timeouts.idle < self._timeouts.response else self._push()
-        if self._mode == DECHUNK:
-            self._put_pieces(pieces, head)
-        else:
-            self._answer_body(rest, head)
+            self._framing, self._mode = framing, UNTIL_CLOSE
+            exchange.answer(head, UNKNOWN, [rest] if rest else NO_PIECES)
 
-    def _push(self) -> None:
-        self._side.deadline.at = self._side.runtime.wheel.now + self._timeouts.idle
-
-    def _answer_body(self, data: bytes, head: bytes = b"") -> None:
+    def _body(self, data: bytes) -> None:
         mode = self._mode
-        if self._selection is not None and mode != DECHUNK:
-            self._show(data)
-        if mode == SIZED:
-            size = len(data)
-            if size < self._remaining:
-                self._remaining -= size
-                self._put(head + data if head else data, size)
-                return
-            clean = size == self._remaining
-            if not clean:
-                data = data[: self._remaining]
-            self._put(head + data if head else data, len(data))
-            self._answered(clean=clean)
-        elif mode == BODYLESS:
-            self._put(head, 0)
-            self._answered(clean=not data)
+        if mode == CHUNKED:
+            self._chunks(data)
         elif mode == UNTIL_CLOSE:
-            self._put(head + self._encode(data), len(data))
+            self._exchange.answer_data([data])
         else:
-            self._answer_chunks(data)
+            size = len(data)
+            if size < self._left:
+                self._left -= size
+                self._exchange.answer_data([data])
+                return
+            self._clean = size == self._left
+            if not self._clean:
+                data = data[: self._left]
+            self._exchange.answer_end([data] if data else NO_PIECES, b"")
 
-    def _show(self, data: bytes) -> None:
-        """Let the body be looked at before it goes on: the client's next request may come to another worker at once."""
-        if self._selection is not None and self._selection.expects_sid and data and self._pool is not None:
-            self._selection.read_answer(data, self._pool)
-
-    def _encode(self, data: bytes) -> bytes:
-        return data if self.request.version < 11 or not data else chunk(data)
-
-    def _answer_chunks(self, data: bytes) -> None:
-        decoder = self._decoder
+    def _chunks(self, data: bytes) -> None:
+        decoder, framing = self._decoder, self._framing
         assert decoder is not None  # noqa: S101  made with the mode
+        assert framing is not None  # noqa: S101  it told the mode
         try:
             pieces = decoder.feed(data)
         except ChunkError:
-            self._broken("bad_chunk")
+            self._exchange.upstream_malformed("bad_chunk")
             return
-        self._put_pieces(pieces, b"")
-
-    def _put_pieces(self, pieces: list[bytes], head: bytes) -> None:
-        decoder = self._decoder
-        assert decoder is not None  # noqa: S101  it gave the pieces
-        if self._selection is not None:
-            self._show(b"".join(pieces))
-        out = head + b"".join([self._encode(piece) for piece in pieces])
-        size = sum(map(len, pieces))
         if decoder.done:
-            self._put(out + LAST_CHUNK if self.request.version >= 11 else out, size)
-            self._answered(clean=not decoder.rest)
+            self._clean = not decoder.rest
+            self._exchange.answer_end(pieces, self._trailers(decoder, framing))
             return
-        self._put(out, size)
+        self._exchange.answer_data(pieces)
         if decoder.more:
-            self._defer_answer()
+            self._defer()
 
-    def _defer_answer(self) -> None:
+    def _trailers(self, decoder: ChunkDecoder, framing: ResponseFraming) -> bytes:
+        return passing_trailers(decoder.trailers, framing.nominated) if decoder.trailers is not None else b""
+
+    def _defer(self) -> None:
         """Let others have their turn before more chunks are decoded."""
-        if not self._answer_deferred:
-            self._answer_deferred = True
-            self._pause_backend()
-            self._side.runtime.run_queue.add(self._go_on_with_answer)
-
-    def _go_on_with_answer(self) -> None:
-        self._answer_deferred = False
-        if self._over or self._stalled:
-            return  # `client_ready` goes on
-        self._answer_chunks(b"")
-        if not self._over and not self._answer_deferred:
-            if self._connection is None:
-                self._broken("truncated")  # it ended before the answer did
-            elif not self._stalled:
-                self._resume_backend()
-
-    def _put(self, data: bytes, size: int) -> None:
-        if data:
-            self._answer_bytes += size
-            self._side.write(data)
-            if not self._stalled and self._mode != BODYLESS and self._response is not None:
-                self._push()
-
-    def _answered(self, *, clean: bool) -> None:
-        """End: the answer is whole."""
-        self._over = True
-        connection = self._connection
-        facts = self._response
-        assert facts is not None  # noqa: S101  it was read
-        self._connection = None
-        whole = clean and not self.wants_body and facts.keep_alive and not self.request.upgrade and not self._login
-        if connection is not None:
-            if whole and connection.alive:
-                connection.transport.resume_reading() if self._backend_paused else None
-                connection.pool.release(connection)
-            else:
-                connection.turn = None
-                connection.close()
-        if self.wants_body or (self.request.upgrade and self._side.waiting):
-            self._side.closing = self._side.more = True
-            self.wants_body = False
-        self._account(facts.status)
-        self._side.finished()
-
-    def _account(self, status: int, cause: str = "") -> None:
-        runtime, request, stats = self._side.runtime, self.request, self.route.stats
-        seconds = runtime.loop.time() - self._started
-        stats.in_flight -= 1
-        endpoint = self._pool.name if self._pool is not None else ""
-        if cause:
-            self._report(Failure(status, cause, self._upstream.key, endpoint, seconds))
-        self._take_pool(None)
-        stats.request_done(self._upstream.key, request.method, status, seconds, self._body_bytes, self._answer_bytes)
-        if runtime.accesslog.enabled:
-            runtime.accesslog.request(
-                request, status, self._upstream.key, self._answer_bytes, seconds, self.route.id, endpoint, cause
-            )
-
-    def _report(self, failure: Failure) -> None:
-        self._side.runtime.upstream_errors.record(self._upstream.stats, failure, self.request.id)
-
-    # What goes wrong
-
-    def upstream_lost(self, exc: Exception | None) -> None:
-        """Act on the end of the backend's connection."""
-        connection = self._connection
-        self._connection = None
-        if self._response is None:
-            retry = (
-                connection is not None
-                and connection.reused
-                and not self._retried
-                and self._held is None
-                and not self._interim
-                and self._sent_all
-                and self.request.method in IDEMPOTENT
-            )
-            if retry:
-                self._retried = True
-                self._dial(None)
-            elif self._held is not None:
-                self._bad_answer("truncated_head")
-            else:
-                self._bad_answer("closed_before_answer" if exc is None else "reset_before_answer")
-        elif self._mode == UNTIL_CLOSE and exc is None:
-            self._side.write(LAST_CHUNK if self.request.version >= 11 else b"")
-            self._answered(clean=False)
-        elif self._decoder is None or not self._decoder.more:
-            self._broken("truncated")
-
-    def _bad_answer(self, cause: str, status: int = 502) -> None:
-        """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
-        if self._pool is not None:
-            self._pool.record_status(status, self.request.address)
-            if status == 504 and self._policy == "ewma":
-                runtime = self._side.runtime
-                self._pool.ewma.observe(runtime.loop.time() - self._started, runtime.wheel.now)
-        self._fail(status, cause)
-
-    def _broken(self, cause: str) -> None:
-        """Abort the client: an answer that is not whole must not look whole."""
-        self._over = True
-        self._drop()
-        self._account(self._response.status if self._response is not None else 502, cause)
-        self._side.abort()
-
-    def _fail(self, status: int, cause: str, endpoint: str = "") -> None:
-        """Answer for the backend, of which nothing was passed on yet. `endpoint`: where it is another than the present one."""
-        self._over = True
-        self._drop()
-        self.route.stats.in_flight -= 1
-        if not endpoint and self._pool is not None:
-            endpoint = self._pool.name
-        self._take_pool(None)
-        failure = Failure(status, cause, self._upstream.key, endpoint, self._side.runtime.loop.time() - self._started)
-        self._report(failure)
-        if self.wants_body:
-            self._side.closing = self._side.more = True
-        self._side.fail(failure, self.request, self.route)
-
-    def _drop(self) -> None:
-        connection = self._connection
-        self._connection = None
-        if connection is not None:
-            connection.turn = None
-            connection.close()
-        if self._dialling is not None:
-            self._dialling.cancel()
-            self._dialling = None
-
-    def client_lost(self) -> None:
-        """End: nobody waits for the answer any more. The request is logged all the same: the backend may have it, with its id."""
         if not self._over:
-            self._over = True
-            self._drop()
-            self.route.stats.in_flight -= 1
-            endpoint = self._pool.name if self._pool is not None else ""
-            self._take_pool(None)
-            runtime = self._side.runtime
-            if runtime.accesslog.enabled:
-                status = self._response.status if self._response is not None else CLIENT_CLOSED
-                seconds = runtime.loop.time() - self._started
-                runtime.accesslog.request(
-                    self.request, status, self._upstream.key, self._answer_bytes, seconds, self.route.id, endpoint, self._end_cause
-                )
+            self._turns().leave(self._source(), self._go_on)
 
-    def expired(self) -> None:
-        """Act on the deadline: which one it was, the state tells."""
-        side = self._side
-        if self._stalled or self._answer:
-            self._broken("client_stalled" if self._stalled else "idle_timeout")
-        elif self._dialling is not None:
-            side.arm(1.0)  # it has a deadline of its own, and counts what comes of each attempt
-        elif self.wants_body:
-            rate = side.runtime.settings.min_body_rate
-            now = side.runtime.loop.time()
-            elapsed = now - self._started - self._waited
-            if self._blocked:
-                if now - self._blocked >= WRITE_STALL:
-                    self._bad_answer("body_not_taken", 504)
-                else:
-                    side.arm(1.0)
-            elif elapsed >= BODY_GRACE and self._body_bytes < rate * elapsed:
-                self._over = True
-                self._drop()
-                self._account(408, "body_too_slow")
-                side.abort()
+    def _turns(self) -> Deferred:
+        deferred = self._deferred
+        if deferred is None:
+            deferred = self._deferred = Deferred(self._runtime.run_queue)
+        return deferred
+
+    def _source(self) -> asyncio.Transport:
+        return CLOSED_TRANSPORT if self._connection is None else self._connection.transport
+
+    def _go_on(self) -> None:
+        decoder, deferred = self._decoder, self._turns()
+        if not deferred.begin() or self._over or decoder is None:
+            return
+        self._chunks(b"")
+        if self._over:
+            return
+        if self._connection is None and not decoder.more:
+            self._exchange.upstream_malformed("truncated")  # it ended before the answer did
+        else:
+            deferred.end(self._source())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Act on the end of the connection: an answer may last until then, and chunks may still wait for their turn."""
+        connection = self._connection
+        self._connection = None
+        if self._framing is None:
+            if self._partial is not None:
+                self._exchange.upstream_lost("truncated_head", stale=False)
             else:
-                side.arm(1.0)
+                stale = connection is not None and connection.reused and not self._interim
+                self._exchange.upstream_lost("closed_before_answer" if exc is None else "reset_before_answer", stale=stale)
+        elif self._mode == UNTIL_CLOSE and exc is None:
+            self._exchange.answer_end(NO_PIECES, b"")
+        elif self._decoder is None or not self._decoder.more:
+            self._exchange.upstream_lost("truncated", stale=False)
+
+    def pause_writing(self) -> None:
+        """Say that the backend takes no more."""
+        self._exchange.upstream_paused()
+
+    def resume_writing(self) -> None:
+        """Say that it does again."""
+        self._exchange.upstream_resumed()
+
+    # What the exchange asks for
+
+    def pause_answer(self) -> None:
+        """Take no more of the answer."""
+        self._turns().pause(self._source())
+
+    def resume_answer(self) -> None:
+        """Go on with the answer."""
+        self._turns().resume(self._source(), self._go_on, more=self._decoder is not None and self._decoder.more)
+
+    def release(self) -> None:
+        """Give the connection back behind an answer that is whole; it ends if it cannot serve again."""
+        self._over = True
+        connection, framing = self._connection, self._framing
+        self._connection = None
+        if connection is None:
+            return
+        if self._clean and framing is not None and framing.keep_alive and connection.alive:
+            if self._deferred is not None:
+                connection.transport.resume_reading()
+            connection.pool.release(connection)
         else:
-            self._bad_answer("handshake_timeout" if self.request.upgrade else "answer_timeout", 504)
+            connection.codec = None
+            connection.close()
 
-    # Backpressure
+    def close(self) -> None:
+        """Let the answer go; nothing more is told."""
+        self._over = True
+        connection = self._connection
+        self._connection = None
+        if connection is not None:
+            connection.codec = None
+            connection.close()
 
-    def client_full(self) -> None:
-        """Stop reading the backend: the client does not take its answer."""
-        if self._connection is not None or self._answer_deferred:
-            self._stalled = True
-            self._pause_backend()
-            self._side.arm(WRITE_STALL)
+    def detach(self) -> asyncio.Transport:
+        """Give the connection away to another protocol."""
+        self._over = True
+        connection = self._connection
+        assert connection is not None  # noqa: S101  the 101 came by it
+        self._connection = None
+        connection.codec = None
+        return connection.transport
 
-    def client_ready(self) -> None:
-        """Read the backend again."""
-        self._stalled = False
-        if self._decoder is not None and self._decoder.more:
-            self._defer_answer()
-        else:
-            self._resume_backend()
-        self._push()
 
-    def _pause_backend(self) -> None:
-        self._backend_paused = True
-        if self._connection is not None:
-            self._connection.transport.pause_reading()
-
-    def _resume_backend(self) -> None:
-        self._backend_paused = False
-        if self._connection is not None:
-            self._connection.transport.resume_reading()
+def encode_head(head: ResponseHead, added: bytes, version: int, *, chunked: bool, close: bool) -> bytes:
+    """Write an answer's head for a client of HTTP/1.0 or 1.1 (10, 11), with the fields `added` and those that are ours to say."""
+    out = head.encoded
+    if added:
+        out += added
+    if chunked:
+        out += b"Transfer-Encoding: %bchunked\r\n" % head.codings
+    if close:
+        return out + b"Connection: close\r\n\r\n"
+    return out + (b"Connection: keep-alive\r\n\r\n" if version < 11 else b"\r\n")

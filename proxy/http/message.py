@@ -130,6 +130,29 @@ class Request:
         return [token for value in self.values("sec-websocket-protocol") for part in value.split(",") if (token := part.strip())]
 
 
+class ResponseHead:
+    """The head of a backend's answer, as far as it goes to the client. Never changed: backends repeat theirs, codecs keep it."""
+
+    __slots__ = ("codings", "encoded", "status")
+
+    def __init__(self, status: int, reason: bytes, fields: bytes, codings: bytes = b"") -> None:
+        self.status = status
+        self.codings = codings
+        """Transfer codings that the body keeps, each with a comma behind it (RFC 9112, 7)."""
+        self.encoded = b"HTTP/1.1 %d %b\r\n%b" % (status, reason, fields)
+        """Status line and fields as HTTP/1.1 has them, without the empty line."""
+
+    @property
+    def fields(self) -> bytes:
+        """Its fields but for those that are about the connection: lines in order, each with its CRLF."""
+        return self.encoded[self.encoded.index(b"\r\n") + 2 :]
+
+
+def split_block(block: bytes) -> list[tuple[bytes, bytes]]:
+    """Take fields apart that come as lines with their CRLF: names as they were written, values without the space around them."""
+    return [(name, value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in block.split(b"\r\n")[:-1])]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer of the proxy's own. `message` is one sentence that says what is wrong and whose fault it is."""

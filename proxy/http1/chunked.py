@@ -34,10 +34,10 @@ class ChunkError(Exception):
 class ChunkDecoder:
     """Takes the bytes of a chunked body; gives its payload, a bounded number of chunks at a time.
 
-    Extensions and trailers are checked and dropped.
+    Extensions are checked and dropped.
     """
 
-    __slots__ = ("_at", "_data", "_overhead", "_remaining", "_state", "more")
+    __slots__ = ("_at", "_data", "_overhead", "_remaining", "_state", "more", "trailers")
 
     def __init__(self) -> None:
         self._state = _IN_SIZE
@@ -48,6 +48,8 @@ class ChunkDecoder:
         self._overhead = 0
         self.more = False
         """More of the body is here than was decoded: feed nothing (`b""`) to go on."""
+        self.trailers: list[bytes] | None = None
+        """Fields behind the body, without their CRLF, as far as they have come; None: there are none."""
 
     @property
     def done(self) -> bool:
@@ -134,6 +136,9 @@ class ChunkDecoder:
             raise ChunkError("a trailer is malformed")
         else:
             self._overhead += len(line)
+            if self.trailers is None:
+                self.trailers = []
+            self.trailers.append(line)
         if self._overhead > MAX_OVERHEAD:
             raise ChunkError("the chunks carry too many extensions or trailers")
 
@@ -143,4 +148,14 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+def encode_chunks(pieces: list[bytes]) -> bytes:
+    """Encode each piece of a body as a chunk."""
+    return chunk(pieces[0]) if len(pieces) == 1 else b"".join([chunk(piece) for piece in pieces])
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """Encode the end of a body; `trailers`: lines of fields, each with its CRLF."""
+    return b"0\r\n%b\r\n" % trailers if trailers else LAST_CHUNK

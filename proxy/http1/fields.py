@@ -6,21 +6,23 @@ well-formed.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from proxy.http.forwarded import forwarding_fields, is_forwarding
 from proxy.http.local_replies import BAD_EXPECT, BAD_HOST, BAD_LENGTH
-from proxy.http.message import Answer, Client
+from proxy.http.message import Answer, Client, ResponseHead
 from proxy.routing.hosts import normalise_host
 from proxy.websocket.handshake import check_attempt, is_attempt
 
-NO_BODY, CHUNKED = 0, -1
+NO_BODY: Final = 0
+CHUNKED: Final = -1
 
-_LENGTH = frozenset((b"content-length",))
-_KEPT_ANYWAY = frozenset((b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"))
+_LENGTH: Final = frozenset((b"content-length",))
+_KEPT_ANYWAY: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"))
 """Nominating these in Connection removes nothing: they frame or address the message (RFC 9110, 7.6.1)."""
-_NOTHING: frozenset[bytes] = frozenset()
-_EXPECT = frozenset((b"expect",))
-_CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+_EXPECT: Final = frozenset((b"expect",))
+_CODINGS: Final = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
 """Transfer codings that may lie below chunked (RFC 9112, 7.2)."""
 
 
@@ -52,8 +54,9 @@ class RequestFraming:
         "host",
         "keep_alive",
         "length",
+        "refusal",
         "request_id",
-        "wrong",
+        "takes_trailers",
     )
 
     def __init__(self) -> None:
@@ -64,14 +67,16 @@ class RequestFraming:
         """Bytes of the body, or CHUNKED."""
         self.expect = False
         self.attempt = False
-        """Asks for a WebSocket, well or badly; `wrong` says how badly."""
-        self.wrong: Answer | None = None
+        """Asks for a WebSocket, well or badly; `refusal` says how badly."""
+        self.refusal: Answer | None = None
         self.added = b""
         """Fields for the backend beside the client's own, each with its CRLF, without Connection, Upgrade and X-Request-ID."""
         self.dropped = _NOTHING
         """Lower-case names of ordinary fields that do not go to the backend all the same."""
         self.connection_auth = False
         """Logs the backend's connection in: it is not pooled."""
+        self.takes_trailers = False
+        """The client reads fields behind a body (RFC 9110, 6.5.1), and the backend is told so."""
         self.request_id = ""
         """X-Request-ID of a trusted peer; empty: make one."""
         self.address = ""
@@ -82,11 +87,12 @@ def read_request(
     lines: list[bytes], method: str, version: int, client: Client, *, trusts: Callable[[bytes], bool], forwarded: bool
 ) -> RequestFraming | Answer:
     """Read the field lines that matter; return what they say, or the answer if the request is not exactly one thing."""
-    facts = RequestFraming()
+    framing = RequestFraming()
     lengths: list[str] = []
     hosts: list[str] = []
     codings: list[str] = []
     connection: list[bytes] = []
+    accepted: list[str] = []
     upgrades = False
     incoming: list[tuple[str, str]] = []
     for line in lines:
@@ -104,11 +110,13 @@ def read_request(
         elif name == b"expect":
             if value.lower() != "100-continue":
                 return BAD_EXPECT
-            facts.expect = version >= 11
+            framing.expect = version >= 11
         elif name == b"upgrade":
             upgrades = True
+        elif name == b"te":
+            accepted += [part.partition(";")[0].strip(" \t").lower() for part in value.split(",")]
         elif name == b"authorization":
-            facts.connection_auth = True
+            framing.connection_auth = True
         elif is_forwarding(name) and b"_" not in name:
             incoming.append((name.decode(), value))
     if len(hosts) != 1:
@@ -118,28 +126,31 @@ def read_request(
         host = normalise_host(hosts[0])
         if host is None:
             return BAD_HOST
-        facts.host, facts.authority = host, hosts[0]
+        framing.host, framing.authority = host, hosts[0]
     length = _body_length(lengths, codings, version)
     if length is None:
         return BAD_LENGTH
-    facts.length = length
-    facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection)
-    facts.dropped = frozenset(connection) - _KEPT_ANYWAY
+    framing.length = length
+    framing.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection)
+    framing.dropped = frozenset(connection) - _KEPT_ANYWAY
     if version < 11:
-        facts.dropped |= _EXPECT
+        framing.dropped |= _EXPECT
     if upgrades and version >= 11 and b"upgrade" in connection:
         fields = split_fields(lines)
         if is_attempt(version, fields):
-            facts.attempt = True
-            facts.wrong = check_attempt(method, fields, has_body=length != NO_BODY)
-    if upgrades and not facts.attempt:
+            framing.attempt = True
+            framing.refusal = check_attempt(method, fields, has_body=length != NO_BODY)
+    if upgrades and not framing.attempt:
         # Bytes behind an Upgrade that is not followed may be meant for the other protocol: they are never read as a request.
-        facts.keep_alive = False
+        framing.keep_alive = False
     trusted = incoming if client.trusted else []
-    facts.address, added = forwarding_fields(facts.authority, client, trusted, trusts, forwarded=forwarded)
-    facts.request_id = dict(trusted).get("x-request-id", "")
-    facts.added = added.encode("latin-1")
-    return facts
+    framing.address, added = forwarding_fields(framing.authority, client, trusted, trusts, forwarded=forwarded)
+    framing.request_id = dict(trusted).get("x-request-id", "")
+    if "trailers" in accepted and version >= 11 and not framing.attempt:
+        framing.takes_trailers = True
+        added += "TE: trailers\r\nConnection: TE\r\n"
+    framing.added = added.encode("latin-1")
+    return framing
 
 
 def _body_length(lengths: list[str], codings: list[str], version: int) -> int | None:
@@ -155,32 +166,31 @@ def _body_length(lengths: list[str], codings: list[str], version: int) -> int | 
 
 
 class ResponseFraming:
-    """What a response's head says, and what of it goes to the client."""
+    """What a response's head says: its head for the client, and how HTTP/1.1 frames its body."""
 
-    __slots__ = ("chunked", "codings", "forward", "keep_alive", "length", "lines", "status")
+    __slots__ = ("chunked", "head", "keep_alive", "length", "lines", "nominated")
 
-    def __init__(self, status: int, lines: list[bytes]) -> None:
-        self.status = status
+    def __init__(self, lines: list[bytes]) -> None:
         self.lines = lines
         """The field lines that the proxy reads, as head_scanner.py sorts them."""
+        self.head: ResponseHead
         self.chunked = False
-        self.codings = b""
-        """Transfer codings below chunked, each with a comma behind it: they pass, as the body is not decoded."""
         self.length = -1
         """Content-Length; -1: none."""
         self.keep_alive = True
-        self.forward = b""
-        """Status line and fields for an HTTP/1.1 client, without Connection, Transfer-Encoding and the empty line."""
+        self.nominated = _NOTHING
+        """Lower-case names of fields that Connection keeps to this hop."""
 
 
-def read_response(status: int, reason: str, version: int, kept: list[bytes], read: list[bytes]) -> ResponseFraming | None:
+def read_response(status: int, reason: str, version: int, forwarded: list[bytes], inspected: list[bytes]) -> ResponseFraming | None:
     """Read a backend's field lines, sorted by head_scanner.py; None: their framing is not exactly one thing."""
-    facts = ResponseFraming(status, read)
+    framing = ResponseFraming(inspected)
     connection: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
+    below: list[bytes] = []
     connection_auth = False
-    for line in read:
+    for line in inspected:
         raw_name, _, raw_value = line.partition(b":")
         name, value = raw_name.lower(), raw_value.strip(b" \t")
         if name == b"content-length":
@@ -195,22 +205,23 @@ def read_response(status: int, reason: str, version: int, kept: list[bytes], rea
         if lengths or version < 11:
             return None
         # Without chunked at the end the body lasts until the connection ends (RFC 9112, 6.3).
-        facts.chunked = codings[-1] == b"chunked"
-        below = codings[:-1] if facts.chunked else codings
+        framing.chunked = codings[-1] == b"chunked"
+        below = codings[:-1] if framing.chunked else codings
         if not _CODINGS.issuperset(below):
             return None
-        facts.codings = b"".join([coding + b", " for coding in below])
     elif lengths:
         value = lengths[0]
         if len(lengths) > 1 or not value.isdigit() or len(value) > 18 or (value[:1] == b"0" and value != b"0"):
             return None
-        facts.length = int(value)
-    facts.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection) and not connection_auth
-    dropped = frozenset(connection) - _KEPT_ANYWAY
+        framing.length = int(value)
+    framing.keep_alive = b"close" not in connection and (version >= 11 or b"keep-alive" in connection) and not connection_auth
+    framing.nominated = frozenset(connection) - _KEPT_ANYWAY
+    dropped = framing.nominated
     if lengths and (status < 200 or status == 204):
         # RFC 9110, 8.6: these have no length, not even of nothing.
         dropped |= _LENGTH
     if dropped:
-        kept = without(kept, dropped)
-    facts.forward = b"\r\n".join((f"HTTP/1.1 {status} {reason}".encode("latin-1"), *kept, b""))
-    return facts
+        forwarded = without(forwarded, dropped)
+    block = b"\r\n".join((*forwarded, b""))
+    framing.head = ResponseHead(status, reason.encode("latin-1"), block, b"".join([coding + b", " for coding in below]))
+    return framing

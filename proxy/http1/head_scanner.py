@@ -41,7 +41,6 @@ _HOP = frozenset(
         b"keep-alive",
         b"proxy-connection",
         b"te",
-        b"trailer",
         b"transfer-encoding",
         b"upgrade",
         b"proxy-authenticate",

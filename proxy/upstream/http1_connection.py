@@ -1,7 +1,7 @@
 # Compiled by mypyc: see setup.py.
-"""The backend's side: one connection to an endpoint, and whose turn it is on it.
+"""The backend's side: one connection to an endpoint, and which exchange has it.
 
-A connection serves one exchange at a time. It goes back to the pool only when its exchange says that both messages ended whole;
+A connection serves one exchange at a time, by a codec. It goes back to the pool only when that says that both messages ended whole;
 anything unexpected closes it.
 """
 
@@ -13,19 +13,19 @@ from proxy.platform.socket_queues import take_unread
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, not_connected
 
 
-class Turn(Protocol):
-    """The exchange whose turn it is on a connection."""
+class Codec(Protocol):
+    """Who reads an exchange's answer off a connection."""
 
-    def answer_data(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Take bytes of the answer."""
 
-    def upstream_lost(self, exc: Exception | None) -> None:
-        """Take note that the connection is gone."""
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Act on the end of the connection."""
 
-    def upstream_full(self) -> None:
+    def pause_writing(self) -> None:
         """Stop sending: the backend does not take it."""
 
-    def upstream_ready(self) -> None:
+    def resume_writing(self) -> None:
         """Go on sending."""
 
 
@@ -47,11 +47,12 @@ class Pool(Protocol):
 class UpstreamConnection:
     """One connection to an endpoint."""
 
-    __slots__ = ("alive", "idle_since", "memo", "memo_head", "pool", "reached", "reused", "transport", "turn", "write")
+    __slots__ = ("alive", "codec", "idle_since", "memo", "memo_head", "pool", "reached", "reused", "transport", "write")
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.turn: Turn | None = None
+        self.codec: Codec | None = None
+        """That of the exchange that has it; None: it is idle."""
         self.alive = True
         self.reached = False
         """The endpoint took it, and its TLS handshake began."""
@@ -71,10 +72,10 @@ class UpstreamConnection:
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the exchange; bytes that nobody asked for end the connection."""
-        if self.turn is None:
+        if self.codec is None:
             self.close()
         else:
-            self.turn.answer_data(data)
+            self.codec.data_received(data)
 
     def close(self) -> None:
         """End the connection; it is not used again."""
@@ -88,20 +89,20 @@ class UpstreamConnection:
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the exchange, or the pool."""
         self.alive = False
-        if exc is not None and self.turn is not None and (rest := take_unread(self.transport)):
+        if exc is not None and self.codec is not None and (rest := take_unread(self.transport)):
             # An early answer: who reads no more of a body resets the connection, and a write finds that out before the next read.
-            self.turn.answer_data(rest)
+            self.codec.data_received(rest)
         self.pool.connection_lost(self)
-        if self.turn is not None:
-            self.turn.upstream_lost(exc)
-        self.transport, self.write, self.turn = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write, None
+        if self.codec is not None:
+            self.codec.connection_lost(exc)
+        self.transport, self.write, self.codec = CLOSED_TRANSPORT, CLOSED_TRANSPORT.write, None
 
     def pause_writing(self) -> None:
         """Tell the exchange that the backend does not take its bytes."""
-        if self.turn is not None:
-            self.turn.upstream_full()
+        if self.codec is not None:
+            self.codec.pause_writing()
 
     def resume_writing(self) -> None:
         """Tell the exchange to go on."""
-        if self.turn is not None:
-            self.turn.upstream_ready()
+        if self.codec is not None:
+            self.codec.resume_writing()

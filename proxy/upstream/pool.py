@@ -128,7 +128,7 @@ class EndpointPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next exchange."""
-        connection.turn = None
+        connection.codec = None
         if self.retired or len(self._idle) >= MAX_IDLE:
             connection.close()
             return
@@ -140,7 +140,7 @@ class EndpointPool:
     def connection_lost(self, connection: UpstreamConnection) -> None:
         """Count a connection as gone; drop it if it was idle."""
         self.stats.connections -= 1
-        if connection.turn is None and connection in self._idle:
+        if connection.codec is None and connection in self._idle:
             self._idle.remove(connection)
 
     def _reap(self) -> None:

@@ -213,8 +213,7 @@ async def test_backend_that_says_nothing_is_named(head: bytes, cause: str, caplo
 async def test_body_that_a_backend_does_not_take_is_named(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.exchange.http1_request.BODY_GRACE", 0.2)
-    monkeypatch.setattr("proxy.exchange.http1_response.WRITE_STALL", 0.3)
+    monkeypatch.setattr("proxy.exchange.forwarder.WRITE_STALL", 0.3)
     async with watching(caplog, (Timeouts(connect=1.0),)) as (proxy, next_line):
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1073741824\r\n\r\n")
@@ -235,8 +234,7 @@ async def test_body_that_a_backend_does_not_take_is_named(
 async def test_body_that_comes_too_slowly_is_the_clients_doing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.exchange.http1_request.BODY_GRACE", 0.2)
-    monkeypatch.setattr("proxy.exchange.http1_response.BODY_GRACE", 0.2)
+    monkeypatch.setattr("proxy.exchange.forwarder.BODY_GRACE", 0.2)
     async with watching(caplog, (Timeouts(connect=1.0),), Settings(min_body_rate=1_000_000)) as (proxy, next_line):
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\na")
@@ -494,7 +492,7 @@ async def test_body_that_is_broken_is_the_clients_doing(caplog: pytest.LogCaptur
 async def test_client_that_takes_nothing_is_no_error_of_the_backend(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.exchange.http1_response.WRITE_STALL", 0.3)
+    monkeypatch.setattr("proxy.exchange.forwarder.WRITE_STALL", 0.3)
     async with watching(caplog) as (proxy, next_line):
         with proxy.blocking_client(secure=False) as client:
             client.sendall(GET)

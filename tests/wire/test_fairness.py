@@ -245,7 +245,7 @@ async def test_chunks_of_a_request_are_counted(connected: bool) -> None:
         body = chunks + b"0\r\n\r\n"
 
         def passed() -> int:
-            found = [one.forwarding for one in proxy.runtime.connections if one.forwarding]  # type: ignore[attr-defined]
+            found = [one.exchange for one in proxy.runtime.connections if one.exchange]  # type: ignore[attr-defined]
             return found[0]._body_bytes if found else 0
 
         async with counting(passed) as found, flooding(attacker, body if connected else head + body):
@@ -271,7 +271,7 @@ async def test_chunks_of_an_answer_are_counted_and_all_arrive_though_the_backend
         body = b"1\r\nx\r\n" * (FLOOD // 6) + b"0\r\n\r\n"
 
         def passed() -> int:
-            found = [one.forwarding for one in proxy.runtime.connections if one.forwarding]  # type: ignore[attr-defined]
+            found = [one.exchange for one in proxy.runtime.connections if one.exchange]  # type: ignore[attr-defined]
             return found[0]._answer_bytes if found else 0
 
         async with counting(passed) as found:

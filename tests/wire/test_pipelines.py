@@ -19,7 +19,7 @@ async def test_thousand_pipelined_requests_behind_a_slow_one_are_held_back_and_a
         assert (await backend.head()).startswith(b"GET /0 ")
         (connection,) = proxy.runtime.connections
         async with asyncio.timeout(WAIT):
-            while not connection.paused:  # type: ignore[attr-defined]
+            while not connection.read_paused:  # type: ignore[attr-defined]
                 await asyncio.sleep(0)
         most = 0
         for number in range(1000):

@@ -202,7 +202,7 @@ async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure:
         client.writer.transport.pause_reading()
         writing = asyncio.create_task(client.sends(REQUEST * MANY))
         async with asyncio.timeout(WAIT):
-            while not (connection.clogged and connection.paused):  # type: ignore[attr-defined]
+            while not (connection.write_paused and connection.read_paused):  # type: ignore[attr-defined]
                 await asyncio.sleep(0)
         assert connection.transport.get_write_buffer_size() < MIB  # type: ignore[attr-defined]
         assert connection.waiting < MIB  # type: ignore[attr-defined]

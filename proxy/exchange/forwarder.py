@@ -1,0 +1,556 @@
+# Compiled by mypyc: see setup.py.
+"""One request on its way to an endpoint, and the answer on its way back: endpoint, retry, deadlines, backpressure, accounting.
+
+No version of HTTP is in here: the two sides are codecs (contract.py). Its states and deadlines are explained in states.py. The
+common case is one write to a pooled connection and one write to the client. Synchronous but for dialling.
+"""
+
+import asyncio
+from typing import Final
+
+from proxy.exchange.accounting import CLIENT_CLOSED, count_abandoned, count_exchange, report
+from proxy.exchange.contract import NO_PIECES, UNKNOWN, DownstreamCodec, UpstreamCodec
+from proxy.exchange.states import (
+    ABANDONED,
+    ANSWERED,
+    BODY,
+    BODY_RATE,
+    CONNECT,
+    CUT,
+    DONE,
+    DOWNSTREAM_WRITE_STALL,
+    HANDSHAKE,
+    HEAD,
+    IDLE,
+    INTERIM,
+    NONE,
+    OPEN,
+    REPLACED,
+    RESPONSE,
+    STREAMING,
+    SWITCHED,
+    UPSTREAM_WRITE_STALL,
+)
+from proxy.exchange.upgrade import open_tunnel, refuse_switch
+from proxy.exchange.upstream_codec import open_upstream
+from proxy.http.message import Failure, Request, ResponseHead
+from proxy.model.config import LoadBalancing
+from proxy.runtime.routes import ActiveRoute
+from proxy.runtime.state import Runtime
+from proxy.transport.timer_wheel import Deadline
+from proxy.upstream.affinity import Selection
+from proxy.upstream.dial import UpstreamUnavailableError, dial
+from proxy.upstream.http1_connection import UpstreamConnection
+from proxy.upstream.pool import EndpointPool, LiveUpstream
+from proxy.upstream.rendezvous import NO_KEY
+
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+MAX_INTERIM: Final = 16
+"""1xx answers that one request may bring."""
+EARLY_LIMIT: Final = 64 * 1024
+"""Bytes of a body that wait for a connection."""
+BODY_GRACE = 30.0
+"""Seconds before the rate of a request's body is looked at (docs/wire.md, slow body)."""
+RATE_INTERVAL: Final = 1.0
+"""Seconds between looks at it."""
+WRITE_STALL = 60.0
+"""Seconds that a client may leave an answer unread, and a backend a body (nginx: send_timeout, proxy_send_timeout)."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "_answer_bytes",
+        "_began",
+        "_body_bytes",
+        "_connection_auth",
+        "_deadline",
+        "_dialling",
+        "_downstream",
+        "_early",
+        "_early_size",
+        "_fields",
+        "_interims",
+        "_length",
+        "_paused_at",
+        "_policy",
+        "_pool",
+        "_replayable",
+        "_retried",
+        "_runtime",
+        "_selection",
+        "_status",
+        "_timeouts",
+        "_trailers",
+        "_upstream",
+        "_upstream_codec",
+        "_waited",
+        "_whole",
+        "answer_state",
+        "end",
+        "phase",
+        "request",
+        "request_state",
+        "route",
+    )
+
+    def __init__(
+        self,
+        downstream: DownstreamCodec,
+        runtime: Runtime,
+        deadline: Deadline,
+        request: Request,
+        route: ActiveRoute,
+        upstream: LiveUpstream,
+        pool: EndpointPool,
+        policy: LoadBalancing,
+        selection: Selection | None,
+        fields: bytes,
+        length: int,
+        connection_auth: bool,  # noqa: FBT001  keywords cost the hot path
+    ) -> None:
+        """Begin, with the head of the request. `deadline` is lent by the client's side, and calls `expired`.
+
+        `fields`: lines for the backend, each with its CRLF. `connection_auth`: it logs the backend's connection in, which then
+        serves nobody else. A body's pieces come before `start` and after it.
+        """
+        self._downstream = downstream
+        self._runtime = runtime
+        self._deadline = deadline
+        self.request = request
+        self.route = route
+        self._timeouts = route.timeouts
+        self._upstream = upstream
+        self._pool: EndpointPool | None = pool
+        self._policy = policy
+        self._selection = selection
+        """Where affinity, hashing or the pod's name put it; None: only load balancing did."""
+        self._fields = fields
+        self._length = length
+        self._connection_auth = connection_auth
+        self.request_state = NONE
+        self.answer_state = NONE
+        self.end = OPEN
+        self.phase = CONNECT
+        self._upstream_codec: UpstreamCodec | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._whole = not length
+        """The request's body has ended, on the client's side."""
+        self._early: list[bytes] = NO_PIECES
+        """What of the body waits for a connection, or may be sent again."""
+        self._early_size = 0
+        self._trailers = b""
+        self._replayable = False
+        """All that was sent of the request is still here."""
+        self._retried = False
+        self._body_bytes = 0
+        self._answer_bytes = 0
+        self._interims = 0
+        self._status = 0
+        """Of the final answer."""
+        self._paused_at = 0.0
+        """Loop time since which the backend takes no more of the body; 0: it does."""
+        self._waited = 0.0
+        """Seconds that the body waited for the backend before that, or for a connection to it: not the client's fault."""
+        self._began = runtime.loop.time()
+        route.stats.in_flight += 1
+        self._count_pool(pool, 1)
+
+    def _count_pool(self, pool: EndpointPool, change: int) -> None:
+        pool.in_flight += change
+        # An upgrade counts by its `Reservation`.
+        if not self.request.upgrade:
+            if change > 0:
+                pool.counter.begin_request()
+            else:
+                pool.counter.end_request()
+
+    def _take_pool(self, pool: EndpointPool | None) -> None:
+        if self._pool is not None:
+            self._count_pool(self._pool, -1)
+        self._pool = pool
+        if pool is not None:
+            self._count_pool(pool, 1)
+
+    def _enter(self, phase: int, seconds: float) -> None:
+        self.phase = phase
+        self._runtime.wheel.schedule(self._deadline, seconds)
+
+    def _await_answer(self) -> None:
+        if self.request.upgrade:
+            self._enter(HANDSHAKE, self._timeouts.handshake)
+        else:
+            self._enter(RESPONSE, self._timeouts.response)
+
+    # The request
+
+    def start(self) -> None:
+        """Send the request, over a pooled connection or a new one."""
+        pool = self._pool
+        assert pool is not None  # noqa: S101  it begins with one
+        connection = pool.take()
+        if connection is None:
+            self._dial(pool)
+            return
+        if self._whole:
+            self._await_answer()
+        else:
+            self._enter(BODY_RATE, min(BODY_GRACE, self._timeouts.response))
+        self._send(connection)
+
+    def _dial(self, pool: EndpointPool | None) -> None:
+        self.phase = CONNECT
+        self._deadline.at = 0.0  # the dial has one of its own, for all attempts, and counts what comes of each
+        self._dialling = self._runtime.loop.create_task(self._connect(pool))
+
+    async def _connect(self, pool: EndpointPool | None) -> None:
+        selection, began = self._selection, self._runtime.loop.time()
+        key, strict = (NO_KEY, False) if selection is None else (selection.key, selection.strict)
+        if selection is not None and pool is None:
+            pool = self._pool or selection.pool
+        try:
+            connection = await dial(
+                self._upstream,
+                self._policy,
+                self._timeouts.connect,
+                pool,
+                reservation=self.request.reservation if self.request.upgrade else None,
+                limit=self.route.sockets_per_endpoint,
+                key=key,
+                strict=strict,
+            )
+        except UpstreamUnavailableError as error:
+            self._dialling = None
+            self._replace(error.status, error.cause, error.endpoint)
+            return
+        self._dialling = None
+        if isinstance(connection.pool, EndpointPool) and connection.pool is not self._pool:
+            self._take_pool(connection.pool)
+        # The time to connect is neither the client's to send its body in, nor the backend's to answer in.
+        if self._whole:
+            self._await_answer()
+        else:
+            self._waited += self._runtime.loop.time() - began
+            self._enter(BODY_RATE, RATE_INTERVAL)
+        self._send(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        codec = self._upstream_codec = open_upstream(connection, self, self._runtime)
+        if self._whole:
+            self.request_state = DONE
+            self._replayable = True
+            codec.send_whole(self.request, self._fields, self._length, self._early, self._trailers)
+        else:
+            self.request_state = STREAMING
+            early, self._early, self._early_size = self._early, NO_PIECES, 0
+            codec.send(self.request, self._fields, self._length, early)
+        if self._length:
+            self._downstream.resume_request()
+
+    def request_data(self, pieces: list[bytes]) -> None:
+        """Take more of the request's body."""
+        size = sum(map(len, pieces))
+        self._body_bytes += size
+        if self._upstream_codec is not None:
+            self._upstream_codec.send_data(pieces)
+            return
+        self._keep(pieces)
+        self._early_size += size
+        if self._early_size > EARLY_LIMIT:
+            self._downstream.pause_request()
+
+    def _keep(self, pieces: list[bytes]) -> None:
+        if self._early is NO_PIECES:
+            self._early = []
+        self._early += pieces
+
+    def request_end(self, pieces: list[bytes], trailers: bytes) -> None:
+        """Take the last of the request's body."""
+        self._body_bytes += sum(map(len, pieces))
+        self._whole = True
+        if self._upstream_codec is None:
+            self._keep(pieces)
+            self._trailers = trailers
+            return
+        self.request_state = DONE
+        if self.answer_state < HEAD and self.phase != DOWNSTREAM_WRITE_STALL:
+            self._await_answer()
+        self._upstream_codec.send_end(pieces, trailers)
+
+    def request_malformed(self) -> None:
+        """Act on a body whose framing is broken: 400 if nothing was answered yet; both connections end."""
+        if self.answer_state < BODY:
+            self._replace(400, "request_body_malformed")
+        else:
+            self._abandon("request_body_malformed")
+            self._downstream.abort()
+
+    def client_lost(self) -> None:
+        """End: nobody waits for the answer any more. The request is logged all the same: the backend may have it, with its id."""
+        if self.end == OPEN:
+            self._abandon("client_gone")
+
+    def upstream_paused(self) -> None:
+        """Stop reading the client: the backend does not take its body."""
+        if self._whole:
+            return
+        self._paused_at = self._runtime.loop.time()
+        if self.phase == BODY_RATE:
+            self._enter(UPSTREAM_WRITE_STALL, WRITE_STALL)
+        self._downstream.pause_request()
+
+    def upstream_resumed(self) -> None:
+        """Read the client again."""
+        if not self._paused_at:
+            return
+        self._waited += self._runtime.loop.time() - self._paused_at
+        self._paused_at = 0.0
+        if self.phase == UPSTREAM_WRITE_STALL:
+            self._enter(BODY_RATE, RATE_INTERVAL)
+        self._downstream.resume_request()
+
+    # The answer
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass a 1xx answer on."""
+        self._interims += 1
+        if self._interims > MAX_INTERIM:
+            self.upstream_malformed("too_many_interim")
+            return
+        self.answer_state = INTERIM
+        self._downstream.respond_interim(head)
+
+    def switched(self, head: ResponseHead, lines: list[bytes], rest: bytes) -> None:
+        """Make a tunnel of the two connections, if a 101 may."""
+        problem = refuse_switch(self.request, lines)
+        if problem is not None:
+            self.upstream_malformed(problem)
+            return
+        codec, pool = self._upstream_codec, self._pool
+        assert codec is not None  # noqa: S101  the 101 came by it
+        assert pool is not None  # noqa: S101  as it has an endpoint
+        self.end = SWITCHED
+        self._upstream_codec = None
+        sides = self._downstream, codec
+        open_tunnel(
+            self._runtime, self.request, self.route, self._upstream, pool, self._selection, self._began, sides, head, lines, rest
+        )
+
+    def answer(self, head: ResponseHead, length: int, pieces: list[bytes]) -> None:
+        """Pass the final head on, with what is here of the body."""
+        added = self._begin_answer(head, length)
+        if self.end != OPEN:
+            return
+        if self.phase != DOWNSTREAM_WRITE_STALL:
+            self._enter(IDLE, self._timeouts.idle)
+        if pieces:
+            self._look_at(pieces)
+        self._downstream.respond(head, added, length, pieces)
+        self.answer_state = BODY
+
+    def answer_whole(self, head: ResponseHead, length: int, pieces: list[bytes], trailers: bytes) -> None:
+        """Pass an answer on that is here in full."""
+        added = self._begin_answer(head, length)
+        if self.end != OPEN:
+            return
+        if pieces:
+            self._look_at(pieces)
+        self._downstream.respond_whole(head, added, length, pieces, trailers)
+        self._finish()
+
+    def _begin_answer(self, head: ResponseHead, length: int) -> bytes:
+        """Judge and count the final head; return the fields that it gets in addition."""
+        self.answer_state = HEAD
+        status = self._status = head.status
+        request, stats, pool, runtime = self.request, self.route.stats, self._pool, self._runtime
+        if head.codings and length == UNKNOWN and not self._downstream.takes_codings:
+            # Nothing of this endpoint's: its codings may go to no client of HTTP/1.0 (RFC 9112, 6.1), and are not undone here.
+            self._replace(502, "unsupported_coding")
+            return b""
+        now = runtime.loop.time()
+        seconds = now - self._began
+        stats.first_byte(self._upstream.key, seconds)
+        if request.upgrade:
+            stats.ws_handshake(status)
+        if pool is None:
+            return b""
+        # Now, since it may go on for hours. What becomes of its body says nothing either way: a client may be the cause.
+        if status >= 500 or now >= pool.outlier_detection.successes_from:
+            pool.record_status(status, request.address)
+        if self._policy == "ewma" and status < 500 and not self._body_bytes:
+            # A body's time is the client's. An error may come faster than any answer, and is health's business.
+            pool.ewma.observe(seconds, runtime.wheel.now)
+        return self._selection.answer_fields(status, head.encoded, pool) if self._selection is not None else b""
+
+    def _look_at(self, pieces: list[bytes]) -> None:
+        """Count pieces of the answer's body; and let them be looked at before they go on: the next request may come at once."""
+        if len(pieces) == 1:
+            self._answer_bytes += len(pieces[0])
+        else:
+            self._answer_bytes += sum(map(len, pieces))
+        selection = self._selection
+        if selection is not None and selection.expects_sid and self._pool is not None:
+            selection.read_answer(b"".join(pieces), self._pool)
+
+    def answer_data(self, pieces: list[bytes]) -> None:
+        """Pass more of the answer's body on."""
+        if not pieces:
+            return
+        self._look_at(pieces)
+        self._downstream.respond_data(pieces)
+        if self.phase == IDLE:
+            self._deadline.at = self._runtime.wheel.now + self._timeouts.idle
+
+    def answer_end(self, pieces: list[bytes], trailers: bytes) -> None:
+        """Pass the last of the answer's body on."""
+        if pieces:
+            self._look_at(pieces)
+        self._downstream.respond_end(pieces, trailers)
+        self._finish()
+
+    def _finish(self) -> None:
+        """End: the answer is whole."""
+        self.answer_state = DONE
+        self.end = ANSWERED
+        codec = self._upstream_codec
+        self._upstream_codec = None
+        if codec is not None:
+            # An early answer: the rest of the body is not waited for, and neither connection serves again.
+            if self.request_state == DONE and not self.request.upgrade and not self._connection_auth:
+                codec.release()
+            else:
+                codec.close()
+        self._account(self._status, "")
+        self._downstream.finished()
+
+    # What goes wrong
+
+    def upstream_malformed(self, cause: str) -> None:
+        """Act on an answer that is none."""
+        if self.answer_state < BODY:
+            self._blame(502, cause)
+        else:
+            self._cut(self._status, cause)
+
+    def upstream_lost(self, cause: str, *, stale: bool) -> None:
+        """Act on the end of the backend's connection: once more on a new one, if the old one was pooled and nothing was lost."""
+        if stale and self._replayable and not self._retried and self.request.method in IDEMPOTENT:
+            self._retried = True
+            self._upstream_codec = None
+            self.request_state = NONE
+            self._dial(None)
+        else:
+            self.upstream_malformed(cause)
+
+    def _blame(self, status: int, cause: str) -> None:
+        """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
+        if self._pool is not None:
+            self._pool.record_status(status, self.request.address)
+            if status == 504 and self._policy == "ewma":
+                runtime = self._runtime
+                self._pool.ewma.observe(runtime.loop.time() - self._began, runtime.wheel.now)
+        self._replace(status, cause)
+
+    def _replace(self, status: int, cause: str, endpoint: str = "") -> None:
+        """Answer in the backend's place. `endpoint`: where it is another than the present one."""
+        self.end = REPLACED
+        self._close_upstream()
+        self.route.stats.in_flight -= 1
+        failure = self._failure(status, cause, endpoint)
+        self._take_pool(None)
+        report(self._runtime, self._upstream, failure, self.request)
+        self._downstream.fail(failure)
+
+    def _cut(self, status: int, cause: str) -> None:
+        """Abort the client: an answer that is not whole must not look whole."""
+        self.end = CUT
+        self._close_upstream()
+        self._account(status, cause)
+        self._downstream.abort()
+
+    def _abandon(self, cause: str) -> None:
+        """End without a word: it is logged, and counts as no answer."""
+        self.end = ABANDONED
+        self._close_upstream()
+        self.route.stats.in_flight -= 1
+        failure = self._failure(self._status if self.answer_state >= BODY else CLIENT_CLOSED, cause, "")
+        self._take_pool(None)
+        count_abandoned(self._runtime, self.request, self.route, failure, self._answer_bytes)
+
+    def _failure(self, status: int, cause: str, endpoint: str) -> Failure:
+        if not endpoint and self._pool is not None:
+            endpoint = self._pool.name
+        return Failure(status, cause, self._upstream.key, endpoint, self._runtime.loop.time() - self._began)
+
+    def _account(self, status: int, cause: str) -> None:
+        runtime, pool = self._runtime, self._pool
+        self.route.stats.in_flight -= 1
+        seconds = runtime.loop.time() - self._began
+        endpoint = pool.name if pool is not None else ""
+        if cause:
+            report(runtime, self._upstream, Failure(status, cause, self._upstream.key, endpoint, seconds), self.request)
+        self._take_pool(None)
+        service, received, returned = self._upstream.key, self._body_bytes, self._answer_bytes
+        count_exchange(runtime, self.request, self.route, service, endpoint, status, cause, seconds, received, returned)
+
+    def _close_upstream(self) -> None:
+        """Let go of the backend's connection, or of the attempt to make one."""
+        codec = self._upstream_codec
+        self._upstream_codec = None
+        if codec is not None:
+            codec.close()
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+
+    def expired(self) -> None:
+        """Act on the end of the phase's time."""
+        phase = self.phase
+        if phase == BODY_RATE:
+            self._check_rate()
+        elif phase == UPSTREAM_WRITE_STALL:
+            self._blame(504, "body_not_taken")
+        elif phase == RESPONSE:
+            self._blame(504, "answer_timeout")
+        elif phase == HANDSHAKE:
+            self._blame(504, "handshake_timeout")
+        elif phase == IDLE:
+            self._cut(self._status, "idle_timeout")
+        elif phase == DOWNSTREAM_WRITE_STALL:
+            self._cut(self._status or 502, "client_stalled")
+
+    def _check_rate(self) -> None:
+        elapsed = self._runtime.loop.time() - self._began - self._waited
+        if elapsed >= BODY_GRACE and self._body_bytes < self._runtime.settings.min_body_rate * elapsed:
+            self._cut(408, "body_too_slow")
+        else:
+            self._enter(BODY_RATE, RATE_INTERVAL)
+
+    # Backpressure of the client
+
+    @property
+    def answering(self) -> bool:
+        """The head of the final answer is out."""
+        return self.answer_state >= BODY
+
+    def downstream_paused(self) -> None:
+        """Stop reading the backend: the client does not take its answer."""
+        if self._upstream_codec is not None:
+            self._upstream_codec.pause_answer()
+            self._enter(DOWNSTREAM_WRITE_STALL, WRITE_STALL)
+
+    def downstream_resumed(self) -> None:
+        """Read the backend again."""
+        if self.phase != DOWNSTREAM_WRITE_STALL:
+            return
+        if self.answer_state >= HEAD:
+            self._enter(IDLE, self._timeouts.idle)
+        elif self._whole:
+            self._await_answer()
+        elif self._paused_at:
+            self._enter(UPSTREAM_WRITE_STALL, WRITE_STALL)
+        else:
+            self._enter(BODY_RATE, RATE_INTERVAL)
+        if self._upstream_codec is not None:
+            self._upstream_codec.resume_answer()
