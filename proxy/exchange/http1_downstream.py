@@ -193,10 +193,9 @@ class ServerConnection:
         """Begin the request whose head was read."""
         runtime, reader = self.runtime, self._reader
         framing = reader.framing
-        method, target, version = reader.line
         upgrade = framing.attempt and framing.refusal is None
         host, authority = framing.host, framing.authority
-        request = Request(self.client, method, target, version, host, authority, reader.lines, upgrade=upgrade)
+        request = Request(self.client, reader.method, reader.target, reader.version, host, authority, reader.lines, upgrade=upgrade)
         request.address = framing.address
         request.id = framing.request_id or runtime.make_id()
         if not framing.keep_alive or (self.eof and not self.waiting):
@@ -204,7 +203,7 @@ class ServerConnection:
         if framing.refusal is not None:
             self._answer_head(framing.refusal, request, None)
             return
-        if target == "*":
+        if reader.target == "*":
             self._answer_head(NO_CONTENT, request, None)
             return
         decided = runtime.handle(request)
@@ -302,11 +301,11 @@ class ServerConnection:
     @property
     def takes_codings(self) -> bool:
         """A body may keep transfer codings below chunked (RFC 9112, 7)."""
-        return self._reader.line[2] >= 11
+        return self._reader.version >= 11
 
     def respond_interim(self, head: ResponseHead) -> None:
         """Pass a 1xx answer on, to a client of HTTP/1.1 (RFC 9110, 15.2)."""
-        if self._reader.line[2] >= 11:
+        if self._reader.version >= 11:
             self.write(head.encoded + b"\r\n")
 
     def respond(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes]) -> None:
@@ -334,7 +333,7 @@ class ServerConnection:
             self.write(out)
 
     def _encode_head(self, head: ResponseHead, added: bytes, length: int) -> bytes:
-        version = self._reader.line[2]
+        version = self._reader.version
         if self._reader.body_open or self.runtime.draining:
             # An early answer: the rest of the body is not waited for, and the connection does not serve again.
             self.closing = True

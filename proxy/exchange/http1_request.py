@@ -44,11 +44,13 @@ class RequestReader:
         "buffer",
         "forwarded",
         "framing",
-        "line",
         "lines",
+        "method",
         "refusal",
         "refused",
+        "target",
         "trailers",
+        "version",
     )
 
     def __init__(self, runtime: Runtime, client: Client) -> None:
@@ -61,12 +63,14 @@ class RequestReader:
         """What came behind `buffer`."""
         self._head: PartialHead | None = None
         """What `_late` begins with is a head whose end is not here."""
-        self.line: tuple[str, str, int] = ("", "", 0)
-        """Of the head that is READY, and of those after it until it changes: method, target and version;"""
+        self.method = ""
+        """Of the head that is READY: its line;"""
+        self.target = ""
+        self.version = 0
         self.lines: list[bytes] = []
-        """its lines;"""
+        """its fields' lines;"""
         self.framing = _NONE
-        """what its fields say;"""
+        """what they say;"""
         self.forwarded = b""
         """what of them goes to the backend, each with its CRLF."""
         self._memo_fields = b""
@@ -135,7 +139,7 @@ class RequestReader:
             if line is not None and line[2] == self._memo_version:
                 end = line_end + len(memo)
                 self.buffer, self.at = (data, end) if end < len(data) else (b"", 0)
-                self.line = line
+                self.method, self.target, self.version = line
                 return READY
         end = data.find(b"\r\n\r\n", max(at, line_end))
         if end < 0:
@@ -208,7 +212,8 @@ class RequestReader:
         forwarded.append(framing.added)
         # Whether an attempt is well-formed depends on its method too.
         self._memo_fields = b"" if framing.attempt else data[line_end : end + 4]
-        self.line, self.lines, self.framing, self.forwarded = line, lines, framing, b"\r\n".join(forwarded)
+        self.method, self.target, self.version = line
+        self.lines, self.framing, self.forwarded = lines, framing, b"\r\n".join(forwarded)
         return READY
 
     def _refuse(self, refusal: Answer, head: bytes) -> int:

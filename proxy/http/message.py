@@ -143,6 +143,11 @@ class ResponseHead:
         """Status line and fields as HTTP/1.1 has them, without the empty line."""
 
     @property
+    def reason(self) -> bytes:
+        """The reason phrase."""
+        return self.encoded[: self.encoded.index(b"\r\n")].split(b" ", 2)[2]
+
+    @property
     def fields(self) -> bytes:
         """Its fields but for those that are about the connection: lines in order, each with its CRLF."""
         return self.encoded[self.encoded.index(b"\r\n") + 2 :]
