@@ -45,7 +45,7 @@ def request_head(data: bytes) -> None:
         read: list[bytes] = []
         FieldLines(request=True).sort(lines, [], read)
         facts = read_request(read, line[0], line[2], CLIENT, trusts=lambda _: False, forwarded=False)
-        assert isinstance(facts, Answer) or facts.wrong is not None, (head, slow)
+        assert isinstance(facts, Answer) or facts.refusal is not None, (head, slow)
 
 
 def response_head(data: bytes) -> None:
