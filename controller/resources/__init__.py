@@ -6,7 +6,7 @@ Raw dictionaries end here. Nothing in this package does I/O or logs.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.resources.annotations.read import CLASS
+from controller.resources.annotations.families.classes import CLASS
 from controller.resources.kinds.ingress import Ingress, parse_ingress
 from controller.resources.kinds.ingress_class import IngressClass, parse_ingress_class
 from controller.resources.kinds.secret import Secret, parse_secret

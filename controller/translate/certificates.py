@@ -81,7 +81,7 @@ def tls_claims_of(item: Ingress | WsRoute, secrets: Mapping[ObjectRef, Secret]) 
         return TlsClaims(
             tuple(Claim(item.created, item.ref, host, secret, "spec.tls.secretName") for host in dict.fromkeys(item.hosts))
         )
-    if item.policy.canary:
+    if item.features.canary:
         return TlsClaims()
     listed = tuple(_claim(item, entry, host, "listed") for entry in item.tls for host in entry.hosts)
     without = [_claim(item, entry, "", "rule") for entry in item.tls if not entry.hosts]

@@ -3,26 +3,13 @@
 from collections.abc import Callable, Iterable
 
 from controller.resources import Ingress, WsRoute
-from controller.resources.features.access import Guards
-from controller.resources.features.load_balancing import Balance
 from controller.resources.kinds.ingress import BackendRef
 from controller.resources.kinds.wsroute import WsRule, names_pods_by_host
-from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
-from controller.translate.policies.affinity import translate_affinity
-from controller.translate.policies.client_addresses import translate_client_addresses
-from controller.translate.policies.close import translate_close
-from controller.translate.policies.keepalive import translate_keepalive
-from controller.translate.policies.limits import translate_limits
-from controller.translate.policies.load_balancing import translate_hash_on, translate_load_balancing
-from controller.translate.policies.message_limits import translate_message_limits
-from controller.translate.policies.origins import translate_origins
-from controller.translate.policies.pods import translate_pods
-from controller.translate.policies.rebalance import translate_rebalance
-from controller.translate.policies.rewrite import translate_rewrite
-from controller.translate.policies.timeouts import translate_timeouts
+from controller.translate.policies import policies_of
+from controller.translate.policies.load_balancing import translate_load_balancing
+from controller.translate.route_context import RouteContext
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
-from proxy.model.policy import HttpsRedirect, Policy
 
 Resolve = Callable[[BackendRef], str | Problem]
 """Return the key of a backend's upstream, or why there is none."""
@@ -54,26 +41,6 @@ def _path(kind: PathKind, value: str) -> Path:
     return Path(kind, (value.rstrip("/") or "/") if kind == "prefix" else value)
 
 
-def _placing(balance: Balance, path: Path, owner: ObjectRef, uid: str, *, pods_by_host: bool) -> list[Policy]:
-    """Make the policies that say how requests find their endpoint, and what it sees."""
-    made = (
-        *translate_affinity(balance, owner, uid),
-        translate_hash_on(balance),
-        translate_pods(balance, path, by_host=pods_by_host),
-        translate_rewrite(balance, path, pod=balance.pods and not pods_by_host),
-        translate_rebalance(balance),
-    )
-    return _asked_for(*made)
-
-
-def _guards(guards: Guards) -> list[Policy]:
-    return _asked_for(translate_client_addresses(guards), translate_origins(guards))
-
-
-def _asked_for(*policies: Policy | None) -> list[Policy]:
-    return [policy for policy in policies if policy is not None]
-
-
 def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ...], tuple[Problem, ...]]:
     """Make the routes of a WsRoute, one for each rule."""
     problems: list[Problem] = []
@@ -86,22 +53,13 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
         )
         problems.append(Problem(item.ref, Reason.UNSUPPORTED_VALUE, field, message))
     for index, rule in enumerate(item.rules):
-        policies: list[Policy] = []
-        if item.secret and item.redirect:
-            policies.append(HttpsRedirect())
-        policies += _asked_for(translate_timeouts(rule.timeouts))
-        policies += (*_guards(rule.guards), *translate_limits(rule.limits, ""))
-        policies += _asked_for(
-            translate_close(rule.closing),
-            translate_keepalive(rule.keepalive),
-            translate_message_limits(rule.message_limits),
-        )
+        features = rule.features
         path = _path(_KINDS[rule.kind], rule.path)
-        policies += _placing(rule.balance, path, item.ref, item.uid, pods_by_host=names_pods_by_host(item.hosts))
+        context = RouteContext(item.ref, item.uid, path, names_pods_by_host(item.hosts))
         targets = [
             None
             if backends is None
-            else _target(backends, translate_load_balancing(rule.balance.policy, websocket=websocket), resolve, problems)
+            else _target(backends, translate_load_balancing(features.load_balancing, websocket=websocket), resolve, problems)
             for backends, websocket in ((rule.websocket, True), (rule.http, False))
         ]
         routes.append(
@@ -117,8 +75,8 @@ def translate_ws_route(item: WsRoute, resolve: Resolve) -> tuple[tuple[Route, ..
                 conditions=_conditions(rule),
                 websocket=targets[0],
                 http=targets[1],
-                policies=tuple(policies),
-                fault=rule.fault,
+                policies=policies_of(features, context),
+                fault=features.fault,
             )
         )
     return tuple(routes), (*problems, *item.problems)
@@ -129,26 +87,15 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
 
     Redirects are added later, as they depend on what others say of TLS. Of a canary there is nothing.
     """
-    if item.policy.canary:
+    features = item.features
+    if features.canary:
         return (), ()
     problems: list[Problem] = []
     routes: list[Route] = []
-    policies = (
-        *_asked_for(
-            translate_timeouts(item.policy.timeouts),
-            translate_close(item.policy.closing),
-            translate_keepalive(item.policy.keepalive),
-            translate_message_limits(item.policy.message_limits),
-        ),
-        *_guards(item.policy.guards),
-        *translate_limits(item.policy.limits, f"ingress/{item.ref.path}"),
-    )
-    balance = item.policy.balance
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
-        http = _target((backend,), translate_load_balancing(balance.policy, websocket=False), resolve, problems)
-        of_sockets = translate_load_balancing(balance.policy, websocket=True)
-        placing = _placing(balance, path, item.ref, item.uid, pods_by_host=False)
+        http = _target((backend,), translate_load_balancing(features.load_balancing, websocket=False), resolve, problems)
+        of_sockets = translate_load_balancing(features.load_balancing, websocket=True)
         routes.append(
             Route(
                 id=f"ingress/{item.ref.path}/{label}",
@@ -161,9 +108,9 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
                 path=path,
                 websocket=http if http.load_balancing == of_sockets else Target(http.shares, of_sockets),
                 http=http,
-                policies=(*policies, *placing),
+                policies=policies_of(features, RouteContext(item.ref, item.uid, path)),
                 fallback=fallback,
-                fault=item.policy.fault,
+                fault=features.fault,
             )
         )
 

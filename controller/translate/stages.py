@@ -221,9 +221,9 @@ class Update:
             after = stages.own_routes.get(ref, ())
             translation = stages.objects.get(ref)
             if translation is not None and isinstance(translation.item, Ingress):
-                policy = translation.item.policy
+                redirect = translation.item.features.https_redirect
                 names = tuple(sorted({claim.host for claim in stages.claims.get(ref, ()) if claim.source == "certificate"}))
-                after = keep_identity(before, tuple(with_redirect(route, policy, stages.tls.listed, names) for route in after))
+                after = keep_identity(before, tuple(with_redirect(route, redirect, stages.tls.listed, names) for route in after))
             if after:
                 stages.served_routes[ref] = after
             if len(before) == len(after) and all(a is b for a, b in zip(before, after, strict=True)):

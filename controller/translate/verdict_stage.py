@@ -46,7 +46,7 @@ def _verdict(stages: Stages, snapshot: SourceSnapshot, ref: ObjectRef) -> Verdic
         return make_verdict((*problems, *with_suffix(malformed.problems, suffix)), served=False)
     if not problems:
         return make_verdict((), served=True)
-    withheld = isinstance(translation.item, Ingress) and translation.item.policy.canary
+    withheld = isinstance(translation.item, Ingress) and translation.item.features.canary
     if translation.routes:
         withheld = all(route.fault for route in translation.routes)
     return make_verdict(problems, served=not withheld and (not translation.routes or stages.serves_anything(ref)))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from controller.resources.features.access import WITHHELD
+from controller.resources.reading.guard_faults import WITHHELD
 from controller.resources.reading.problems import Problem, Reason
 
 RESOLUTION = frozenset(
@@ -46,9 +46,7 @@ NO_PROBLEMS = Verdict(ACCEPTED, RESOLVED, ())
 LAST_SERVED = "Until then the last version that could be read is served."
 LAST_USED = "Until then the last version that could be read is used."
 """The same of an object that others refer to."""
-LAST_ANSWERS_500 = (
-    "Until then the last version that could be read answers 500: it is not served without a guard that this one asks for."
-)
+LAST_ANSWERS_500 = "Until then the last version that could be read answers 500, as it lacks a protection that this one asks for."
 _SUFFIXES = (LAST_SERVED, LAST_USED, LAST_ANSWERS_500, WITHHELD)
 
 

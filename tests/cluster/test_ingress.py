@@ -246,17 +246,21 @@ async def test_redirect_is_for_hosts_with_a_certificate_unless_the_ingress_says_
 
 
 REFUSED = {
-    "nginx.ingress.kubernetes.io/configuration-snippet": ("return 200;", 500, "text pasted into a proxy's configuration"),
-    "nginx.ingress.kubernetes.io/server-snippet": ("", 200, "asks for nothing as it is written"),
-    "nginx.ingress.kubernetes.io/enable-modsecurity": ("true", 500, "is not supported yet, and the routes answer 500"),
+    "nginx.ingress.kubernetes.io/configuration-snippet": ("return 200;", 500, "text that is pasted into a proxy's configuration"),
+    "nginx.ingress.kubernetes.io/server-snippet": ("", 200, "its value asks for nothing"),
+    "nginx.ingress.kubernetes.io/enable-modsecurity": ("true", 500, "the routes of this Ingress answer 500"),
     "nginx.ingress.kubernetes.io/canary": ("true", 404, "this Ingress is not served"),
     "nginx.ingress.kubernetes.io/websocket-services": ("app", 200, "never existed in ingress-nginx"),
     "nginx.ingress.kubernetes.io/proxy-read-timeout": ("3600", 200, "write sluice.dev/timeouts-idle"),
-    "nginx.ingress.kubernetes.io/no-such-thing": ("x", 200, "is no annotation of ingress-nginx that is known here"),
+    "nginx.ingress.kubernetes.io/no-such-thing": ("x", 200, "ingress-nginx has no such annotation"),
     "nginx.ingress.kubernetes.io/ssl-redirect": ("maybe", 200, '"true" or "false" would be accepted'),
     "sluice.dev/timeouts-idle": ("soon", 200, "sluice.dev/timeouts-idle"),
     "sluice.dev/no-such-thing": ("x", 200, "there is no such annotation"),
-    "nginx.ingress.kubernetes.io/auth-url": ("http://auth.test/", 500, "is not supported yet, and the routes answer 500"),
+    "nginx.ingress.kubernetes.io/auth-url": (
+        "http://auth.test/",
+        500,
+        "auth-url protects them in ingress-nginx and is not supported",
+    ),
 }
 """Annotation: its value, the status of its Ingress's routes, and what the Event says."""
 

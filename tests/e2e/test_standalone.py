@@ -250,11 +250,11 @@ async def test_edit_with_a_guard_that_cannot_be_carried_out_shuts_its_rule_and_a
 
     assert harmless["message"].endswith("Until then the last version that could be read is served.")
     assert [one["message"].split(". Until then ")[1] for one in mixed] == [
-        "the last version that could be read answers 500: it is not served without a guard that this one asks for."
+        "the last version that could be read answers 500, as it lacks a protection that this one asks for."
     ] * 2
     assert guard["message"] == (
         "spec.rules[0].auth: is not supported yet; a rule without it would be accepted. "
-        "Until then what it was to guard answers 500."
+        "Until then the routes that it protects answer 500."
     )
     assert (served, shut, guarded, others, good) == (200, 500, 500, 200, 200)
 

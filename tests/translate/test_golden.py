@@ -114,7 +114,7 @@ def sentences(folder: Path) -> Iterator[tuple[str, str]]:
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
             if texts and isinstance(texts[-1], str) and texts[-1].endswith(".") and any(" " in text for text in texts if text):
-                pattern = "".join(".*" if text is None else re.escape(text) for text in texts)
+                pattern = "".join(".*" if text is None else re.escape(text).replace(r"\{name\}", ".*") for text in texts)
                 yield f"{path.name}:{node.lineno}", pattern
 
 

@@ -1,83 +1,42 @@
-"""Annotations of Ingresses and IngressClasses. The only reader of annotations.
+"""Annotations of an Ingress as features, by the table. The only reader of annotations.
 
-Three kinds of keys: ours (`sluice.dev/`), ingress-nginx's that we understand, and ingress-nginx's that we do not: each of those is
-reported by name with what to do instead, because an annotation that is silently ignored is a security policy that evaporated.
-So may one be that is misspelt: `unknown_annotations` tells which may be meant.
+Three kinds of keys: ours, ingress-nginx's that we understand, and ingress-nginx's that we do not: each of those is reported by name
+with what to do instead, because an annotation that is silently ignored is a security policy that evaporated. So may one be that is
+misspelt: `unknown_keys` tells which may be meant.
 """
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from controller.resources.annotations.ingress_nginx import GUARDS, INSTEAD, asks, instead_of, protects, read_bool, unknown
-from controller.resources.annotations.unknown_keys import MOST_NAMED, NGINX, OURS, KnownKeys, Meaning, of_other_controllers
-from controller.resources.features.access import GUARD_ANNOTATIONS, Guards, read_guards
-from controller.resources.features.close import AGE_HINT, UNWRITTEN, Closing, parse_age, read_closing
-from controller.resources.features.close import ANNOTATIONS as CLOSING
-from controller.resources.features.keepalive import KEEPALIVE_ANNOTATIONS, KeepaliveSpec, read_keepalive
-from controller.resources.features.limits import LIMIT_ANNOTATIONS, Limits, read_limits
-from controller.resources.features.load_balancing import ANNOTATIONS as BALANCE
-from controller.resources.features.load_balancing import NOTHING, Balance, read_balance
-from controller.resources.features.message_limits import MESSAGE_ANNOTATIONS, MessageLimitsSpec, read_message_limits
-from controller.resources.reading.fields import TIMEOUT_HINT, Reader, as_mapping, metadata_of, parse_timeout, shown
+from controller.resources.annotations.annotation import NGINX, OURS, Annotation, Guard, Refused, asks, our_key, protects
+from controller.resources.annotations.families.canary import CANARY, NOT_SERVED, is_canary
+from controller.resources.annotations.sentences import ASKS_FOR_NOTHING, other_controllers, unknown_key, unreadable_guard
+from controller.resources.annotations.table import ANNOTATIONS, FAMILIES, FAMILY_OF, KNOWN, ORDER
+from controller.resources.annotations.unknown_keys import MOST_NAMED, Meaning, of_other_controllers
+from controller.resources.features import Features, parse_features
+from controller.resources.features.https_redirect import HttpsRedirectSpec
+from controller.resources.reading.fields import Reader, as_mapping, metadata_of, shown
 from controller.resources.reading.problems import Reason
 
-CANARY = NGINX + "canary"
-CLASS = "kubernetes.io/ingress.class"
-DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 MOST_KEYS = 10
 """Keys of other controllers that a message names."""
-
-TIMEOUTS = ("connect", "handshake", "response", "idle")
-MAX_AGE = "timeouts-max-age"
-_TIMEOUTS: Mapping[str, str] = {**{f"timeouts-{name}": name for name in TIMEOUTS}, MAX_AGE: "max_age"}
-"""Keys under `sluice.dev/`, and the timeout that each sets."""
-_GUARD = "is not supported yet, and the routes answer 500 because they are not served without it; remove it to be served."
-_READ_ELSEWHERE = GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS | MESSAGE_ANNOTATIONS | KEEPALIVE_ANNOTATIONS
-"""Keys of features that read theirs in modules of their own."""
-_READ = (
-    {OURS + name: False for name in ("ssl-redirect", *_TIMEOUTS, *CLOSING, *BALANCE)}
-    | {NGINX + name: False for name in ("ssl-redirect", "force-ssl-redirect", "canary")}
-    | dict.fromkeys(KEEPALIVE_ANNOTATIONS, False)
-    | dict.fromkeys(GUARD_ANNOTATIONS | LIMIT_ANNOTATIONS | MESSAGE_ANNOTATIONS, True)
-)
-KNOWN = KnownKeys(_READ, {NGINX + name: name in GUARDS for name in INSTEAD})
+UNANNOTATED = Features(https_redirect=HttpsRedirectSpec(where_tls=True))
+"""Of an Ingress whose annotations ask for nothing: nearly all share it."""
 
 
 @lru_cache(maxsize=1024)
-def meaning_of(unknown_key: str) -> Meaning:
-    """Say what a key that is not read may be meant for; thousands of objects may have the same."""
-    return KNOWN.meaning(unknown_key)
-
-
-@dataclass(frozen=True, slots=True)
-class IngressPolicy:
-    """What the annotations of an Ingress ask for."""
-
-    ssl_redirect: bool = True
-    """Redirect to https where the host has a certificate."""
-    force_ssl_redirect: bool = False
-    """Redirect in any case."""
-    timeouts: tuple[tuple[str, float], ...] = ()
-    """Timeouts that differ from the defaults: name (connect, handshake, response, idle, max_age) and seconds."""
-    fault: str = ""
-    """Not empty: a guard was asked for that we do not have or cannot read; the routes answer 500."""
-    guards: Guards = field(default_factory=Guards)
-    limits: Limits = field(default_factory=Limits)
-    closing: Closing = UNWRITTEN
-    balance: Balance = NOTHING
-    keepalive: KeepaliveSpec | None = None
-    message_limits: MessageLimitsSpec | None = None
-    canary: bool = False
-    """It is a part of the traffic of another Ingress: nothing of it is served, as that part cannot be told yet."""
+def meaning_of(key: str) -> Meaning:
+    """Say what a key that does not exist may be meant for; thousands of objects may have the same."""
+    return KNOWN.meaning(key)
 
 
 def annotations_of(reader: Reader, raw: Mapping[str, Any]) -> dict[str, str]:
     """Return the annotations of an object. The API server takes strings only; in a folder, what YAML makes of others counts too."""
-    found = reader.mapping(reader.mapping(raw, "metadata", "metadata"), "annotations", "metadata.annotations")
-    return {key: value if isinstance(value, str) else _as_text(value) for key, value in found.items() if isinstance(key, str)}
+    written = reader.mapping(reader.mapping(raw, "metadata", "metadata"), "annotations", "metadata.annotations")
+    return {key: value if isinstance(value, str) else _as_text(value) for key, value in written.items() if isinstance(key, str)}
 
 
 def _as_text(value: object) -> str:
@@ -93,131 +52,157 @@ def check_strings(reader: Reader, raw: Mapping[str, Any]) -> None:
 
     One without a value is none of them: the API server reads it as an empty string.
     """
-    found = as_mapping(metadata_of(raw).get("annotations"))
-    for key, value in found.items():
+    for key, value in as_mapping(metadata_of(raw).get("annotations")).items():
         if isinstance(key, str) and value is not None and not isinstance(value, str):
             text = shown(_as_text(value))
             message = f"no string was found; it is read as {text}, and a cluster refuses it; {text} in quotes would be accepted."
-            reader.report(f"metadata.annotations[{key}]", message, Reason.UNSUPPORTED_VALUE)
+            _report(reader, key, message)
 
 
-def read_policy(reader: Reader, annotations: Mapping[str, str]) -> IngressPolicy:
-    """Read what an Ingress asks for; what is wrong or not supported is collected. Ours wins where both are set."""
-    if _read_canary(reader, annotations):
-        return IngressPolicy(canary=True)
-    ssl_redirect, force, timeouts = True, False, dict[str, float]()
-    guards, fault = read_guards(reader, annotations)
-    limits, unreadable = read_limits(reader, annotations)
-    message_limits, illegible = read_message_limits(reader, annotations)
-    fault = fault or unreadable or illegible
-    closing = UNWRITTEN
-    balance: list[tuple[str, str]] = []
-    for key in sorted(annotations, key=lambda key: (key.startswith(OURS), key)):
-        value = annotations[key]
-        field = f"metadata.annotations[{key}]"
-        ours = key.removeprefix(OURS) if key.startswith(OURS) else ""
-        if key in (OURS + "ssl-redirect", NGINX + "ssl-redirect"):
-            ssl_redirect = _read_flag(reader, field, value, default=ssl_redirect)
-        elif key == NGINX + "force-ssl-redirect":
-            force = _read_flag(reader, field, value, default=force)
-        elif ours in _TIMEOUTS:
-            parse, hint = (parse_age, AGE_HINT) if ours == MAX_AGE else (parse_timeout, TIMEOUT_HINT)
-            seconds = parse(value)
-            if seconds is None:
-                reader.report(field, f"{shown(value)} was found, {hint}", Reason.UNSUPPORTED_VALUE)
+def read_features(reader: Reader, annotations: Mapping[str, str]) -> Features:
+    """Read what the annotations of an Ingress ask for; what is wrong or not supported is reported.
+
+    Of a canary nothing else is read, as nothing of it is served.
+    """
+    if is_canary(annotations.get(CANARY, "")) is True:
+        _report(reader, CANARY, NOT_SERVED)
+        return replace(UNANNOTATED, canary=True)
+    reading = _Reading(reader, annotations)
+    for annotation in sorted((ANNOTATIONS[key] for key in annotations if key in ANNOTATIONS), key=_order):
+        if annotation.understood:
+            reading.take(annotation)
+        else:
+            reading.report_unread(annotation)
+    for key in sorted(annotations):
+        if key.startswith((OURS, NGINX)) and key not in ANNOTATIONS:
+            reading.report_unknown(key)
+    _report_other_controllers(reader, annotations)
+    return reading.features()
+
+
+def _order(annotation: Annotation) -> int:
+    return ORDER[annotation.key]
+
+
+class _Reading:
+    """What was read so far of the annotations of one Ingress."""
+
+    def __init__(self, reader: Reader, annotations: Mapping[str, str]) -> None:
+        self._reader, self._annotations = reader, annotations
+        self._values: dict[str, Any] = {}
+        """By key."""
+        self._targets: set[tuple[str, ...]] = set()
+        self._fault = ""
+
+    def take(self, annotation: Annotation) -> None:
+        """Read the value of an annotation, unless another one that sets the same counts."""
+        target = (FAMILY_OF[annotation.key].feature, *annotation.target)
+        if annotation.parse is None or target in self._targets or annotation.yields_to in self._annotations:
+            return
+        value = annotation.parse(self._annotations[annotation.key])
+        if isinstance(value, Refused):
+            self._refuse(annotation, value.hint)
+        elif annotation.needs and annotation.needs not in self._annotations:
+            self._refuse(annotation, f"alone it means nothing, {annotation.needs} beside it would be accepted.")
+        else:
+            self._values[annotation.key] = value
+            self._targets.add(target)
+
+    def _refuse(self, annotation: Annotation, hint: str) -> None:
+        found = shown(self._annotations[annotation.key])
+        if annotation.guard is Guard.NONE:
+            _report(self._reader, annotation.key, f"{found} was found, {hint}")
+        else:
+            _report(self._reader, annotation.key, unreadable_guard(found, hint))
+            self._close(f"{annotation.key} cannot be read")
+
+    def report_unread(self, annotation: Annotation) -> None:
+        """Report an annotation that is known and not understood."""
+        value = self._annotations[annotation.key]
+        _report(self._reader, annotation.key, sentence_about(annotation, value))
+        if protects(annotation, value):
+            self._close(f"{annotation.key} is not supported")
+
+    def report_unknown(self, key: str) -> None:
+        """Report a key that does not exist, which may be a guard that is misspelt."""
+        meaning = meaning_of(key)
+        guards = meaning.guards and (key.startswith(OURS) or asks(self._annotations[key]))
+        _report(self._reader, key, _about_unknown(key, meaning, guards=guards))
+        if guards:
+            self._close(f"{key} is not supported")
+
+    def _close(self, fault: str) -> None:
+        self._fault = self._fault or fault
+
+    def features(self) -> Features:
+        """Return what the annotations ask for."""
+        rule: dict[str, Any] = {}
+        arguments: dict[str, dict[str, Any]] = {}
+        for key, value in self._values.items():
+            annotation = ANNOTATIONS[key]
+            if value is None or (annotation.needs and annotation.needs not in self._values):
+                continue  # the one that it needs cannot be read, which is reported
+            if annotation.rule:
+                _put(rule, annotation.rule, value)
             else:
-                timeouts[_TIMEOUTS[ours]] = seconds
-        elif ours in BALANCE:
-            balance.append((ours, value))
-        elif ours in CLOSING:
-            closing = read_closing(reader, field, ours, value, closing)
-        elif key in _READ_ELSEWHERE or key == CANARY:
-            continue
-        elif key.startswith(OURS):
-            if meaning_of(key).guards:
-                fault = fault or f"{key} is not supported"
-            reader.report(field, _no_such(key), Reason.UNSUPPORTED_VALUE)
-        elif key.startswith(NGINX):
-            name = key.removeprefix(NGINX)
-            if protects(name, value) or (name not in INSTEAD and meaning_of(key).guards and asks(value)):
-                fault = fault or f"{key} is not supported"
-            reader.report(field, f"{name} {_instead_of(key, name, value)}", Reason.UNSUPPORTED_VALUE)
-    _tell_of_other_controllers(reader, annotations)
-    if OURS + "ssl-redirect" in annotations and not ssl_redirect:
-        force = False
-    placing = read_balance(reader, balance)
-    return IngressPolicy(
-        ssl_redirect,
-        force,
-        tuple(sorted(timeouts.items())),
-        fault,
-        guards,
-        limits,
-        closing=closing,
-        balance=placing,
-        keepalive=read_keepalive(reader, annotations),
-        message_limits=message_limits,
-    )
+                arguments.setdefault(FAMILY_OF[key].feature, {})[annotation.attribute] = value
+        built: dict[str, Any] = {
+            family.feature: family.build(arguments[family.feature])
+            for family in FAMILIES
+            if family.build is not None and family.feature in arguments
+        }
+        features = replace(UNANNOTATED, **built) if built else UNANNOTATED
+        if rule:
+            features = self._with_rule(rule, features)
+        if self._fault:
+            features = replace(features, fault=self._fault)
+        return UNANNOTATED if features == UNANNOTATED else features
+
+    def _with_rule(self, rule: Mapping[str, Any], base: Features) -> Features:
+        """Read annotations that stand for fields of a rule as a rule of a WsRoute is read."""
+        inner = Reader(self._reader.ref)
+        features = parse_features(inner, "", rule, base)
+        for problem in inner.problems:
+            key = our_key(problem.field.removeprefix("."))
+            _report(self._reader, key, problem.message.removeprefix(f"{problem.field}: "))
+            if key in ANNOTATIONS and ANNOTATIONS[key].guard is not Guard.NONE:
+                self._close(f"{key} cannot be read")
+        return features
 
 
-def _read_canary(reader: Reader, annotations: Mapping[str, str]) -> bool:
-    """Tell whether an Ingress is a canary. ingress-nginx ignores what is no flag, and the other annotations of a canary."""
-    value = annotations.get(CANARY, "")
-    canary = read_bool(value)
-    field = f"metadata.annotations[{CANARY}]"
-    if canary:
-        message = (
-            "canary is not supported yet, and this Ingress is not served because it could take all traffic of another; "
-            "remove it, or give the backends of a WsRoute weights."
-        )
-        reader.report(field, message, Reason.UNSUPPORTED_VALUE)
-    elif canary is None and value:
-        message = f'{shown(value)} was found, so this Ingress is served as no canary; "true" or "false" would be accepted.'
-        reader.report(field, message, Reason.UNSUPPORTED_VALUE)
-    return canary is True
+def _report(reader: Reader, key: str, text: str) -> None:
+    reader.report(f"metadata.annotations[{key}]", text, Reason.UNSUPPORTED_VALUE)
 
 
-def _no_such(key: str) -> str:
-    """Say that a key of ours does not exist, and which one may be meant."""
-    meaning = meaning_of(key)
-    near = [one for one in meaning.near if KNOWN.is_read(one)]
-    if meaning.guards:
-        if not near:
-            return f"{key.removeprefix(OURS)} {_GUARD}"
-        return (
-            "there is no such annotation, and the routes answer 500 because it may be meant to protect them; "
-            f"{' or '.join(near)} may be meant."
-        )
-    which = f"{' or '.join(near)} may be meant" if near else "docs/ingress.md lists those that there are"
-    return f"there is no such annotation; {which}."
+def _put(rule: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    for name in path[:-1]:
+        rule = rule.setdefault(name, {})
+    rule[path[-1]] = value
 
 
-def _instead_of(key: str, name: str, value: str) -> str:
-    """Return the rest of the sentence about a key under ingress-nginx's prefix that is not read."""
-    if name in INSTEAD:
-        return instead_of(name, value)
-    meaning = meaning_of(key)
-    read = any(KNOWN.is_read(one) for one in meaning.near)
-    near = [one.removeprefix(NGINX) for one in meaning.near if KNOWN.is_read(one) or not read]
-    return unknown(near, read=read, guards=meaning.guards, asked=asks(value))
+def sentence_about(annotation: Annotation, value: str) -> str:
+    """Return what the owner of an object reads about an annotation that is not understood."""
+    off = annotation.guard is not Guard.NONE and not protects(annotation, value)
+    return (ASKS_FOR_NOTHING if off else annotation.says).format(name=annotation.name)
 
 
-def _tell_of_other_controllers(reader: Reader, annotations: Mapping[str, str]) -> None:
-    """Say once which keys of other controllers are not read, and of those with a misspelt prefix what may be meant."""
-    found = of_other_controllers(annotations)
-    keys = found + [key for key in sorted(annotations) if "/" not in key and KNOWN.without_prefix(key)]
+def _about_unknown(key: str, meaning: Meaning, *, guards: bool) -> str:
+    ours = key.startswith(OURS)
+    read = [near for near in meaning.near if KNOWN.is_read(near)]
+    if ours or read or not meaning.near:
+        prefix = "" if ours else NGINX
+        return unknown_key([near.removeprefix(prefix) for near in read], ours=ours, guards=guards)
+    value = "true" if guards or not meaning.guards else ""
+    nearest = sentence_about(ANNOTATIONS[meaning.near[0]], value)
+    return unknown_key([near.removeprefix(NGINX) for near in meaning.near], ours=ours, guards=guards, about_nearest=nearest)
+
+
+def _report_other_controllers(reader: Reader, annotations: Mapping[str, str]) -> None:
+    """Report in one sentence the keys of other controllers, and those whose prefix is misspelt or absent."""
+    others = of_other_controllers(annotations)
+    keys = others + [key for key in sorted(annotations) if "/" not in key and KNOWN.without_prefix(key)]
     if not keys:
         return
-    more = len(keys) - MOST_KEYS
-    named = ", ".join(keys[:MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
-    meant = list(dict.fromkeys(one for key in keys for one in KNOWN.without_prefix(key)))[:MOST_NAMED]
-    near = f"; {' or '.join(meant)} may be meant" if meant else ""
-    message = f"{named}: not read, as only keys under {OURS} and {NGINX} are{near}."
+    near = list(dict.fromkeys(known for key in keys for known in KNOWN.without_prefix(key)))[:MOST_NAMED]
+    message = other_controllers(keys[:MOST_KEYS], len(keys) - MOST_KEYS, (OURS, NGINX), near)
     reader.report("metadata.annotations", message, Reason.UNSUPPORTED_VALUE)
-
-
-def _read_flag(reader: Reader, field: str, value: str, *, default: bool) -> bool:
-    if value in ("true", "false"):
-        return value == "true"
-    reader.report(field, f'{shown(value)} was found, "true" or "false" would be accepted.', Reason.UNSUPPORTED_VALUE)
-    return default

@@ -1,7 +1,7 @@
-"""Annotations that nobody reads: what each may be meant for, whether that is a guard, and which are those of other controllers.
+"""Annotations that are in no table: what each may be meant for, whether that is a guard, and which are those of other controllers.
 
 Under the two prefixes that are read an unknown key may be a misspelt guard, so it counts as one where it is near to one or reads
-like one. Under any other prefix nothing is asked of us: those of other controllers are told, those of tools are not.
+like one. Those under other prefixes are not ours: keys of other controllers are reported, keys of tools are not.
 """
 
 import difflib
@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-OURS = "sluice.dev/"
-NGINX = "nginx.ingress.kubernetes.io/"
+from controller.resources.annotations.annotation import NGINX, OURS
 
 GUARD_WORDS = (
     "allow", "apikey", "auth", "bearer", "black", "block", "captcha", "cidr", "csrf", "deny", "firewall", "forbid", "guard", "jwt",
@@ -46,7 +45,7 @@ class Meaning:
     near: tuple[str, ...]
     """Known keys, with their prefixes, the nearest first."""
     guards: bool
-    """It may be a guard: what it was to guard is not served."""
+    """It may be a guard: the routes that it protects are closed."""
 
 
 class KnownKeys:
@@ -77,14 +76,14 @@ class KnownKeys:
 
     def _nearest(self, prefix: str, letters: str) -> tuple[str, ...]:
         """Return the keys from which an unknown one differs in the fewest letters, guards first; another prefix is a letter too."""
-        found: dict[str, int] = {}
+        distances: dict[str, int] = {}
         for key, known in self._letters.items():
             most = MOST_MISSPELT if min(len(known), len(letters)) >= SHORT else 1
             apart = misspelt_letters(letters, known, most)
             if apart is not None:
-                found[key] = apart + (not key.startswith(prefix + "/"))
-        least = min(found.values(), default=0)
-        nearest = (key for key, apart in found.items() if apart == least)
+                distances[key] = apart + (not key.startswith(prefix + "/"))
+        least = min(distances.values(), default=0)
+        nearest = (key for key, apart in distances.items() if apart == least)
         return tuple(sorted(nearest, key=lambda key: (not self._keys[key], not key.startswith(prefix + "/"), key)))
 
     def _likest(self, prefix: str, name: str, *, guards: bool) -> tuple[str, ...]:
@@ -93,7 +92,7 @@ class KnownKeys:
             for key in sorted(self._read)
             if key.startswith(prefix + "/") and (self._keys[key] or not guards)
         }
-        return tuple(known[one] for one in difflib.get_close_matches(_letters(name), known, MOST_NAMED, 0.55))
+        return tuple(known[letters] for letters in difflib.get_close_matches(_letters(name), known, MOST_NAMED, 0.55))
 
     def is_read(self, key: str) -> bool:
         """Tell whether a known key is read."""

@@ -1,1 +1,84 @@
-"""What rules and annotations ask for in common: one module per feature, each with its record."""
+"""What routes ask for, whatever kind of object they came from: one record, of one module for each feature.
+
+A rule of a WsRoute is read into it by `parse_features`; annotations of an Ingress are fields of such a rule, read by the same
+functions, or fill a feature themselves (`annotations/read.py`). `translate/policies` makes policies of it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.resources.features.access import AccessLists, parse_access
+from controller.resources.features.affinity import Affinity, parse_affinity
+from controller.resources.features.close import CloseSpec, parse_close
+from controller.resources.features.https_redirect import HttpsRedirectSpec
+from controller.resources.features.keepalive import KeepaliveSpec, parse_keepalive
+from controller.resources.features.limits import Limits, parse_limits
+from controller.resources.features.load_balancing import LoadBalancingSpec, parse_load_balancing
+from controller.resources.features.message_limits import MessageLimitsSpec, parse_message_limits
+from controller.resources.features.pod_target import parse_pod_target
+from controller.resources.features.rebalance import RebalanceSpec, parse_rebalance
+from controller.resources.features.request_limits import RequestLimits
+from controller.resources.features.rewrite import RewriteSpec, parse_rewrite
+from controller.resources.features.timeouts import TimeoutsSpec, parse_timeouts
+from controller.resources.reading.fields import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a route asks for; None, or a record of defaults: nothing."""
+
+    https_redirect: HttpsRedirectSpec | None = None
+    timeouts: TimeoutsSpec | None = None
+    access: AccessLists | None = None
+    limits: Limits | None = None
+    request_limits: RequestLimits | None = None
+    """What ingress-nginx's annotations limit. A WsRoute has no field for it."""
+    close: CloseSpec | None = None
+    keepalive: KeepaliveSpec | None = None
+    message_limits: MessageLimitsSpec | None = None
+    affinity: Affinity | None = None
+    load_balancing: LoadBalancingSpec | None = None
+    pod_target: bool = False
+    """Upgrades name a pod."""
+    rewrite: RewriteSpec | None = None
+    rebalance: RebalanceSpec | None = None
+    canary: bool = False
+    """It is a part of the traffic of another Ingress: nothing of it is served, as that part cannot be told yet."""
+    fault: str = ""
+    """Not empty: a guard cannot be read or carried out, and the routes answer 500."""
+
+
+NO_FEATURES = Features()
+
+Parse = Callable[[Reader, str, Mapping[str, Any]], object]
+"""Read a feature from a rule that stands at a place. What is wrong is reported to the reader; None: nothing is asked for."""
+
+PARSERS: Mapping[str, Parse] = {
+    "timeouts": parse_timeouts,
+    "access": parse_access,
+    "limits": parse_limits,
+    "close": parse_close,
+    "keepalive": parse_keepalive,
+    "message_limits": parse_message_limits,
+    "affinity": parse_affinity,
+    "load_balancing": parse_load_balancing,
+    "pod_target": parse_pod_target,
+    "rewrite": parse_rewrite,
+    "rebalance": parse_rebalance,
+}
+"""Fields of `Features` that a rule of a WsRoute has, in the order in which they are read."""
+
+
+def parse_features(reader: Reader, place: str, rule: Mapping[str, Any], base: Features = NO_FEATURES) -> Features:
+    """Read the features of a rule whose values have the schema's shape; `place` is where it stands, `base` has the others.
+
+    A feature of which a part is wrong is left out: half of what was asked for would be something else.
+    """
+    features: dict[str, Any] = {}
+    for name, parse in PARSERS.items():
+        problems = len(reader.problems)
+        feature = parse(reader, place, rule)
+        if feature and len(reader.problems) == problems:
+            features[name] = feature
+    return replace(base, **features) if features else base

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from controller.resources.annotations.read import CLASS, IngressPolicy, annotations_of, check_strings, read_policy
+from controller.resources.annotations.families.classes import CLASS
+from controller.resources.annotations.read import annotations_of, check_strings, read_features
+from controller.resources.features import Features
 from controller.resources.reading.fields import (
     PATH_HINT,
     Reader,
@@ -67,7 +69,7 @@ class Ingress:
     """Hosts of rules without paths: the default backend serves them, as it does the hosts of all rules."""
     default_backend: BackendRef | None
     tls: tuple[TlsEntry, ...]
-    policy: IngressPolicy
+    features: Features
     problems: tuple[Problem, ...]
     """Annotations that are not honoured; the Ingress is served all the same."""
     uid: str = ""
@@ -101,10 +103,10 @@ def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
     class_name = reader.text(spec, "ingressClassName", "spec.ingressClassName") or None
     annotations = annotations_of(reader, raw)
     if reader.problems:
-        fault = read_policy(Reader(ref), annotations).fault
+        fault = read_features(Reader(ref), annotations).fault
         return Malformed(ref, tuple(reader.problems), class_name, annotations.get(CLASS), read_generation(raw), fault)
     check_strings(reader, raw)
-    policy = read_policy(reader, annotations)
+    features = read_features(reader, annotations)
     return Ingress(
         ref,
         read_created(raw),
@@ -115,7 +117,7 @@ def parse_ingress(raw: Mapping[str, Any]) -> Ingress | Malformed:
         tuple(bare),
         default,
         tls,
-        policy,
+        features,
         tuple(reader.problems),
         read_uid(raw),
     )

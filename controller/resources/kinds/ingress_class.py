@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.resources.annotations.read import DEFAULT_CLASS, annotations_of, check_strings
+from controller.resources.annotations.families.classes import DEFAULT_CLASS
+from controller.resources.annotations.read import annotations_of, check_strings
 from controller.resources.reading.fields import Reader, check_names, metadata_ref
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Malformed, Problem

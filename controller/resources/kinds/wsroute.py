@@ -6,33 +6,27 @@ from typing import Any, Literal
 
 import re2
 
-from controller.resources.features.access import Guards, guard_of, parse_guards, withheld
-from controller.resources.features.close import AGE_HINT, UNWRITTEN, Closing, parse_age, parse_closing
-from controller.resources.features.keepalive import KeepaliveSpec, parse_keepalive
-from controller.resources.features.limits import Limits, parse_limits
-from controller.resources.features.load_balancing import Balance, parse_balance
-from controller.resources.features.message_limits import MessageLimitsSpec, parse_message_limits
+from controller.resources.features import NO_FEATURES, Features, parse_features
+from controller.resources.features.https_redirect import HttpsRedirectSpec
 from controller.resources.kinds.ingress import BackendRef
 from controller.resources.reading.fields import (
     PATH_HINT,
-    TIMEOUT_HINT,
     Reader,
     check_names,
     is_literal_path,
     metadata_ref,
-    parse_timeout,
     read_created,
     read_generation,
     read_uid,
     shown,
 )
+from controller.resources.reading.guard_faults import guard_of, withheld
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Malformed, Problem, Reason
 from controller.resources.reading.schema import validate, with_defaults
 
-GUARDS = ("auth",)
+UNSUPPORTED_GUARDS = ("auth",)
 """In the schema from the first day, but not there yet: a rule that asks for one answers 500, never less protected than written."""
-TIMEOUTS = ("connect", "handshake", "response", "idle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +42,8 @@ class WsRule:
     query: tuple[tuple[str, str], ...]
     websocket: tuple[BackendRef, ...] | None
     http: tuple[BackendRef, ...] | None
-    balance: Balance
-    timeouts: tuple[tuple[str, float], ...]
-    """Timeouts that were written: name and seconds."""
-    guards: Guards
-    limits: Limits
     field: str
-    closing: Closing = UNWRITTEN
-    keepalive: KeepaliveSpec | None = None
-    message_limits: MessageLimitsSpec | None = None
-    fault: str = ""
-    """Why the rule answers 500: a guard that cannot be carried out. Empty: it is served."""
+    features: Features = NO_FEATURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +58,6 @@ class WsRoute:
     """Empty: any host."""
     secret: str
     """Name of the TLS Secret; empty: no TLS of its own."""
-    redirect: bool
     rules: tuple[WsRule, ...] = field(default=())
     uid: str = ""
     """Unique among all objects that ever were, and unknown outside of the cluster; empty in a folder."""
@@ -106,7 +90,9 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
     if any(guard_of(problem.field) is None for problem in reader.problems):
         return refused()
     spec = with_defaults(_without(spec, reader.problems))
-    rules = tuple(_parse_rule(reader, number, rule) for number, rule in enumerate(spec["rules"]))
+    tls = spec.get("tls") or {}
+    shared = _features_of_all_rules(tls)
+    rules = tuple(_parse_rule(reader, number, rule, shared) for number, rule in enumerate(spec["rules"]))
     names: dict[str, int] = {}
     for number, rule in enumerate(rules):
         first = names.setdefault(rule.name, number)
@@ -117,7 +103,7 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
             )
     hosts = tuple(spec.get("hosts") or ())
     for number, rule in enumerate(rules):
-        if rule.balance.pods and rule.kind != "Prefix" and not names_pods_by_host(hosts):
+        if rule.features.pod_target and rule.kind != "Prefix" and not names_pods_by_host(hosts):
             reader.report(
                 f"spec.rules[{number}].websocket.target",
                 "Pod was found, and nothing names it; a path of type Prefix, or only wildcard hosts, would be accepted with it.",
@@ -126,8 +112,7 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
         return refused()
     faults = _faults(reader.problems)
     if faults:
-        rules = tuple(replace(rule, fault=faults.get(number, "")) for number, rule in enumerate(rules))
-    tls = spec.get("tls") or {}
+        rules = tuple(_with_fault(rule, faults.get(number, "")) for number, rule in enumerate(rules))
     return WsRoute(
         ref,
         read_created(raw),
@@ -135,7 +120,6 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
         class_name,
         hosts,
         tls.get("secretName", ""),
-        bool(tls.get("redirect", False)),
         rules,
         read_uid(raw),
         tuple(withheld(problem) for problem in reader.problems),
@@ -168,9 +152,18 @@ def names_pods_by_host(hosts: tuple[str, ...]) -> bool:
     return bool(hosts) and all(host.startswith("*.") for host in hosts)
 
 
-def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
+def _features_of_all_rules(tls: Mapping[str, Any]) -> Features:
+    redirect = tls.get("secretName") and tls.get("redirect")
+    return Features(https_redirect=HttpsRedirectSpec(always=True)) if redirect else NO_FEATURES
+
+
+def _with_fault(rule: WsRule, fault: str) -> WsRule:
+    return replace(rule, features=replace(rule.features, fault=fault)) if fault else rule
+
+
+def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any], shared: Features) -> WsRule:
     place = f"spec.rules[{number}]"
-    for guard in GUARDS:
+    for guard in UNSUPPORTED_GUARDS:
         if guard in raw:
             reader.report(
                 f"{place}.{guard}",
@@ -186,22 +179,6 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
     elif not is_literal_path(value):
         reader.report(f"{place}.path.value", f"{shown(value)} was found, {PATH_HINT}")
     match = raw.get("match") or {}
-    timeouts = []
-    for name in TIMEOUTS:
-        text = (raw.get("timeouts") or {}).get(name)
-        if text is not None:
-            seconds = parse_timeout(text)
-            if seconds is None:
-                reader.report(f"{place}.timeouts.{name}", f"{shown(text)} was found, {TIMEOUT_HINT}")
-            else:
-                timeouts.append((name, seconds))
-    age = (raw.get("timeouts") or {}).get("maxAge")
-    if age is not None:
-        seconds = parse_age(age)
-        if seconds is None:
-            reader.report(f"{place}.timeouts.maxAge", f"{shown(age)} was found, {AGE_HINT}")
-        else:
-            timeouts.append(("max_age", seconds))
     return WsRule(
         raw.get("name", str(number)),
         kind,
@@ -211,14 +188,8 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any]) -> WsRule:
         tuple((item["name"], item["value"]) for item in match.get("query") or ()),
         _parse_backends(raw, "websocket", place),
         _parse_backends(raw, "http", place),
-        parse_balance(reader, place, raw),
-        tuple(timeouts),
-        parse_guards(reader, place, raw),
-        parse_limits(reader, f"{place}.limits", raw.get("limits")),
         place,
-        parse_closing(reader, f"{place}.close", raw.get("close") or {}),
-        parse_keepalive(reader, f"{place}.keepalive", raw.get("keepalive")),
-        parse_message_limits(reader, f"{place}.limits", raw.get("limits")),
+        parse_features(reader, place, raw, shared),
     )
 
 

@@ -1,25 +1,29 @@
-"""Annotations that guard and cannot be read: the owner is told, and the routes are not served without the guard."""
+"""Guards of a WsRoute's rule that cannot be carried out: which fields guard, and what becomes of the rule."""
 
-from collections.abc import Mapping
+import re
+from dataclasses import dataclass, replace
 
-from controller.resources.reading.fields import Reader, shown
-from controller.resources.reading.problems import Reason
+from controller.resources.reading.problems import Problem
+
+WITHHELD = "Until then the routes that it protects answer 500."
+_GUARD_FIELD = re.compile(r"spec\.rules\[([0-9]+)\]\.((?:auth|origin|allow|deny|limit)\w*)", re.ASCII | re.IGNORECASE)
+"""A field that is not known and begins like a guard is a misspelt one, or one of a later version."""
 
 
-class Faults:
-    """Collects what is wrong with the guards of one Ingress."""
+@dataclass(frozen=True, slots=True)
+class GuardField:
+    """A field of a WsRoute's rule that guards it."""
 
-    __slots__ = ("_annotations", "_reader", "first")
+    rule: int
+    name: str
 
-    def __init__(self, reader: Reader, annotations: Mapping[str, str]) -> None:
-        self._reader, self._annotations = reader, annotations
-        self.first = ""
-        """Why the routes answer 500; empty: nothing is wrong."""
 
-    def report(self, key: str, hint: str) -> None:
-        """Collect that an annotation cannot be honoured; `hint` says what would be accepted."""
-        self.first = self.first or f"{key} cannot be read"
-        found = shown(self._annotations[key])
-        self._reader.report(
-            f"metadata.annotations[{key}]", f"{found} was found, so the routes answer 500; {hint}", Reason.UNSUPPORTED_VALUE
-        )
+def guard_of(field: str) -> GuardField | None:
+    """Return the guard that a field is, or is a part of; None: it guards nothing."""
+    match = _GUARD_FIELD.match(field)
+    return None if match is None else GuardField(int(match[1]), match[2])
+
+
+def withheld(problem: Problem) -> Problem:
+    """Add to the problem of a guard what becomes of its rule."""
+    return replace(problem, message=f"{problem.message} {WITHHELD}")

@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping
 
-from controller.resources.features.close import Closing, Mode
+from controller.resources.features import Features
+from controller.resources.features.close import Mode
+from controller.translate.route_context import RouteContext
 from proxy.model.policy import Close, CloseMode, Drain
 
 _MODES: Mapping[Mode, CloseMode] = {"Keep": "keep", "Drain": "drain", "Now": "now"}
 
 
-def translate_close(written: Closing) -> Close | None:
-    """Make the policy of what was written; None: it is the default."""
+def translate_close(features: Features, _context: RouteContext) -> tuple[Close, ...]:
+    """Make the policy, unless it is the default."""
+    spec = features.close
+    if spec is None:
+        return ()
     policy = Close(
-        _MODES[written.on_route_removed],
-        _MODES[written.on_endpoint_terminating],
-        _MODES[written.on_policy_changed],
-        Drain(written.over, written.code, written.reason),
+        _MODES[spec.on_route_removed],
+        _MODES[spec.on_endpoint_terminating],
+        _MODES[spec.on_policy_changed],
+        Drain(spec.over, spec.code, spec.reason),
     )
-    return None if policy == Close() else policy
+    return () if policy == Close() else (policy,)

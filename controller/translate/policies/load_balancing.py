@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from controller.resources.features.load_balancing import Balance, Policy
+from controller.resources.features import Features
+from controller.resources.features.load_balancing import LoadBalancingSpec, Policy
+from controller.translate.route_context import RouteContext
 from proxy.model.config import LoadBalancing
 from proxy.model.policy import HashOn
 
@@ -15,13 +17,14 @@ _NAMES: Mapping[Policy, LoadBalancing] = {
 }
 
 
-def translate_load_balancing(policy: Policy | None, *, websocket: bool) -> LoadBalancing:
+def translate_load_balancing(spec: LoadBalancingSpec | None, *, websocket: bool) -> LoadBalancing:
     """Return the proxy's word for it. Sockets live long, so they go where fewer are open, with EWMA too; requests go round."""
-    if policy is not None and not (websocket and policy == "EWMA"):
-        return _NAMES[policy]
+    if spec is not None and not (websocket and spec.policy == "EWMA"):
+        return _NAMES[spec.policy]
     return "least-connections" if websocket else "round-robin"
 
 
-def translate_hash_on(balance: Balance) -> HashOn | None:
-    """Make the policy that says what is hashed; None: nothing is."""
-    return None if balance.hash_on is None else HashOn(*balance.hash_on)
+def translate_hash_on(features: Features, _context: RouteContext) -> tuple[HashOn, ...]:
+    """Make the policy that says what is hashed."""
+    spec = features.load_balancing
+    return () if spec is None or spec.hash_on is None else (HashOn(*spec.hash_on),)

@@ -1,9 +1,11 @@
 """Limits on the messages of a socket."""
 
-from controller.resources.features.message_limits import MessageLimitsSpec
+from controller.resources.features import Features
+from controller.translate.route_context import RouteContext
 from proxy.model.policy import MessageLimits
 
 
-def translate_message_limits(spec: MessageLimitsSpec | None) -> MessageLimits | None:
-    """Make the policy; None: messages are not limited."""
-    return None if spec is None else MessageLimits(spec.size, spec.rate / spec.per, spec.burst)
+def translate_message_limits(features: Features, _context: RouteContext) -> tuple[MessageLimits, ...]:
+    """Make the policy."""
+    spec = features.message_limits
+    return () if spec is None else (MessageLimits(spec.size, spec.rate / spec.per, spec.burst),)

@@ -1,9 +1,11 @@
 """Endpoints that shed sockets after a scale-up."""
 
-from controller.resources.features.load_balancing import Balance
+from controller.resources.features import Features
+from controller.translate.route_context import RouteContext
 from proxy.model.policy import Rebalance
 
 
-def translate_rebalance(balance: Balance) -> Rebalance | None:
-    """Make the policy; None: sockets stay where they are."""
-    return None if balance.rebalance is None else Rebalance(*balance.rebalance)
+def translate_rebalance(features: Features, _context: RouteContext) -> tuple[Rebalance, ...]:
+    """Make the policy; without it sockets stay where they are."""
+    spec = features.rebalance
+    return () if spec is None else (Rebalance(spec.above, spec.rate),)

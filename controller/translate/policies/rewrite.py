@@ -1,12 +1,14 @@
 """Paths that the backend sees."""
 
-from controller.resources.features.load_balancing import Balance
-from proxy.model.config import Path
+from controller.resources.features import Features
+from controller.translate.route_context import RouteContext
 from proxy.model.policy import Rewrite
 
 
-def translate_rewrite(balance: Balance, path: Path, *, pod: bool) -> Rewrite | None:
-    """Make the policy; None: the backend sees the client's path. `pod`: a segment behind the prefix names a pod."""
-    if balance.rewrite is None:
-        return None
-    return Rewrite(balance.rewrite.rstrip("/"), path.value.rstrip("/") if path.kind == "prefix" else None, pod)
+def translate_rewrite(features: Features, context: RouteContext) -> tuple[Rewrite, ...]:
+    """Make the policy; without it the backend sees the client's path."""
+    if features.rewrite is None:
+        return ()
+    path = context.path
+    pod_in_path = features.pod_target and not context.pods_by_host
+    return (Rewrite(features.rewrite.prefix.rstrip("/"), path.value.rstrip("/") if path.kind == "prefix" else None, pod_in_path),)

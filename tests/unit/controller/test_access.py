@@ -7,10 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.resources import Ingress, parse_object
-from controller.resources.features.access import parse_network, parse_origin
-from controller.resources.features.limits import Limits, RequestLimits
-from controller.translate.policies.limits import translate_limits
+from controller.resources.features.access import parse_origin
+from controller.resources.features.request_limits import RequestLimits
+from controller.resources.reading.networks import parse_network
+from controller.translate.policies import policies_of
+from controller.translate.route_context import RouteContext
 from proxy.filters.order import FilterSettings, compile_filters
+from proxy.model.config import Path
 from proxy.model.policy import AllowedOrigins, ClientAddresses, Connections, Rate
 from proxy.shared_memory.counters import Counters
 
@@ -91,8 +94,8 @@ def test_annotations_of_ingress_nginx_mean_what_they_meant() -> None:
     )
     assert isinstance(found, Ingress)
 
-    assert found.policy.limits == Limits(requests=RequestLimits(3, 2, 30, 5))
-    assert translate_limits(found.policy.limits, "ingress/default/a") == (
+    assert found.features.request_limits == RequestLimits(3, 2, 30, 5)
+    assert policies_of(found.features, RouteContext(found.ref, "", Path("prefix", "/"))) == (
         Connections(per_client=3, requests=True, status=503, scope="ingress/default/a"),
         Rate("rpm", 0.5, 151, upgrades_only=False, status=503, scope="ingress/default/a"),
         Rate("rps", 2.0, 11, upgrades_only=False, status=503, scope="ingress/default/a"),

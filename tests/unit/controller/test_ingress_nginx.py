@@ -1,10 +1,10 @@
-"""Every annotation that ingress-nginx documents: whether it protects, and what of it is left open."""
+"""Every annotation that ingress-nginx documents: whether it protects, and what is served without it."""
 
 import pytest
 
 from controller.resources import Ingress, parse_object
-from controller.resources.annotations.ingress_nginx import GUARDS, INSTEAD, protects
-from controller.resources.annotations.read import _READ_ELSEWHERE, NGINX
+from controller.resources.annotations.annotation import NGINX, Guard, protects
+from controller.resources.annotations.table import ANNOTATIONS
 
 DOCUMENTED = """
     affinity affinity-canary-behavior affinity-mode allowlist-source-range app-root auth-always-set-cookie
@@ -33,8 +33,9 @@ DOCUMENTED = """
     upstream-hash-by-subset-size upstream-vhost use-port-in-redirects use-regex whitelist-source-range x-forwarded-prefix
 """
 """Of ingress-nginx 1.15.1, docs/user-guide/nginx-configuration/annotations.md and annotations-risk.md, aliases among them."""
-READ = {key.removeprefix(NGINX) for key in _READ_ELSEWHERE if key.startswith(NGINX)}
-READ |= {"canary", "force-ssl-redirect", "ssl-redirect"}
+KNOWN = {annotation.name: annotation for key, annotation in ANNOTATIONS.items() if key.startswith(NGINX)}
+UNREAD = {name: annotation for name, annotation in KNOWN.items() if not annotation.understood}
+GUARDS = {name for name, annotation in UNREAD.items() if annotation.guard is not Guard.NONE}
 SWITCHES = {
     "enable-global-auth": "true",
     "enable-modsecurity": "true",
@@ -56,12 +57,12 @@ def fault(name: str, value: str) -> str:
     found = parse_object(raw)
     assert isinstance(found, Ingress)
     assert [problem.field for problem in found.problems] == [f"metadata.annotations[{NGINX}{name}]"]
-    return found.policy.fault
+    return found.features.fault
 
 
-def test_every_annotation_of_ingress_nginx_is_read_or_told_of() -> None:
-    assert set(DOCUMENTED.split()) - READ - INSTEAD.keys() == set()
-    assert READ & INSTEAD.keys() == set()
+def test_every_annotation_of_ingress_nginx_is_in_the_table() -> None:
+    assert set(DOCUMENTED.split()) - KNOWN.keys() == set()
+    assert KNOWN.keys() - DOCUMENTED.split() == {name for name, annotation in KNOWN.items() if annotation.status == "never existed"}
 
 
 def test_what_protects_is_what_the_documentation_says_protects() -> None:
@@ -87,10 +88,10 @@ def test_guard_that_is_switched_off_asks_for_nothing(name: str, on: str) -> None
 
 @pytest.mark.parametrize("name", ["auth-realm", "auth-secret", "auth-tls-secret", "configuration-snippet", "proxy-ssl-secret"])
 def test_text_of_a_guard_is_no_switch(name: str) -> None:
-    assert protects(name, "off")
-    assert protects(name, "false")
+    assert protects(KNOWN[name], "off")
+    assert protects(KNOWN[name], "false")
 
 
-@pytest.mark.parametrize("name", sorted(INSTEAD.keys() - GUARDS))
-def test_annotation_that_protects_nothing_is_told_of_and_served(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(UNREAD.keys() - GUARDS))
+def test_annotation_that_protects_nothing_is_reported_and_served(name: str) -> None:
     assert [fault(name, value) for value in ("true", "x", "")] == [""] * 3

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.resources import _PARSERS, Ingress, IngressClass, Malformed, Service, WsRoute, parse_object
-from controller.resources.annotations.read import _READ_ELSEWHERE
+from controller.resources.annotations.table import ANNOTATIONS
 from controller.resources.reading.fields import is_literal_path, parse_timeout, shown
 from controller.resources.reading.schema import wsroute_schema
 from proxy.model.sockets import is_close_code
@@ -29,7 +29,7 @@ WORDS = sorted({
     "http", "paths", "path", "pathType", "backend", "service", "port", "number", "resource", "defaultBackend", "tls", "secretName",
     "ingressClassName", "controller", "ports", "protocol", "appProtocol", "type", "externalName", "addressType", "endpoints",
     "addresses", "conditions", "ready", "serving", "terminating", "data", "stringData", "tls.crt", "tls.key",
-    "kubernetes.io/service-name", *names_of(wsroute_schema()), *_READ_ELSEWHERE,
+    "kubernetes.io/service-name", *names_of(wsroute_schema()), *ANNOTATIONS,
     "nginx.ingress.kubernetes.io/auth-url",
 })  # fmt: skip
 TEXTS = [
@@ -243,7 +243,7 @@ def test_guard_whose_value_is_no_string_counts_all_the_same(value: object) -> No
     ingress = parse_object({**raw, "apiVersion": KINDS[0][0], "kind": KINDS[0][1]})
 
     assert isinstance(ingress, Ingress)
-    assert ingress.policy.fault
+    assert ingress.features.fault
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Keys that nobody reads: one that may be a misspelt guard is not served without it, and every one is told what may be meant."""
+"""Keys that do not exist: each is reported with what may be meant, and what may be a misspelt guard closes the routes."""
 
 import re
 from pathlib import Path
@@ -8,20 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.resources import Ingress, parse_object
-from controller.resources.annotations.ingress_nginx import INSTEAD
-from controller.resources.annotations.read import _GUARD, KNOWN
+from controller.resources.annotations.annotation import NGINX, OURS
+from controller.resources.annotations.read import sentence_about
+from controller.resources.annotations.table import ANNOTATIONS, KNOWN
 from controller.resources.annotations.unknown_keys import (
     GUARD_WORDS,
     MOST_MISSPELT,
-    NGINX,
-    OURS,
     SHORT_GUARD_WORDS,
     misspelt_letters,
 )
 
 GUARDS = [key for key, guard in KNOWN._keys.items() if guard and key in KNOWN._read]
 HARMLESS = [key for key, guard in KNOWN._keys.items() if not guard and key.startswith(OURS)]
-PROTECT = "the routes answer 500 because it may be meant to protect them"
+ANSWER_500 = "the routes of this Ingress answer 500: "
+OURS_ABSENT, THEIRS_ABSENT = "there is no such annotation", "ingress-nginx has no such annotation"
+PROTECT = "and it may be meant to protect them."
+REMOVE = "Remove it to have them served without that protection."
 
 
 def read(annotations: dict[str, str]) -> Ingress:
@@ -35,7 +37,7 @@ def told(key: str, value: str = "10.0.0.0/8") -> tuple[bool, str]:
     """Return whether the routes answer 500, and what the object is told of the one annotation that it has."""
     found = read({key: value})
     assert len(found.problems) == 1
-    return bool(found.policy.fault), found.problems[0].message.removeprefix(f"metadata.annotations[{key}]: ")
+    return bool(found.features.fault), found.problems[0].message.removeprefix(f"metadata.annotations[{key}]: ")
 
 
 MISSPELT = {
@@ -58,19 +60,19 @@ MISSPELT = {
 
 @pytest.mark.parametrize(("written", "meant"), MISSPELT.items())
 def test_misspelt_guard_of_ours_is_not_served_without_and_told_by_name(written: str, meant: str) -> None:
-    assert told(OURS + written) == (True, f"there is no such annotation, and {PROTECT}; {OURS}{meant} may be meant.")
+    assert told(OURS + written) == (True, f"{ANSWER_500}{OURS_ABSENT}, {PROTECT} {OURS}{meant} may be meant.")
 
 
 def test_key_that_is_near_to_several_guards_is_told_of_them() -> None:
     either = f"{OURS}limits-connections or {NGINX}limit-connections may be meant."
-    assert told(OURS + "limit-connections") == (True, f"there is no such annotation, and {PROTECT}; {either}")
+    assert told(OURS + "limit-connections") == (True, f"{ANSWER_500}{OURS_ABSENT}, {PROTECT} {either}")
     either = f"{OURS}allow-cidrs or {OURS}deny-cidrs may be meant."
-    assert told(OURS + "cidrs") == (True, f"there is no such annotation, and {PROTECT}; {either}")
+    assert told(OURS + "cidrs") == (True, f"{ANSWER_500}{OURS_ABSENT}, {PROTECT} {either}")
 
 
 @pytest.mark.parametrize("name", ["Auth-url", "basic-auth", "require-auth", "jwt", "waf", "enable-modsecurity", "server-snippet"])
 def test_guard_that_is_not_there_yet_is_told_so(name: str) -> None:
-    assert told(OURS + name) == (True, f"{name} {_GUARD}")
+    assert told(OURS + name) == (True, f"{ANSWER_500}{OURS_ABSENT}, {PROTECT} {REMOVE}")
 
 
 @pytest.mark.parametrize(
@@ -89,9 +91,6 @@ def test_other_unknown_key_of_ours_is_told_of_and_served(written: str, meant: st
     assert told(OURS + written) == (False, f"there is no such annotation; {meant}.")
 
 
-UNKNOWN = "is no annotation of ingress-nginx that is known here"
-
-
 @pytest.mark.parametrize(
     ("written", "meant"),
     {
@@ -103,38 +102,38 @@ UNKNOWN = "is no annotation of ingress-nginx that is known here"
     }.items(),
 )
 def test_misspelt_guard_of_ingress_nginx_is_not_served_without(written: str, meant: str) -> None:
-    assert told(NGINX + written) == (True, f"{written} {UNKNOWN}, and {PROTECT}; {meant} may be meant.")
+    assert told(NGINX + written) == (True, f"{ANSWER_500}{THEIRS_ABSENT}, {PROTECT} {meant} may be meant.")
     assert [told(NGINX + written, value)[0] for value in ("", "0", "false", "off")] == [False] * 4
 
 
 def test_misspelt_guard_of_ingress_nginx_that_is_not_read_is_told_what_that_one_is_told() -> None:
     assert told(NGINX + "auth-ulr", "http://auth") == (
         True,
-        f"auth-ulr {UNKNOWN}; auth-url may be meant, which {_GUARD}",
+        f"{THEIRS_ABSENT}; auth-url may be meant. T{sentence_about(ANNOTATIONS[NGINX + 'auth-url'], 'http://auth')[1:]}",
     )
     assert told(NGINX + "auth-ulr", "") == (
         False,
-        f"auth-ulr {UNKNOWN}; auth-url may be meant, which is not supported yet, and asks for nothing as it is written; remove it.",
+        f"{THEIRS_ABSENT}; auth-url may be meant. auth-url is not supported yet, and its value asks for nothing. Remove it.",
     )
 
 
 @pytest.mark.parametrize("name", ["basic-auth", "lua-resty-waf", "global-rate-limit"])
 def test_key_under_the_prefix_of_ingress_nginx_that_reads_like_a_guard_is_one(name: str) -> None:
-    assert told(NGINX + name) == (True, f"{name} {UNKNOWN}, and {PROTECT}; remove it to be served.")
+    assert told(NGINX + name) == (True, f"{ANSWER_500}{THEIRS_ABSENT}, {PROTECT} {REMOVE}")
 
 
 @pytest.mark.parametrize(
     ("written", "meant"),
     {
-        "proxy-read-timeuot": f"proxy-read-timeout may be meant, which {INSTEAD['proxy-read-timeout']}",
-        "cors-allow-orign": f"cors-allow-origin may be meant, which {INSTEAD['cors-allow-origin']}",
-        "ssl-redirct": "ssl-redirect may be meant.",
-        "canry": "canary may be meant.",
-        "secure-backends": "remove it.",
+        "proxy-read-timeuot": f"; proxy-read-timeout may be meant. {sentence_about(ANNOTATIONS[NGINX + 'proxy-read-timeout'], '')}",
+        "cors-allow-orign": f"; cors-allow-origin may be meant. {sentence_about(ANNOTATIONS[NGINX + 'cors-allow-origin'], '')}",
+        "ssl-redirct": "; ssl-redirect may be meant.",
+        "canry": "; canary may be meant.",
+        "secure-backends": ", and it has no effect. Remove it.",
     }.items(),
 )
 def test_other_unknown_key_of_ingress_nginx_is_told_of_and_served(written: str, meant: str) -> None:
-    assert told(NGINX + written, "true") == (False, f"{written} {UNKNOWN}; {meant}")
+    assert told(NGINX + written, "true") == (False, THEIRS_ABSENT + meant)
 
 
 @pytest.mark.parametrize("key", GUARDS)
@@ -197,7 +196,7 @@ def test_keys_of_other_controllers_are_told_once() -> None:
     assert [problem.message for problem in found.problems] == [
         f"metadata.annotations: {', '.join(sorted(annotations))}: not read, as only keys under {OURS} and {NGINX} are."
     ]
-    assert found.policy.fault == ""
+    assert found.features.fault == ""
 
 
 def test_of_many_keys_of_other_controllers_ten_are_named() -> None:

@@ -1,0 +1,24 @@
+"""The path that the backend sees."""
+
+from controller.resources.annotations.annotation import Family, Status, not_yet, ours, unread
+from controller.resources.annotations.values import text_of
+from controller.resources.reading.fields import PATH_HINT, is_literal_path
+
+FAMILY = Family(
+    "Rewriting paths",
+    (
+        ours(
+            "rewrite.prefix",
+            text_of(lambda text: text if is_literal_path(text) else None, PATH_HINT),
+            "a path",
+            "takes the place of the path's prefix, or of the whole path where it is Exact",
+        ),
+        *unread(
+            Status.DIFFERENT,
+            "{name} has no effect. Where it puts one prefix in place of another, write sluice.dev/rewrite-prefix instead.",
+            "rewrite-target",
+        ),
+        *not_yet("use-regex", "x-forwarded-prefix"),
+    ),
+    "rewrite",
+)
