@@ -41,6 +41,8 @@ START = 10.0
 SILENCE = 75.0
 """Seconds without a byte after which the controller is taken for dead; it answers after 30 s at the latest."""
 
+_COMING = "coming"
+"""Instead of an error: there is none, the controller takes a second longer to start than the proxy."""
 _log = logging.getLogger("sluice.processes")
 
 
@@ -128,15 +130,17 @@ class Sync:
                     while True:
                         await self._round(session)
                         if failing:
-                            _log.info("socket=%s the controller answers again", self._path)
+                            _log.info("socket=%s the controller answers%s", self._path, "" if failing == _COMING else " again")
                         backoff, failing = BACKOFF_FIRST, ""
             except (aiohttp.ClientError, OSError, TimeoutError, WireError, SyncError) as error:
                 if self._held is None and isinstance(error, FileNotFoundError) and time.monotonic() - began < START:
-                    level, reason = logging.INFO, "the controller has not made it yet"
+                    reason = _COMING
+                    if failing != reason:
+                        _log.info("socket=%s is waited for: the controller starts beside the proxy", self._path)
                 else:
-                    level, reason = logging.WARNING, f"{type(error).__name__}: {error}"
-                if reason != failing:
-                    _log.log(level, "socket=%s error=%r what is held stays; trying again", self._path, reason)
+                    reason = f"{type(error).__name__}: {error}"
+                    if failing != reason:
+                        _log.warning("socket=%s error=%r what is held stays; trying again", self._path, reason)
                 failing = reason
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, BACKOFF_MOST)

@@ -253,6 +253,7 @@ async def test_sync_waits_for_a_controller_that_comes_later(tmp_path: Path, capl
 
     assert first == SyncRequest()
     assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "error" not in caplog.text
 
 
 async def test_sync_warns_of_a_controller_that_does_not_come(
