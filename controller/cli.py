@@ -87,6 +87,11 @@ def controller_command(**values: Any) -> None:
     names = {field.name for field in dataclasses.fields(ClusterSettings)}
     settings = Settings(**{name: value for name, value in values.items() if name not in names})
     cluster = ClusterSettings(**{name: value for name, value in values.items() if name in names})
+    if cluster.watch_namespaces and cluster.watch_namespace_selector:
+        raise click.UsageError(
+            f"--watch-namespace-selector: {cluster.watch_namespace_selector!r} was found beside --watch-namespaces; "
+            "one of the two would be accepted."
+        )
     restarter = os.environ.get(RESTARTER_PID)
     if restarter is None:
         become_restarter(["-P", "-m", "controller.cli", *sys.argv[1:]])

@@ -21,6 +21,7 @@ from controller.settings import ClusterSettings, Settings, service_ref, translat
 from controller.sources.api_session import ApiSessionError
 from controller.sources.cluster import ClusterSource
 from controller.status.tracker import Tracker
+from controller.translate.certificates import secret_ref
 
 _log = logging.getLogger("sluice.controller")
 PROXY_GONE_SECONDS = 1.5
@@ -54,6 +55,8 @@ class Controller:
             cluster.watch_namespaces,
             self._changed,
             self._status_changed,
+            namespace_selector=cluster.watch_namespace_selector,
+            always=[secret_ref(settings.default_certificate)] if settings.default_certificate else [],
             publish_service=service_ref(cluster.publish_service),
             pod_grace=cluster.pod_grace,
         )

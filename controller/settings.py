@@ -33,6 +33,8 @@ class ClusterSettings:
     """Where /healthz is served, as host:port; a port of 0: the system picks one."""
     watch_namespaces: tuple[str, ...] = ()
     """Empty: all."""
+    watch_namespace_selector: str = ""
+    """Labels of the namespaces whose objects are served, as kubectl takes a selector; empty: all of those above."""
     publish_service: str = ""
     """``namespace/name`` of the Service whose addresses go into the status of Ingresses."""
     publish_address: tuple[str, ...] = ()
@@ -56,6 +58,12 @@ class ClusterSettings:
 
 _LABEL = r"(?:[a-z0-9.-]+/)?[A-Za-z0-9][A-Za-z0-9_.-]*=[A-Za-z0-9_.-]*"
 _LABELS = re.compile(f"{_LABEL}(?:,{_LABEL})*")
+_KEY = r"(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+_SET = rf"\s+(?:not)?in\s*\(\s*{_VALUE}(?:\s*,\s*{_VALUE})*\s*\)"
+_REQUIREMENT = rf"\s*(?:!\s*{_KEY}|{_KEY}(?:\s*(?:==?|!=)\s*{_VALUE}|{_SET})?)\s*"
+_SELECTOR = re.compile(f"{_REQUIREMENT}(?:,{_REQUIREMENT})*")
+"""The grammar of Kubernetes' label selectors: equality, sets, existence."""
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -72,6 +80,15 @@ def _labels(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if value and _LABELS.fullmatch(value) is None:
         raise click.BadParameter(f"{value!r} was found, LABEL=VALUE or several of them with commas between would be accepted.")
     return value
+
+
+def _selector(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if value.strip() and _SELECTOR.fullmatch(value) is None:
+        raise click.BadParameter(
+            f"{value!r} was found, a selector of labels as kubectl takes it, such as team=shop or 'env in (test,prod)', "
+            "would be accepted."
+        )
+    return value.strip()
 
 
 def _health(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -143,6 +160,15 @@ _CLUSTER_OPTIONS = (
         default="",
         metavar="A,B",
         callback=_names,
+        show_default="all",
+    ),
+    _option(
+        "--watch-namespace-selector",
+        "SLUICE_WATCH_NAMESPACE_SELECTOR",
+        "Labels of the namespaces whose objects are served, instead of their names; followed as labels come and go.",
+        default="",
+        metavar="SELECTOR",
+        callback=_selector,
         show_default="all",
     ),
     _option(

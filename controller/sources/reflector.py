@@ -61,6 +61,8 @@ class Kind:
     namespaced: bool = True
     fields: str = ""
     """Field selector."""
+    labels: str = ""
+    """Label selector: an object that loses its labels is gone, as far as the API server says."""
 
     @property
     def api_version(self) -> str:
@@ -116,6 +118,8 @@ def watch_settings(kind: Kind) -> kopf.OperatorSettings:
     settings.networking.error_backoffs = BACKOFFS
     if kind.fields:
         settings.watching.field_selectors[kind.plural] = kind.fields
+    if kind.labels:
+        settings.watching.label_selectors[kind.plural] = kind.labels
     return settings
 
 
@@ -237,6 +241,7 @@ class Reflector:
             "resourceVersion": version,
             "timeoutSeconds": str(self._seconds),
             **({"fieldSelector": self.kind.fields} if self.kind.fields else {}),
+            **({"labelSelector": self.kind.labels} if self.kind.labels else {}),
         }
         async with await self._open(params) as response:
             self._clear_problem()

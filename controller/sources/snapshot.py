@@ -1,7 +1,7 @@
 """All records of a source at one moment, and the store that keeps them: the last good version of every object."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
@@ -50,12 +50,20 @@ _KINDS = {
 
 
 class Store:
-    """The objects of one source. Changed by one owner; a snapshot of it never changes. `clock`: Unix time."""
+    """The objects of one source. Changed by one owner; a snapshot of it never changes. `clock`: Unix time.
 
-    __slots__ = ("_changed", "_clock", "_kinds", "_last")
+    `selective`: snapshots have only the objects of namespaces that were selected, and those named in `always`. What is known of
+    the others is kept, last good versions too, so that a namespace is served at once when it is selected.
+    """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    __slots__ = ("_always", "_changed", "_clock", "_kinds", "_last", "_selected")
+
+    def __init__(
+        self, clock: Callable[[], float] = time.time, *, selective: bool = False, always: Collection[ObjectRef] = ()
+    ) -> None:
         self._clock = clock
+        self._selected: set[str] | None = set() if selective else None
+        self._always = frozenset(always)
         self._kinds: dict[str, dict[ObjectRef, object]] = {name: {} for name in (*_KINDS.values(), "malformed")}
         self._changed: set[str] = set()
         self._last = SourceSnapshot()
@@ -100,6 +108,30 @@ class Store:
         self._changed.add(kind)
         return True
 
+    def select(self, namespace: str, *, selected: bool) -> bool:
+        """Let snapshots have the objects of a namespace, or not. True: it was otherwise before."""
+        known = self._selected
+        if known is None or (namespace in known) is selected:
+            return False
+        (known.add if selected else known.discard)(namespace)
+        self._changed.update(self._kinds)
+        return True
+
+    def is_served(self, ref: ObjectRef) -> bool:
+        """Tell whether snapshots have an object, if it is known."""
+        return self._selected is None or not ref.namespace or ref.namespace in self._selected or ref in self._always
+
+    def slices_in(self, namespace: str) -> Iterator[EndpointSlice]:
+        """Return the EndpointSlices of a namespace, selected or not."""
+        for ref, record in list(self._kinds["endpoint_slices"].items()):
+            if ref.namespace == namespace and isinstance(record, EndpointSlice):
+                yield record
+
+    def _served(self, known: Mapping[ObjectRef, object]) -> dict[ObjectRef, object]:
+        if self._selected is None:
+            return dict(known)
+        return {ref: record for ref, record in known.items() if self.is_served(ref)}
+
     @property
     def pending(self) -> frozenset[str]:
         """The kinds that changed since the last snapshot, as `SourceSnapshot` names them."""
@@ -109,7 +141,7 @@ class Store:
         """Return what is known now; kinds that did not change are the same mappings as before."""
         if self._changed:
             parts = {
-                kind: MappingProxyType(dict(known)) if kind in self._changed else getattr(self._last, kind)
+                kind: MappingProxyType(self._served(known)) if kind in self._changed else getattr(self._last, kind)
                 for kind, known in self._kinds.items()
             }
             self._last = SourceSnapshot(**parts)  # type: ignore[arg-type]  # the names are the fields

@@ -160,6 +160,12 @@ def test_controller_takes_what_the_values_say_of_the_cluster() -> None:
     }
 
 
+def test_controller_takes_the_labels_of_namespaces() -> None:
+    found = parsed(pod_of(objects({"watchNamespaceSelector": "env in (test, prod),!legacy"})), "controller")
+
+    assert (found["watch_namespace_selector"], found["watch_namespaces"]) == ("env in (test, prod),!legacy", ())
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

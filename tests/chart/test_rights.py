@@ -76,6 +76,15 @@ def test_rights_for_some_namespaces_stay_in_them() -> None:
     }
 
 
+def test_rights_for_namespaces_by_label_are_those_for_all_and_reading_namespaces() -> None:
+    namespaces = {("", "namespaces", verb) for verb in ("get", "list", "watch")}
+
+    assert bound(objects({"watchNamespaceSelector": "team=shop"})) == {
+        ("ClusterRole", ""): READ | PODS | CLASSES | STATUS | EVENTS | namespaces,
+        ("Role", "sluice-system"): LEASE,
+    }
+
+
 def test_service_elsewhere_may_be_read_by_its_name_alone() -> None:
     values = {"watchNamespaces": ["shop"], "status": {"publishService": "edge/balancer"}}
 

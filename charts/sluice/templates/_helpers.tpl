@@ -262,6 +262,9 @@ seccompProfile:
 {{- if gt (addf $delay $time) (float64 $left) -}}
 {{- fail (printf "proxy.drainTime: %s was found, at most %vs would be accepted after proxy.drainDelay, %s, with terminationGracePeriodSeconds %v; of these the last 9 are not for it. %v of them would be accepted too." .Values.proxy.drainTime (subf (float64 $left) $delay) .Values.proxy.drainDelay .Values.terminationGracePeriodSeconds (addf $delay $time 9 | ceil)) -}}
 {{- end -}}
+{{- if and .Values.watchNamespaces .Values.watchNamespaceSelector -}}
+{{- fail (printf "watchNamespaceSelector: %q was found beside watchNamespaces (%s); one of the two would be accepted." .Values.watchNamespaceSelector (join ", " .Values.watchNamespaces)) -}}
+{{- end -}}
 {{- $certificate := .Values.controller.defaultCertificate -}}
 {{- if and $certificate .Values.watchNamespaces (not (has (splitList "/" $certificate | first) .Values.watchNamespaces)) -}}
 {{- fail (printf "controller.defaultCertificate: %q was found, a Secret of one of watchNamespaces (%s) would be accepted." $certificate (join ", " .Values.watchNamespaces)) -}}

@@ -119,6 +119,9 @@ args:
 {{- with .Values.watchNamespaces }}
 - --watch-namespaces={{ join "," . }}
 {{- end }}
+{{- with .Values.watchNamespaceSelector }}
+- {{ printf "--watch-namespace-selector=%s" . | quote }}
+{{- end }}
 {{- if .Values.controller.podGrace }}
 - --pod-grace
 {{- end }}
