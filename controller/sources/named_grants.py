@@ -2,7 +2,9 @@
 
 Grants go by the age of the objects that name, as hosts and paths do: the oldest keeps its place. So whoever is over a limit is
 refused, and nothing that came later, in whatever namespace, takes a grant away. The decision depends on no history, so that every
-replica and every start makes the same one.
+replica and every start makes the same one. What that leaves: an object keeps its age when it is edited, and so does its reference
+when what it names grows. Within a namespace that is its own affair; the limits of all namespaces together take eight of them that
+are full, with older objects, to be felt by a younger one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
