@@ -18,20 +18,30 @@ from proxy.observability.metric_kinds import (
 )
 from proxy.observability.stats_delta import HistogramDelta
 
+INFINITY: Final = float("inf")
+
 
 class Histogram:
-    """Observations in buckets, since the last delta."""
+    """Observations in buckets, since the last delta. Most fall into the bucket of the one before: only others are searched for."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("_above", "_place", "_upto", "bounds", "counts", "total")
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self._place = 0
+        """The last observation's bucket, with its bounds; none fits at first."""
+        self._above = INFINITY
+        self._upto = -INFINITY
 
     def observe(self, value: float) -> None:
         """Count one observation; bounds are inclusive."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        if not self._above < value <= self._upto:
+            place = self._place = bisect_left(self.bounds, value)
+            self._above = self.bounds[place - 1] if place else -INFINITY
+            self._upto = self.bounds[place] if place < len(self.bounds) else INFINITY
+        self.counts[self._place] += 1
         self.total += value
 
 

@@ -82,10 +82,11 @@ class RouteStats(Record):
         """Count an answered request."""
         self.count_labelled(HTTP_REQUESTS, (service or "-", method if method in METHODS else "other", status))
         self.observe(HTTP_DURATION, seconds)
+        scalars = self._scalars
         if request_bytes:
-            self.count(HTTP_REQUEST_BYTES, request_bytes)
+            scalars[HTTP_REQUEST_BYTES.slot] += request_bytes
         if response_bytes:
-            self.count(HTTP_RESPONSE_BYTES, response_bytes)
+            scalars[HTTP_RESPONSE_BYTES.slot] += response_bytes
 
     def local_reply(self, cause: str) -> None:
         """Count an answer of the proxy's own, by a name of causes.py."""

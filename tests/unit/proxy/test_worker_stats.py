@@ -62,6 +62,20 @@ def test_histogram_bound_is_inclusive_and_the_last_bucket_takes_all_beyond() -> 
     assert (histogram.counts, histogram.total) == ([2, 2, 2], 0.0 + 1.0 + 1.5 + 2.0 + 2.1 + 1e9)
 
 
+def test_histogram_observes_alike_whatever_was_observed_before() -> None:
+    values = (0.5, 1.0, 1.0000001, 2.0, 2.5, 0.0, 2.0, 1e9, 1.5, 0.5)
+    for first in values:
+        for second in values:
+            histogram = Histogram((1.0, 2.0))
+            histogram.observe(first)
+            histogram.observe(second)
+            alone = [0, 0, 0]
+            for value in (first, second):
+                alone[(value > 1.0) + (value > 2.0)] += 1
+
+            assert (histogram.counts, histogram.total) == (alone, first + second)
+
+
 def test_delta_of_a_request_says_all_of_it_once() -> None:
     stats = WorkerStats()
     route = stats.route(ROUTE)
