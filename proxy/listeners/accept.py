@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import sys
+from typing import Final
 
 from proxy.exchange.http1_downstream import ServerConnection
 from proxy.http.addresses import packed, written
@@ -16,16 +17,16 @@ from proxy.listeners.tls import TlsHandshake, TlsTermination
 from proxy.runtime.state import Runtime
 from proxy.transport.protocol_adapter import ProtocolAdapter, Stream
 
-ACCEPT_BATCH = 64
+ACCEPT_BATCH: Final = 64
 """Connections accepted per turn of the loop, so that open ones are not kept waiting."""
-DESCRIPTOR_SHARE = 0.9
+DESCRIPTOR_SHARE: Final = 0.9
 """Share of the descriptors from which on new connections wait in the kernel's queue; those that are open need some to go on."""
-RESUME_SHARE = 0.95
+RESUME_SHARE: Final = 0.95
 """Share of that from which on accepting goes on, so that it does not stop again at once."""
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS: Final = 0.25
 """How long accepting rests when descriptors or memory ran out."""
 
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _log = logging.getLogger("sluice.listeners")
 

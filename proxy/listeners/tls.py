@@ -35,9 +35,9 @@ from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, ProtocolAdapter
 from proxy.transport.timer_wheel import Deadline, nothing
 
-HANDSHAKES_PER_TURN = 4
+HANDSHAKES_PER_TURN: Final = 4
 """A handshake takes about 1 ms: 400 at once stalled the loop for 74 to 183 ms, four per turn 12 ms."""
-LINGER_SECONDS = 1.0
+LINGER_SECONDS: Final = 1.0
 """How long a refused connection may be silent before it is closed."""
 
 HELLO: Final = 0

@@ -8,12 +8,13 @@ import os
 import socket
 import struct
 import termios
+from typing import Final
 
-_TCP_INFO_BYTES = 128
-_MOST_UNREAD = 1024 * 1024
+_TCP_INFO_BYTES: Final = 128
+_MOST_UNREAD: Final = 1024 * 1024
 """Bytes that are taken from a lost connection."""
-_AT_ONCE = struct.pack("ii", 1, 0)
-_BYTES_ACKED = struct.Struct("120xQ")
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
+_BYTES_ACKED: Final = struct.Struct("120xQ")
 """`tcpi_bytes_acked` of `struct tcp_info` (linux/tcp.h), as of Linux 4.1."""
 
 

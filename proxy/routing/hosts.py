@@ -3,11 +3,12 @@
 
 import ipaddress
 import re
+from typing import Final
 
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
-_PORT = re.compile(r"[0-9]{0,5}")
-_PLAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
-MAX_HOST = 255
+_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_PORT: Final = re.compile(r"[0-9]{0,5}")
+_PLAIN: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
+MAX_HOST: Final = 255
 
 
 def normalise_host(authority: str) -> str | None:

@@ -6,16 +6,17 @@ of them lead to the same route (docs/wire.md, one reading; RFC 3986, 6.2.2).
 """
 
 import re
+from typing import Final
 
-_ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
-_BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_BAD_ENCODING: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # ASCII in more bytes than it needs is no UTF-8 (RFC 3629, 3), but decoders that do not check read `.`, `/` and `\` from it.
-_OVERLONG = re.compile(
+_OVERLONG: Final = re.compile(
     "(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)[\x80\x81][\x80-\xbf]|[\xc0\xc1][\x80-\xbf]",
 )
-_SLASHES = re.compile("/{2,}")
-_PARAMETERS = re.compile(";[^/]*")
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_SLASHES: Final = re.compile("/{2,}")
+_PARAMETERS: Final = re.compile(";[^/]*")
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 def is_plain(path: str) -> bool:
@@ -24,9 +25,9 @@ def is_plain(path: str) -> bool:
     return not ("%" in path or "//" in path or "/." in path or ";" in path or "\\" in path)
 
 
-_DIGITS = "0123456789abcdefABCDEF"
-_CHARACTERS = {f"%{high}{low}": chr(int(high + low, 16)) for high in _DIGITS for low in _DIGITS}
-_UNRESERVED_ONLY = {
+_DIGITS: Final = "0123456789abcdefABCDEF"
+_CHARACTERS: Final = {f"%{high}{low}": chr(int(high + low, 16)) for high in _DIGITS for low in _DIGITS}
+_UNRESERVED_ONLY: Final = {
     encoded: character if character in _UNRESERVED else encoded.upper() for encoded, character in _CHARACTERS.items()
 }
 

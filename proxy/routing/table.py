@@ -7,7 +7,7 @@ its predecessor shares the parts of hosts that did not change.
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import re2
 
@@ -77,7 +77,7 @@ Found = tuple[tuple[Conditions, T], ...]
 """The entries of one path, in the order in which their conditions are tried."""
 
 
-_NO_PATHS: dict[str, Any] = {}
+_NO_PATHS: Final[dict[str, Any]] = {}
 
 
 class _Paths(Generic[T]):
@@ -126,7 +126,7 @@ def _fixed(paths: Mapping[str, list[tuple[Conditions, T]]]) -> dict[str, Found[T
     return {path: tuple(found) for path, found in paths.items()} if paths else _NO_PATHS
 
 
-_NOTHING: _Paths[Any] = _Paths(())
+_NOTHING: Final[_Paths[Any]] = _Paths(())
 
 
 def _key(path: Path) -> str:
@@ -140,7 +140,7 @@ def _first(found: Found[T], subject: Subject) -> T | None:
     return None
 
 
-_NONE = Conditions()
+_NONE: Final = Conditions()
 
 
 def _hold(conditions: Conditions, subject: Subject) -> bool:

@@ -18,21 +18,22 @@ import mmap
 import os
 import time
 from collections.abc import Callable
+from typing import Final
 
-WAYS = 16
+WAYS: Final = 16
 """Entries of a bucket; a key may be in either of two."""
 COUNT_BUCKETS = 16384
 """262,144 things counted at once. Only memory that was touched is there: 16 bytes for an entry, and 8 for each worker."""
-RATE_BUCKETS = 4096
-_KEY = 16
-_CELL = 8
+RATE_BUCKETS: Final = 4096
+_KEY: Final = 16
+_CELL: Final = 8
 
-REQUESTS = 1 << 28
+REQUESTS: Final = 1 << 28
 """An endpoint's cell has three parts: sockets and handshakes from bit 0, other requests from here,"""
-REFERENCED = 1 << 56
+REFERENCED: Final = 1 << 56
 """and whether the worker has the endpoint at all: then its entry is nobody else's."""
 
-SECOND = 1_000_000_000
+SECOND: Final = 1_000_000_000
 
 
 class _Keys:

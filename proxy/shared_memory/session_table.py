@@ -13,17 +13,18 @@ import hashlib
 import mmap
 import struct
 from dataclasses import dataclass
+from typing import Final
 
 BUCKETS = 8192
-WAYS = 8
+WAYS: Final = 8
 """65,536 ids per worker. One matters while its session polls, and then shows itself at least every 45 s (Engine.IO's defaults)."""
-REFRESH_SECONDS = 10
+REFRESH_SECONDS: Final = 10
 """An id that is used again is written anew after this time."""
 
-_ENTRY = struct.Struct("<QQQQQ")
-_BUCKET_BYTES = WAYS * _ENTRY.size
-REGION_BYTES = BUCKETS * _BUCKET_BYTES
-_SALT = 0x9E3779B97F4A7C15
+_ENTRY: Final = struct.Struct("<QQQQQ")
+_BUCKET_BYTES: Final = WAYS * _ENTRY.size
+REGION_BYTES: Final = BUCKETS * _BUCKET_BYTES
+_SALT: Final = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True, slots=True)

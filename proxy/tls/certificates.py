@@ -14,6 +14,7 @@ import re
 import ssl
 import weakref
 from collections.abc import Mapping
+from typing import Final
 
 from proxy.http.message import NOTHING, Client
 from proxy.model.config import Certificate
@@ -21,7 +22,7 @@ from proxy.tls.contexts import UnusableCertificateError, make_context
 
 _log = logging.getLogger("sluice.tls")
 
-_LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_LEAF: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class _Slot:

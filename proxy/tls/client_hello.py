@@ -7,19 +7,20 @@ It reads only what decides how the handshake goes; everything else is OpenSSL's 
 import ipaddress
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
-MAX_BYTES = 16 * 1024
+MAX_BYTES: Final = 16 * 1024
 """A hello with post-quantum key shares has about 2 KiB; nothing honest comes near this."""
 
-ALERT_DECODE_ERROR = 50
-ALERT_PROTOCOL_VERSION = 70
-ALERT_UNRECOGNIZED_NAME = 112
-ALERT_NO_APPLICATION_PROTOCOL = 120
+ALERT_DECODE_ERROR: Final = 50
+ALERT_PROTOCOL_VERSION: Final = 70
+ALERT_UNRECOGNIZED_NAME: Final = 112
+ALERT_NO_APPLICATION_PROTOCOL: Final = 120
 
-TLS_1_2 = 0x0303
+TLS_1_2: Final = 0x0303
 
-_EXTENSION_SERVER_NAME = 0
-_EXTENSION_ALPN = 16
+_EXTENSION_SERVER_NAME: Final = 0
+_EXTENSION_ALPN: Final = 16
 
 
 class Peek(Enum):

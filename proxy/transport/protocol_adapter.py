@@ -4,9 +4,9 @@ uvloop keeps the method for reading that it finds when a protocol is set, so tha
 """
 
 import asyncio
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
-BUFFER_HIGH = 64 * 1024
+BUFFER_HIGH: Final = 64 * 1024
 """Bytes that may wait to be written to a connection before its other side is no longer read: uvloop's own for plain ones."""
 
 
@@ -64,7 +64,7 @@ class _ClosedTransport(asyncio.Transport):
         return 0
 
 
-CLOSED_TRANSPORT = _ClosedTransport()
+CLOSED_TRANSPORT: Final = _ClosedTransport()
 
 
 def not_connected(data: bytes) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from proxy.http.local_replies import NO_POD
 from proxy.http.message import Answer, Request
@@ -25,9 +26,9 @@ from proxy.upstream.engine_io import PACKET_LIMIT, read_open_packet, sid_of
 from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import NO_KEY, hash_key
 
-_OUR_COOKIE = re.compile(r"s1\.[0-9a-f]{32}")
+_OUR_COOKIE: Final = re.compile(r"s1\.[0-9a-f]{32}")
 """The form of our cookies; any other value of the same name is the application's own."""
-_DASHED = re.compile(r"([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})")
+_DASHED: Final = re.compile(r"([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})-([0-9]{1,3})")
 
 
 class EndpointIndex:

@@ -3,15 +3,15 @@
 
 import random
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from proxy.model.config import LoadBalancing, Share
 from proxy.upstream.rendezvous import mix
 
-_SHARE_SALT = 0x15A4E35
+_SHARE_SALT: Final = 0x15A4E35
 """The choice of a share is independent of the one of an endpoint."""
 
-MOST_COMPARED = 64
+MOST_COMPARED: Final = 64
 """Endpoints among which the least loaded is looked for. Of more, each choice looks at the next so many: to read what all workers
 have open takes about 0.2 us each."""
 

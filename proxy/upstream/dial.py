@@ -5,6 +5,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Collection
+from typing import Final
 
 from proxy.model.config import LoadBalancing
 from proxy.shared_memory.counters import Reservation
@@ -13,12 +14,12 @@ from proxy.upstream.http1_connection import UpstreamConnection
 from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import NO_KEY
 
-ATTEMPT_SECONDS = 1.0
+ATTEMPT_SECONDS: Final = 1.0
 """One attempt to connect, while other endpoints remain (docs/wire.md, unreachable endpoint)."""
 
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
-_CAUSES = {
+_CAUSES: Final = {
     errno.ECONNREFUSED: "connect_refused",
     errno.ECONNRESET: "connect_reset",
     errno.ENETUNREACH: "connect_unreachable",

@@ -3,15 +3,16 @@
 
 import json
 import re
+from typing import Final
 
-PACKET_LIMIT = 1024
+PACKET_LIMIT: Final = 1024
 """Bytes of an answer in which the open packet is looked for; Engine.IO's has about 120."""
-SID_LIMIT = 128
+SID_LIMIT: Final = 128
 """Characters of a session id; Engine.IO's have 20."""
 
 # Version 4: `0{...}`; version 3: the length of the packet, a colon, the same.
-_OPEN = re.compile(r"(?:[0-9]{1,4}:)?0(?=\{)")
-_JSON = json.JSONDecoder()
+_OPEN: Final = re.compile(r"(?:[0-9]{1,4}:)?0(?=\{)")
+_JSON: Final = json.JSONDecoder()
 
 
 def read_open_packet(data: bytes) -> tuple[str, bool]:

@@ -6,10 +6,11 @@ average also fades while no request goes there, so that an endpoint which was sl
 """
 
 import math
+from typing import Final
 
-TAU = 10.0
+TAU: Final = 10.0
 """Seconds after which what was seen weighs a third (ingress-nginx's EWMA: the same)."""
-UNKNOWN = 1.0
+UNKNOWN: Final = 1.0
 """Seconds that an endpoint is taken to need of which no answer has come, for each request that it has already: the first one goes
 there, the next ones wait and see."""
 

@@ -12,21 +12,21 @@ That holds even where an attacker has those networks and the endpoint serves oth
 
 from typing import Final
 
-CONNECT_FAILURES = 3
+CONNECT_FAILURES: Final = 3
 """Attempts in a row that were refused or timed out, whoever asked for them."""
-ERRORS = 5
+ERRORS: Final = 5
 """Answers in a row of 500 and above, or none that is one (Envoy's outlier detection: consecutive_5xx)."""
-NETWORKS = 3
+NETWORKS: Final = 3
 """Networks whose clients must have met them,"""
-WITHIN = 10.0
+WITHIN: Final = 10.0
 """in so many seconds, in which no other network's client was served."""
-REMEMBERED = 8
+REMEMBERED: Final = 8
 """Networks that were served last and are known by name; of those before them only when the last of them was."""
-SUCCESSES_PER_SECOND = 8
+SUCCESSES_PER_SECOND: Final = 8
 """Good answers that are looked at in a second while nothing is held against an endpoint. Of one that has few, all are."""
 FIRST_SECONDS = 10.0
 """How long an endpoint is left out at first (nginx: fail_timeout); twice that each time."""
-MOST_SECONDS = 300.0
+MOST_SECONDS: Final = 300.0
 """And at most (Envoy: max_ejection_time)."""
 
 _NEVER: Final = float("-inf")

@@ -4,6 +4,7 @@
 import asyncio
 import ssl
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from proxy.http.addresses import host_and_port, network_of
 from proxy.model.config import Endpoint, LoadBalancing, Upstream
@@ -21,9 +22,9 @@ from proxy.upstream.http1_connection import UpstreamConnection
 from proxy.upstream.outlier_detection import OutlierDetection
 from proxy.upstream.rendezvous import NO_KEY, highest_ranked, seed_of
 
-IDLE_SECONDS = 60.0
+IDLE_SECONDS: Final = 60.0
 """An idle connection is closed after this time; most backends keep theirs longer."""
-MAX_IDLE = 256
+MAX_IDLE: Final = 256
 """Idle connections kept per endpoint."""
 PoolKey = tuple[str, int, bool]
 

@@ -8,12 +8,12 @@ proxy ranks alike: nothing here depends on the process.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
-NO_KEY = -1
+NO_KEY: Final = -1
 """The request has nothing to hash."""
 
-_MASK = (1 << 30) - 1
+_MASK: Final = (1 << 30) - 1
 
 
 class Ranked(Protocol):

@@ -2,8 +2,9 @@
 """The frames that the proxy itself puts into a tunnel: close frames and pings. Nothing else of a tunnel is ours."""
 
 import os
+from typing import Final
 
-MAX_REASON_BYTES = 123
+MAX_REASON_BYTES: Final = 123
 """A control frame carries 125 bytes, two of them the code (RFC 6455, 5.5.1)."""
 
 

@@ -9,6 +9,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from proxy.http.local_replies import (
     HANDSHAKE_BODY,
@@ -19,8 +20,8 @@ from proxy.http.local_replies import (
 )
 from proxy.http.message import Answer
 
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 
 Fields = Sequence[tuple[str, str]]
 

@@ -10,7 +10,7 @@ not answer because it is still busy taking what was sent before is not: its kern
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.model.policy import Keepalive
 from proxy.observability.worker_stats import RouteStats
@@ -19,7 +19,7 @@ from proxy.transport.timer_wheel import Deadline, TimerWheel
 from proxy.websocket.control_frames import ping_frame
 from proxy.websocket.frames import NONCE_BYTES, FrameScanner
 
-SPREAD = 0.1
+SPREAD: Final = 0.1
 """Part of the interval by which it is shorter, at most, another for each socket: those that were opened together do not all ping
 in one turn of the loop."""
 
