@@ -28,7 +28,7 @@ from controller.sources.certificate_dates import CertificateDates
 from controller.sources.folder import FolderError, FolderSource
 from controller.translate import IncrementalState, Translation, translate
 from proxy.model.sensitive import Sensitive
-from proxy.model.sockets import DrainOrder, wrong_with
+from proxy.model.sockets import DrainOrder, order_problem
 
 _PR_SET_PDEATHSIG = 1
 FOLDER = click.Path(path_type=Path)
@@ -247,7 +247,7 @@ def drain_command(target: str, admin_socket: str, over: float, code: int, reason
     without a port. A Service, as NAMESPACE/NAME:PORT, stands for all its endpoints. New sockets may come all the same.
     """
     order = DrainOrder(target, over, code, reason)
-    problem = wrong_with(order)
+    problem = order_problem(order)
     if problem:
         _fail(problem)
     try:

@@ -134,11 +134,11 @@ def _guard(request: web.Request, *, details_open: bool) -> None:
         raise web.HTTPForbidden(text="This page is for loopback only; --admin-details opens it.\n")
     # An authority in the target counts instead of the Host field (RFC 9112, 3.2.2), and nobody who may read this sends one.
     hosts = request.headers.getall("Host", [])
-    if len(hosts) != 1 or not is_no_name(hosts[0]) or not request.raw_path.startswith("/"):
+    if len(hosts) != 1 or not is_address_or_localhost(hosts[0]) or not request.raw_path.startswith("/"):
         raise web.HTTPMisdirectedRequest(text=_MISDIRECTED)
 
 
-def is_no_name(authority: str) -> bool:
+def is_address_or_localhost(authority: str) -> bool:
     """Tell whether a Host field has an IP address or localhost, with any port.
 
     Every other name can be one whose owner has it resolve to loopback, so that a page of its own may read what is here
@@ -200,29 +200,29 @@ class _Connection(RequestHandler):
     Above `MOST_CONNECTIONS` the oldest one without a request under way is closed, so that connections held open keep no probe out.
     """
 
-    __slots__ = ("_crowd", "busy")
+    __slots__ = ("_connections", "busy")
 
-    def __init__(self, manager: web.Server, crowd: "dict[_Connection, None]", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, manager: web.Server, connections: "dict[_Connection, None]", loop: asyncio.AbstractEventLoop) -> None:
         # Scrapes and probes are not worth a line each.
         quiet = logging.getLogger("sluice.admin.requests")
         quiet.setLevel(logging.WARNING)
         super().__init__(manager, loop=loop, keepalive_timeout=KEEPALIVE, access_log=quiet)
-        self._crowd = crowd
+        self._connections = connections
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection; close the oldest idle one if there are too many."""
         super().connection_made(transport)
-        self._crowd[self] = None
-        if len(self._crowd) > MOST_CONNECTIONS:
-            displaced = next(one for one in self._crowd if not one.busy)
-            del self._crowd[displaced]
+        self._connections[self] = None
+        if len(self._connections) > MOST_CONNECTIONS:
+            displaced = next(one for one in self._connections if not one.busy)
+            del self._connections[displaced]
             if displaced.transport is not None:
                 displaced.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop counting the connection."""
-        self._crowd.pop(self, None)
+        self._connections.pop(self, None)
         super().connection_lost(exc)
 
     def handle_error(
@@ -251,8 +251,8 @@ class AdminServer:
         await self._runner.setup()
         manager = self._runner.server
         assert manager is not None  # noqa: S101  setup makes it
-        crowd: dict[_Connection, None] = {}
-        self._server = await loop.create_server(lambda: _Connection(manager, crowd, loop), sock=sock)
+        connections: dict[_Connection, None] = {}
+        self._server = await loop.create_server(lambda: _Connection(manager, connections, loop), sock=sock)
 
     async def stop(self) -> None:
         """End every connection."""

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from proxy.model.sockets import Drained, DrainOrder, SocketRow, wrong_with
+from proxy.model.sockets import Drained, DrainOrder, SocketRow, order_problem
 
 MAX_ORDER_BYTES = 16 * 1024
 
@@ -48,9 +48,9 @@ def make_app(view: Sockets) -> web.Application:
             order = msgspec.json.decode(await request.read(), type=DrainOrder)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise web.HTTPBadRequest(text=f"The order cannot be read: {error}\n") from None
-        wrong = wrong_with(order)
-        if wrong:
-            raise web.HTTPBadRequest(text=wrong + "\n")
+        problem = order_problem(order)
+        if problem:
+            raise web.HTTPBadRequest(text=problem + "\n")
         count = await view.drain_sockets(order)
         _log.info("target=%s sockets=%d closed over %gs with %d by command", order.target, count, order.over, order.code)
         return web.Response(body=msgspec.json.encode(Drained(count)), content_type="application/json")
@@ -71,7 +71,7 @@ def _check(request: web.Request, allowed: set[int]) -> None:
         raise web.HTTPForbidden(text="This socket is for the proxy's own user, and root.\n")
 
 
-class CommandServer:
+class AdminSocketServer:
     """The admin socket, from `start` to `stop`."""
 
     def __init__(self, view: Sockets, path: str) -> None:

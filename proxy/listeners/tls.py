@@ -27,7 +27,7 @@ from proxy.tls.client_hello import (
     TLS_1_2,
     ClientHello,
     HelloReader,
-    Peek,
+    HelloStatus,
     alert,
 )
 from proxy.tls.stream import TlsStream
@@ -124,9 +124,9 @@ class TlsHandshake:
         hello = self._reader.feed(data)
         if isinstance(hello, ClientHello):
             self._judge(hello)
-        elif hello is Peek.NOT_TLS:
+        elif hello is HelloStatus.NOT_TLS:
             self._refuse(refusal(PLAIN_ON_TLS, bytes(self._hello), self._client, self._runtime))
-        elif hello is not Peek.MORE:
+        elif hello is not HelloStatus.MORE:
             self._refuse(alert(ALERT_DECODE_ERROR))
 
     def abort(self) -> None:
@@ -168,7 +168,7 @@ class TlsHandshake:
         self._state = HANDSHAKING
         client, tls, transport, hello = self._client, self._tls, self._transport, bytes(self._hello)
         self._hello = bytearray()
-        tls.certificates.remember(client)
+        tls.certificates.record_handshake(client)
         runtime = self._runtime
         stream = TlsStream(ServerConnection(runtime, client), tls.context, runtime.run_queue, self._finished, server_side=True)
         transport.set_protocol(ProtocolAdapter(stream))

@@ -68,7 +68,7 @@ def is_close_reason(reason: str) -> bool:
         return False
 
 
-def wrong_with(order: DrainOrder) -> str:
+def order_problem(order: DrainOrder) -> str:
     """Return what is wrong with an order, in a sentence; empty: nothing."""
     if not order.target:
         return "Nothing is named; a route, an object, a Service or an endpoint would be accepted."

@@ -11,7 +11,7 @@ MAPPED_BYTES = 256 * 1024
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def keep_at_most(free_bytes: int) -> None:
+def limit_free_memory(free_bytes: int) -> None:
     """Keep at most so many free bytes at the top of this process's heap. A threshold that is set no longer grows (mallopt(3))."""
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)

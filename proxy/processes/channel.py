@@ -32,7 +32,7 @@ class Release(msgspec.Struct, frozen=True, tag="release"):
     slot: int
 
 
-class Ask(msgspec.Struct, frozen=True, tag="ask"):
+class SendCounts(msgspec.Struct, frozen=True, tag="send-counts"):
     """Answer with `Counted` now."""
 
     number: int
@@ -81,7 +81,7 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     """Counts since the last message of this kind."""
 
     number: int
-    """Of the `Ask`; 0: unasked."""
+    """Of the `SendCounts`; 0: unasked."""
     delta: StatsDelta
 
 
@@ -103,7 +103,7 @@ class Drained(msgspec.Struct, frozen=True, tag="drained"):
     sockets: int
 
 
-ToWorker = Configure | Serve | Release | Ask | Retire | Drain | ListSockets | DrainSockets
+ToWorker = Configure | Serve | Release | SendCounts | Retire | Drain | ListSockets | DrainSockets
 ToSupervisor = Applied | Refused | Counted | Listed | Drained
 
 _In = TypeVar("_In")

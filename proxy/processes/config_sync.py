@@ -51,7 +51,7 @@ class SyncError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldConfig:
     """A complete configuration: its entries as they travel, and what the supervisor looks at after each change, decoded.
 
     Routes and upstreams are decoded when somebody asks: decoded they take several times as much memory.
@@ -71,13 +71,13 @@ class Held:
         return decode_entry(key, found[0]) if found is not None else None
 
 
-NOTHING = Held(Encoded({}), {}, {})
+NO_CONFIG = HeldConfig(Encoded({}), {}, {})
 
 
-def advance(held: Held | None, reply: SyncReply) -> Held:
+def advance(held: HeldConfig | None, reply: SyncReply) -> HeldConfig:
     """Return what is held after `reply`; raises `WireError` and changes nothing if an entry cannot be read or the root differs."""
     encoded = apply_reply(held.encoded if held is not None else None, reply)
-    before = held if held is not None and reply.base else NOTHING
+    before = held if held is not None and reply.base else NO_CONFIG
     tls_hosts, expiries, default = dict(before.tls_hosts), dict(before.expiries), before.default
     for key in reply.remove:
         for kind, known in (("h/", tls_hosts), ("c/", expiries)):
@@ -93,7 +93,7 @@ def advance(held: Held | None, reply: SyncReply) -> Held:
             expiries[key[2:]] = entry.value.not_after
         elif isinstance(entry, DefaultEntry):
             default = entry.value
-    return Held(encoded, tls_hosts, expiries, default)
+    return HeldConfig(encoded, tls_hosts, expiries, default)
 
 
 class Sync:
@@ -102,7 +102,7 @@ class Sync:
     def __init__(
         self,
         path: str,
-        apply: Callable[[Held, Report], Awaitable[Mapping[str, str]]],
+        apply: Callable[[HeldConfig, Report], Awaitable[Mapping[str, str]]],
         reported: Callable[[Report], None],
         controller_uid: int | None = None,
     ) -> None:
@@ -112,7 +112,7 @@ class Sync:
         """Put a configuration in place in every worker and return the rejected routes; raises `SyncError`."""
         self._reported = reported
         """Takes what the controller says about the configuration that is in place."""
-        self._held: Held | None = None
+        self._held: HeldConfig | None = None
         self._rejected: Mapping[str, str] = {}
 
     async def run(self) -> None:

@@ -30,7 +30,7 @@ def bind_all(address: Address, flag: str, count: int) -> list[socket.socket]:
         raise BindError(_sentence(address, flag, error)) from None
 
 
-def spoken(sock: socket.socket) -> Address:
+def bound_address(sock: socket.socket) -> Address:
     """Return where a socket is bound."""
     host, port, *_ = sock.getsockname()
     return Address(host, port)

@@ -17,15 +17,15 @@ class Query:
 
     waiting: set[int]
     """Workers that have not answered, by process id."""
-    over: asyncio.Event
+    complete: asyncio.Event
     rows: list[SocketRow] = field(default_factory=list)
     sockets: int = 0
 
-    def answered(self, worker: int) -> None:
+    def worker_done(self, worker: int) -> None:
         """Stop waiting for a worker, which has answered or is gone."""
         self.waiting.discard(worker)
         if not self.waiting:
-            self.over.set()
+            self.complete.set()
 
 
 class Queries:
@@ -40,7 +40,7 @@ class Queries:
         self._last += 1
         query = self._open[self._last] = Query(set(workers), asyncio.Event())
         if not query.waiting:
-            query.over.set()
+            query.complete.set()
         return self._last
 
     async def end(self, number: int) -> Query:
@@ -48,7 +48,7 @@ class Queries:
         query = self._open[number]
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await query.over.wait()
+                await query.complete.wait()
         except TimeoutError:
             pass
         finally:
@@ -64,12 +64,12 @@ class Queries:
             case Listed(_, rows, last):
                 query.rows.extend(rows)
                 if last:
-                    query.answered(worker)
+                    query.worker_done(worker)
             case Drained(_, sockets):
                 query.sockets += sockets
-                query.answered(worker)
+                query.worker_done(worker)
 
-    def gone(self, worker: int) -> None:
+    def worker_gone(self, worker: int) -> None:
         """Stop waiting for a worker that ended."""
         for query in self._open.values():
-            query.answered(worker)
+            query.worker_done(worker)

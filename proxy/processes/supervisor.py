@@ -16,17 +16,17 @@ import msgspec
 
 from proxy.admin.http_port import AdminServer
 from proxy.admin.metrics_endpoint import Exposition
-from proxy.admin.unix_socket import CommandServer
+from proxy.admin.unix_socket import AdminSocketServer
 from proxy.model.config import Route, Target
 from proxy.model.sockets import DrainOrder, SocketRow
 from proxy.model.wire import Report, RouteEntry, UpstreamEntry
 from proxy.observability.metric_kinds import Labels
 from proxy.observability.metrics import CONFIG_APPLIED, CONFIG_PROPAGATION, CONFIG_REJECTED, PROBLEMS
 from proxy.observability.pod_totals import Totals
-from proxy.platform.malloc import MAPPED_BYTES, keep_at_most
+from proxy.platform.malloc import MAPPED_BYTES, limit_free_memory
 from proxy.platform.tcp_keepalive import enable_tcp_keepalive
-from proxy.processes.config_sync import NOTHING, Held, Sync
-from proxy.processes.listening_sockets import bind_all, spoken
+from proxy.processes.config_sync import NO_CONFIG, HeldConfig, Sync
+from proxy.processes.listening_sockets import bind_all, bound_address
 from proxy.processes.worker import Inheritance, Slot
 from proxy.processes.worker_pool import WorkerPool
 from proxy.settings import Settings
@@ -53,10 +53,10 @@ class Supervisor:
         self._settings = settings
         self._worker_pool = worker_pool
         self._totals = totals
-        self._held: Held = NOTHING
+        self._held: HeldConfig = NO_CONFIG
         self._report = Report()
         self._ending = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self._second_signal = asyncio.Event()
         self._signalled_at = 0.0
 
     def alive(self) -> bool:
@@ -102,9 +102,9 @@ class Supervisor:
         self._worker_pool.start()
         server = AdminServer(self, details_open=self._settings.admin_details)
         await server.start(admin)
-        commands = CommandServer(self, self._settings.admin_socket) if self._settings.admin_socket else None
-        if commands is not None:
-            await commands.start()
+        admin_socket = AdminSocketServer(self, self._settings.admin_socket) if self._settings.admin_socket else None
+        if admin_socket is not None:
+            await admin_socket.start()
         print(announcement, flush=True)  # noqa: T201  the one line that programs read to learn the ports
         sync = loop.create_task(self._sync())
         try:
@@ -114,10 +114,10 @@ class Supervisor:
             sync.cancel()
             self._worker_pool.kill()
             await asyncio.gather(sync, return_exceptions=True)
-            if commands is not None:
-                await commands.stop()
+            if admin_socket is not None:
+                await admin_socket.stop()
             await server.stop()
-        return 1 if self._hurried.is_set() else 0
+        return 1 if self._second_signal.is_set() else 0
 
     def _signalled(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -125,7 +125,7 @@ class Supervisor:
             self._signalled_at = now
         elif now - self._signalled_at > SAME_SIGNAL:
             _log.warning("second signal: ending at once")
-            self._hurried.set()
+            self._second_signal.set()
             self._worker_pool.kill()
         self._ending.set()
 
@@ -139,7 +139,7 @@ class Supervisor:
                 self._worker_pool.retire()
                 try:
                     async with asyncio.timeout(self._settings.drain_delay / 2):
-                        await self._hurried.wait()
+                        await self._second_signal.wait()
                 except TimeoutError:
                     continue
                 return
@@ -154,7 +154,7 @@ class Supervisor:
                 _log.exception("what is held stays; asking the controller again in %g s", SYNC_RESTART)
             await asyncio.sleep(SYNC_RESTART)
 
-    async def _apply(self, held: Held, report: Report) -> Mapping[str, str]:
+    async def _apply(self, held: HeldConfig, report: Report) -> Mapping[str, str]:
         rejected = await self._worker_pool.configure(held.encoded, report)
         self._held = held
         totals = self._totals
@@ -207,7 +207,7 @@ class Supervisor:
 
 def supervise(settings: Settings) -> int:
     """Run the proxy; return the exit status. Raises `BindError` if an address cannot be had."""
-    keep_at_most(MAPPED_BYTES)
+    limit_free_memory(MAPPED_BYTES)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         # The soft limit is low for programs that use select(2), which none of ours does.
@@ -219,14 +219,14 @@ def supervise(settings: Settings) -> int:
         enable_tcp_keepalive(sock, settings.tcp_keepalive)
     inheritance = Inheritance(
         settings=settings,
-        base=make_context(self_signed_apart(time.time())),
+        tls_context=make_context(self_signed_apart(time.time())),
         slots=tuple(Slot(*pair) for pair in zip(http, https, strict=True)),
-        http_port=settings.public_http_port or spoken(http[0]).port,
-        https_port=settings.public_https_port or spoken(https[0]).port,
+        http_port=settings.public_http_port or bound_address(http[0]).port,
+        https_port=settings.public_https_port or bound_address(https[0]).port,
         session_table=SessionTable(settings.workers),
         counters=Counters(settings.workers),
     )
-    announcement = f"listening http={spoken(http[0])} https={spoken(https[0])} admin={spoken(admin)}"
+    announcement = f"listening http={bound_address(http[0])} https={bound_address(https[0])} admin={bound_address(admin)}"
     return asyncio.run(_run(settings, inheritance, admin, announcement))
 
 

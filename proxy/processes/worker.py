@@ -26,10 +26,9 @@ from proxy.model.sharing import Sharer
 from proxy.model.wire import SyncReply, WireError, decode_reply
 from proxy.observability.access_log import AccessLog
 from proxy.observability.metrics import ACCESS_LOG_DROPPED, WORKER_TASKS
-from proxy.platform.malloc import keep_at_most
+from proxy.platform.malloc import limit_free_memory
 from proxy.processes.channel import (
     Applied,
-    Ask,
     Configure,
     Counted,
     Drain,
@@ -40,6 +39,7 @@ from proxy.processes.channel import (
     Refused,
     Release,
     Retire,
+    SendCounts,
     Serve,
     ToWorker,
     worker_end,
@@ -80,7 +80,7 @@ class Inheritance:
     """State that a worker inherits by fork."""
 
     settings: Settings
-    base: ssl.SSLContext
+    tls_context: ssl.SSLContext
     """The context that all workers share with their predecessors, for its ticket keys."""
     slots: tuple[Slot, ...]
     http_port: int
@@ -104,7 +104,7 @@ class Worker:
         self._drain: asyncio.Task[None] | None = None
         self._log = AccessLog(settings.access_log, loop)
         self._store = CertificateStore(strict_sni=settings.strict_sni)
-        inheritance.base.sni_callback = self._store.choose
+        inheritance.tls_context.sni_callback = self._store.choose
         self._runtime = Runtime(
             loop,
             settings,
@@ -116,7 +116,7 @@ class Worker:
             phase=slot / len(inheritance.slots),
         )
         self._channel = worker_end(self.received, self.lost)
-        tls = TlsTermination(inheritance.base, self._store, HandshakeQueue(loop), settings.tls_handshake_timeout)
+        tls = TlsTermination(inheritance.tls_context, self._store, HandshakeQueue(loop), settings.tls_handshake_timeout)
         self._listeners = [
             (
                 Listener(self._runtime, slot.http, "http", inheritance.http_port),
@@ -125,9 +125,9 @@ class Worker:
             for slot in inheritance.slots
         ]
 
-    async def run(self, line: socket.socket) -> int:
+    async def run(self, channel_socket: socket.socket) -> int:
         """Work until the supervisor says that it is over, or is gone; return the exit status."""
-        await self._loop.create_unix_connection(lambda: self._channel, sock=line)
+        await self._loop.create_unix_connection(lambda: self._channel, sock=channel_socket)
         self._loop.call_later(COUNT_SECONDS, self._tick)
         return await self._ended
 
@@ -143,7 +143,7 @@ class Worker:
             case Release(slot):
                 for listener in self._listeners[slot]:
                     listener.pause()
-            case Ask(number):
+            case SendCounts(number):
                 self._count(number)
             case ListSockets(number):
                 self._list(number, list(self._runtime.tunnels))
@@ -234,8 +234,8 @@ class Worker:
         return bool(runtime.connections or runtime.tunnels or any(one.pending for pair in self._listeners for one in pair))
 
 
-def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, slot: int) -> int:
-    """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `line` leads there."""
+def run_worker(inheritance: Inheritance, channel_socket: socket.socket, supervisor: int, slot: int) -> int:
+    """Be the worker of a slot, in a process that `supervisor` just forked; return its exit status. `channel_socket` leads there."""
     inheritance.counters.use_slot(slot)
     inheritance.session_table.region = slot
     # What the supervisor's objects refer to is closed below; collecting one of them would close a descriptor that is ours by then.
@@ -247,21 +247,21 @@ def run_worker(inheritance: Inheritance, line: socket.socket, supervisor: int, s
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     listening = [sock.fileno() for slot in inheritance.slots for sock in (slot.http, slot.https)]
-    _close_all_but({0, 1, 2, line.fileno(), inheritance.counters.descriptor, *listening})
+    _close_all_but({0, 1, 2, channel_socket.fileno(), inheritance.counters.descriptor, *listening})
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
-        return 1  # it ended before the line above
+        return 1  # it ended before the call above
     # The 256 KiB that uvloop sets aside for each TLS connection are mapped, so that what is never touched is never there: from the
     # heap they cost 46 KB per connection, mapped 24. A threshold that is set no longer grows; less than it is as cheap as ever.
-    keep_at_most(TRIM_BYTES)
+    limit_free_memory(TRIM_BYTES)
     assert_c_parser()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(inheritance, line, slot))
+        return runner.run(_run(inheritance, channel_socket, slot))
 
 
-async def _run(inheritance: Inheritance, line: socket.socket, slot: int) -> int:
-    return await Worker(asyncio.get_running_loop(), inheritance, slot).run(line)
+async def _run(inheritance: Inheritance, channel_socket: socket.socket, slot: int) -> int:
+    return await Worker(asyncio.get_running_loop(), inheritance, slot).run(channel_socket)
 
 
 def _close_all_but(kept: Collection[int]) -> None:

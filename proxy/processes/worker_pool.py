@@ -18,7 +18,6 @@ from proxy.observability.metrics import WORKER_RESTARTS, WORKERS
 from proxy.observability.pod_totals import Totals
 from proxy.processes.channel import (
     Applied,
-    Ask,
     Channel,
     Configure,
     Counted,
@@ -30,6 +29,7 @@ from proxy.processes.channel import (
     Refused,
     Release,
     Retire,
+    SendCounts,
     Serve,
     ToSupervisor,
     supervisor_end,
@@ -64,18 +64,18 @@ class _Worker:
         self.slot = slot
         self.pid = pid
         self.started = now
-        self.heard = now
+        self.last_message_at = now
         """When it sent something last."""
         self.channel: Channel[ToSupervisor]
         self.connected = False
         self.sent: Encoded | None = None
         """The configuration that it will hold when it has read everything that was sent."""
-        self.holds: Encoded | None = None
+        self.applied: Encoded | None = None
         self.rejected: Mapping[str, str] = {}
         self.refused = ""
         """Why it did not take what was sent last."""
-        self.answered = 0
-        """Number of the last `Ask` that it answered."""
+        self.counted = 0
+        """Number of the last `SendCounts` that it answered."""
 
 
 class WorkerPool:
@@ -93,12 +93,12 @@ class WorkerPool:
         """Slot without a worker to the slot whose worker accepts there."""
         self._changed = asyncio.Event()
         self._target: Encoded | None = None
-        self._said = Report()
+        self._report = Report()
         self._serving = False
         self._ending = False
         self._end_by = 0.0
-        self._asked = 0
-        self._looked = self._loop.time()
+        self._last_ask = 0
+        self._watched_at = self._loop.time()
         self._queries = Queries()
 
     @property
@@ -115,16 +115,18 @@ class WorkerPool:
     def _watch(self) -> None:
         """Kill workers that hang: their connections get no answer, and nobody else gets what waits for them."""
         now = self._loop.time()
-        late, self._looked = now - self._looked, now
+        late, self._watched_at = now - self._watched_at, now
         if self._ending:
             return
         self._loop.call_later(WATCH_SECONDS, self._watch)
         for worker in self._workers.values():
             if late > 2 * WATCH_SECONDS or not worker.connected:
-                worker.heard = now  # we did not run ourselves: the machine was stopped, or has no time for anybody
-            elif now - worker.heard > HANG_SECONDS:
+                worker.last_message_at = now  # we did not run ourselves: the machine was stopped, or has no time for anybody
+            elif now - worker.last_message_at > HANG_SECONDS:
                 os.kill(worker.pid, signal.SIGKILL)
-                _log.error("worker=%d pid=%d hangs for %.0f s and is replaced", worker.slot, worker.pid, now - worker.heard)
+                _log.error(
+                    "worker=%d pid=%d hangs for %.0f s and is replaced", worker.slot, worker.pid, now - worker.last_message_at
+                )
 
     @property
     def serving(self) -> bool:
@@ -136,13 +138,13 @@ class WorkerPool:
 
         Of what is said about the configuration, workers are told why routes went away.
         """
-        self._said = Report(classless=report.classless)
+        self._report = Report(classless=report.classless)
         before, self._target = self._target, target
         for worker in self._workers.values():
             worker.refused = ""
-            self._give(worker)
+            self._send_configuration(worker)
         try:
-            await self._until_applied()
+            await self._wait_until_applied()
         except SyncError:
             self._target = before
             raise
@@ -154,14 +156,14 @@ class WorkerPool:
 
     async def gather(self) -> None:
         """Have every worker send what it counted."""
-        self._asked += 1
-        asked = self._asked
+        self._last_ask += 1
+        number = self._last_ask
         for worker in self._workers.values():
-            worker.channel.send(Ask(asked))
+            worker.channel.send(SendCounts(number))
         try:
             async with asyncio.timeout(GATHER_SECONDS):
-                while any(worker.connected and worker.answered < asked for worker in self._workers.values()):
-                    await self._change()
+                while any(worker.connected and worker.counted < number for worker in self._workers.values()):
+                    await self._next_change()
         except TimeoutError:
             _log.warning("a worker did not send its counts within %g s", GATHER_SECONDS)
 
@@ -198,7 +200,7 @@ class WorkerPool:
         try:
             async with asyncio.timeout(within + 0.5):
                 while self._workers:
-                    await self._change()
+                    await self._next_change()
         except TimeoutError:
             self.kill()
 
@@ -221,16 +223,16 @@ class WorkerPool:
                 if worker.pid == pid:
                     self._died(worker, os.waitstatus_to_exitcode(status))
 
-    async def _change(self) -> None:
+    async def _next_change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
 
-    async def _until_applied(self) -> None:
+    async def _wait_until_applied(self) -> None:
         if await self._applied_in_time():
             return
         # A worker that hangs serves nobody; its successor begins with the new configuration.
         for worker in self._workers.values():
-            if worker.holds is not self._target:
+            if worker.applied is not self._target:
                 _log.error("worker=%d pid=%d hangs and is replaced", worker.slot, worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
         if not await self._applied_in_time():
@@ -239,19 +241,19 @@ class WorkerPool:
     async def _applied_in_time(self) -> bool:
         try:
             async with asyncio.timeout(APPLY_SECONDS):
-                while not self._workers or any(worker.holds is not self._target for worker in self._workers.values()):
+                while not self._workers or any(worker.applied is not self._target for worker in self._workers.values()):
                     for worker in self._workers.values():
                         if worker.refused:
                             raise SyncError(f"worker {worker.slot} refused the configuration: {worker.refused}")
-                    await self._change()
+                    await self._next_change()
         except TimeoutError:
             return False
         return True
 
-    def _give(self, worker: _Worker) -> None:
+    def _send_configuration(self, worker: _Worker) -> None:
         target = self._target
         if target is not None and worker.connected and worker.sent is not target:
-            worker.channel.send(Configure(encode_message(reply_between(worker.sent, target, self._said))))
+            worker.channel.send(Configure(encode_message(reply_between(worker.sent, target, self._report))))
             worker.sent = target
 
     def _serve(self) -> None:
@@ -292,10 +294,10 @@ class WorkerPool:
         self._starts.add(task)
         task.add_done_callback(self._starts.discard)
 
-    async def _connect(self, worker: _Worker, line: socket.socket) -> None:
-        await self._loop.create_unix_connection(lambda: worker.channel, sock=line)
+    async def _connect(self, worker: _Worker, channel_socket: socket.socket) -> None:
+        await self._loop.create_unix_connection(lambda: worker.channel, sock=channel_socket)
         worker.connected = True
-        self._give(worker)
+        self._send_configuration(worker)
         if self._serving:
             worker.channel.send(Serve(worker.slot))
             neighbour = self._workers.get(self._neighbours.pop(worker.slot, -1))
@@ -305,18 +307,18 @@ class WorkerPool:
             worker.channel.send(Drain(max(0.0, self._end_by - self._loop.time())))
 
     def _received(self, worker: _Worker, message: ToSupervisor) -> None:
-        worker.heard = self._loop.time()
+        worker.last_message_at = self._loop.time()
         match message:
             case Applied(digest, rejected):
                 if worker.sent is not None and worker.sent.root == digest:
-                    worker.holds, worker.rejected = worker.sent, rejected
+                    worker.applied, worker.rejected = worker.sent, rejected
             case Refused(_, reason):
-                worker.sent, worker.refused = worker.holds, reason
+                worker.sent, worker.refused = worker.applied, reason
             case Counted(number, delta):
                 self._totals.add(worker.pid, delta)
                 if self._workers.get(worker.slot) is not worker:
                     self._totals.worker_gone(worker.pid)  # its last words came behind the news of its end
-                worker.answered = max(worker.answered, number)
+                worker.counted = max(worker.counted, number)
             case Listed() | Drained():
                 self._queries.take(worker.pid, message)
         self._changed.set()
@@ -334,7 +336,7 @@ class WorkerPool:
         lost = 0 if self._ending else self._totals.worker_lost(worker.pid)
         self._totals.worker_gone(worker.pid)
         self._totals.set(WORKERS, len(self._workers))
-        self._queries.gone(worker.pid)
+        self._queries.worker_gone(worker.pid)
         self._changed.set()
         if self._ending:
             return
@@ -349,24 +351,24 @@ class WorkerPool:
         )
         for absent in [absent for absent, neighbour in self._neighbours.items() if neighbour == slot]:
             del self._neighbours[absent]
-            self._lend(absent)
+            self._assign_neighbour(absent)
         if delay:
-            self._lend(slot)
-            self._loop.call_later(delay, self._revive, slot)
+            self._assign_neighbour(slot)
+            self._loop.call_later(delay, self._restart, slot)
         else:
             self._fork(slot)
 
-    def _revive(self, slot: int) -> None:
+    def _restart(self, slot: int) -> None:
         if not self._ending:
             self._fork(slot)
 
-    def _lend(self, slot: int) -> None:
+    def _assign_neighbour(self, slot: int) -> None:
         """Have a neighbour accept for a slot whose worker is away for a while."""
         if self._serving:
             count = len(self._inheritance.slots)
             for distance in range(1, count):
                 neighbour = self._workers.get((slot + distance) % count)
-                if neighbour is not None and neighbour.holds is not None:
+                if neighbour is not None and neighbour.applied is not None:
                     self._neighbours[slot] = neighbour.slot
                     neighbour.channel.send(Serve(slot))
                     return

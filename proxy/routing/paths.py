@@ -74,7 +74,7 @@ def strip_parameters(path: str) -> str:
     return _PARAMETERS.sub("", path) if ";" in path else path
 
 
-def unreadable(path: str) -> str:
+def path_problem(path: str) -> str:
     """Return in a sentence why `readings` refuses a path outright; empty: it does not."""
     if _BAD_ENCODING.search(path):
         return 'The request\'s path has "%" in it without two hexadecimal digits behind it; the sign itself is written %25.'
@@ -86,7 +86,7 @@ def unreadable(path: str) -> str:
 
 
 def readings(path: str) -> tuple[str, ...] | None:
-    """Return every plausible reading of a path, the router's own first; None: it is refused outright, see `unreadable`."""
+    """Return every plausible reading of a path, the router's own first; None: it is refused outright, see `path_problem`."""
     if _BAD_ENCODING.search(path) or "%00" in path or "\\" in path:
         return None
     plain = _decode_unreserved(path)

@@ -26,7 +26,7 @@ from proxy.model.policy import Connections
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.observability.access_log import AccessLog
 from proxy.observability.worker_stats import WorkerStats
-from proxy.routing.paths import unreadable
+from proxy.routing.paths import path_problem
 from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry
 from proxy.runtime.routes import ActiveRoute, ActiveTarget
@@ -198,21 +198,21 @@ class Runtime:
         client = request.client
         if client.secure and self.certificates.misdirected(client, request.host):
             return MISDIRECTED
-        found = self.table.match(request.host, request.path, request.upgrade, request)
-        if isinstance(found, NoMatch):
-            if found is NoMatch.NOT_FOUND:
+        route = self.table.match(request.host, request.path, request.upgrade, request)
+        if isinstance(route, NoMatch):
+            if route is NoMatch.NOT_FOUND:
                 return NOT_FOUND
-            if found is NoMatch.UPGRADE_REQUIRED:
+            if route is NoMatch.UPGRADE_REQUIRED:
                 return UPGRADE_REQUIRED
-            wrong = unreadable(request.path)
-            return unreadable_target(wrong) if wrong else BAD_PATH
-        if found.fault:
-            return found, FAULT
-        for one in found.filters:
-            verdict = one(request)
+            problem = path_problem(request.path)
+            return unreadable_target(problem) if problem else BAD_PATH
+        if route.fault:
+            return route, FAULT
+        for route_filter in route.filters:
+            verdict = route_filter(request)
             if verdict is not None:
-                return found, verdict
-        return found, None
+                return route, verdict
+        return route, None
 
     def apply(self, changed: Mapping[str, Entry], removed: Iterable[str]) -> None:
         """Take a change of configuration: entries under their wire keys, and keys that are gone. Synchronous and whole."""
@@ -269,14 +269,14 @@ class Runtime:
         live.update(upstream, self._upstream_tls)
 
     def _apply_routes(self, routes: Mapping[str, Route | None]) -> None:
-        touched: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
+        changed_hosts: dict[str, dict[str, TableEntry[ActiveRoute]]] = {}
         targets: dict[Target, ActiveTarget] = {}
         limited: dict[str, Connections] = {}
         for route_id, route in routes.items():
             old = self.routes.get(route_id)
             if old is not None:
                 for host in old.route.hosts:
-                    touched.setdefault(host, {})
+                    changed_hosts.setdefault(host, {})
             self.rejected.pop(route_id, None)
             if route is None:
                 if old is not None:
@@ -289,18 +289,18 @@ class Runtime:
             self._rebalancer.replace(route_id, active.route)
             entry = TableEntry(active.route, active)
             for host in active.route.hosts:
-                touched.setdefault(host, {})[route_id] = entry
+                changed_hosts.setdefault(host, {})[route_id] = entry
             limits = _connections_of(active.route)
             if limits is not None and (old is None or _connections_of(old.route) != limits):
                 limited[route_id] = limits
         if limited:
             self._count_open_sockets(limited)
-        if touched:
+        if changed_hosts:
             entries = {
                 host: [*[one for one in self.table.routes(host) if one.route.id not in routes], *found.values()]
-                for host, found in touched.items()
+                for host, found in changed_hosts.items()
             }
-            self.table = self.table.with_changes(touched, entries)
+            self.table = self.table.with_changes(changed_hosts, entries)
 
     def _count_open_sockets(self, limited: Mapping[str, Connections]) -> None:
         """Count sockets of routes that have new limits: they were opened without them."""
@@ -321,16 +321,16 @@ class Runtime:
                 # so that no request falls through to a less protected route.
                 self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"
                 route = _rejected(route)
-        wrong = next(filter(None, map(policy_problem, route.policies)), "")
-        if wrong:
-            self.rejected[route.id] = wrong
-            route = msgspec.structs.replace(route, fault=wrong)
+        problem = next(filter(None, map(policy_problem, route.policies)), "")
+        if problem:
+            self.rejected[route.id] = problem
+            route = msgspec.structs.replace(route, fault=problem)
         filters: tuple[Filter, ...] = ()
         try:
             filters = compile_filters(route.policies, self._filter_settings, route.id)
-        except ValueError as unfit:
+        except ValueError as error:
             # A guard that cannot be carried out is not left out: its route answers 500.
-            self.rejected[route.id] = f"policies: {unfit}"
+            self.rejected[route.id] = f"policies: {error}"
             route = msgspec.structs.replace(route, fault="a policy of the route does not compile")
         return ActiveRoute(
             route,

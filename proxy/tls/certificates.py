@@ -4,8 +4,8 @@
 All hosts share the base context that the supervisor made before forking, because ticket keys belong to it: `choose` swaps only
 the certificate, so that sessions resume in every worker and across changes of certificates.
 
-A connection remembers what its handshake settled (`remember`), so that its requests can be told from those that belong on another
-connection (`misdirected`), whatever became of certificates since.
+A connection keeps what its handshake proved (`record_handshake`), so that its requests can be told from those that belong on
+another connection (`misdirected`), whatever became of certificates since.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ _log = logging.getLogger("sluice.tls")
 _LEAF: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-class _Slot:
+class _LoadedCertificate:
     """A certificate under its key, its context once made, and what to use if OpenSSL does not take it."""
 
     __slots__ = ("_fingerprint", "certificate", "context", "previous", "tried")
 
-    def __init__(self, certificate: Certificate, previous: "_Slot | None") -> None:
+    def __init__(self, certificate: Certificate, previous: "_LoadedCertificate | None") -> None:
         self.certificate = certificate
         self.context: ssl.SSLContext | None = None
         self.previous = previous
@@ -60,10 +60,10 @@ class CertificateStore:
 
     def __init__(self, *, strict_sni: bool = False) -> None:
         self._strict = strict_sni
-        self._slots: dict[str, _Slot] = {}
+        self._loaded: dict[str, _LoadedCertificate] = {}
         self._hosts: dict[str, str] = {}
         self._default = ""
-        self._demands: dict[str, frozenset[str]] = {}
+        self._requirements: dict[str, frozenset[str]] = {}
         self._refused: set[str] = set()
         """Keys whose certificate OpenSSL does not take."""
         self._contexts: weakref.WeakValueDictionary[bytes, ssl.SSLContext] = weakref.WeakValueDictionary()
@@ -73,58 +73,58 @@ class CertificateStore:
         certificates: Mapping[str, Certificate],
         hosts: Mapping[str, str],
         default: str | None,
-        demands: Mapping[str, frozenset[str]] | None = None,
+        requirements: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         """Hold these and no others: certificates by key, host (exact or `*.suffix`) to key, and the key of the default.
 
-        `demands`: of hosts (exact or `*.suffix`) that ask more of TLS than all do, what they ask; see `asks`. Unchanged
+        `requirements`: of hosts (exact or `*.suffix`) that ask more of TLS than all do; see `requirements_of`. Unchanged
         certificates keep their contexts. Nothing is loaded here.
         """
-        slots = {}
+        loaded = {}
         for key, certificate in certificates.items():
-            old = self._slots.get(key)
+            old = self._loaded.get(key)
             if old is not None and (old.certificate is certificate or old.certificate == certificate):
-                slots[key] = old
+                loaded[key] = old
             else:
-                slots[key] = _Slot(certificate, _last_good(old))
-        self._refused = {key for key in self._refused if slots.get(key) is self._slots.get(key)}
-        self._slots = slots
+                loaded[key] = _LoadedCertificate(certificate, _last_good(old))
+        self._refused = {key for key in self._refused if loaded.get(key) is self._loaded.get(key)}
+        self._loaded = loaded
         self._hosts = dict(hosts)
         self._default = default or ""
-        self._demands = dict(demands) if demands else {}
+        self._requirements = dict(requirements) if requirements else {}
 
     def stand_ins(self) -> dict[str, float]:
         """Return the keys whose certificate is not taken, with the end of what is served instead (Unix time); 0: the default."""
-        return {key: _end_of(self._slots.get(key)) for key in self._refused}
+        return {key: _end_of(self._loaded.get(key)) for key in self._refused}
 
-    def asks(self, host: str | None) -> frozenset[str]:
+    def requirements_of(self, host: str | None) -> frozenset[str]:
         """Return what a host asks of TLS beyond what every handshake proves, one string for each thing.
 
         Such are verified clients of one CA, a least version, a list of ciphers. A handshake for its name proves all of it, so
         equal strings must mean equal things.
         """
-        if not self._demands or not host:
+        if not self._requirements or not host:
             return NOTHING
-        return self._demands.get(host) or self._demands.get(_wildcard(host), NOTHING)
+        return self._requirements.get(host) or self._requirements.get(_wildcard(host), NOTHING)
 
     def fingerprint(self, host: str | None) -> bytes:
         """Return the fingerprint of the certificate that `host` gets (lower case, no port); empty: the one made at start.
 
         Of one that no handshake asked for yet, it is taken on trust that OpenSSL takes it: that it does not costs one 421.
         """
-        for key in (self._own(host), self._default):
-            slot = self._slots.get(key)
-            while slot is not None:
-                if slot.context is not None or not slot.tried:
-                    return slot.fingerprint()
-                slot = slot.previous
+        for key in (self._key_for(host), self._default):
+            entry = self._loaded.get(key)
+            while entry is not None:
+                if entry.context is not None or not entry.tried:
+                    return entry.fingerprint()
+                entry = entry.previous
         return b""
 
-    def remember(self, client: Client) -> None:
+    def record_handshake(self, client: Client) -> None:
         """Record in a connection what the handshake that begins now settles for it."""
         self.context_for(client.sni)
         client.certificate = self.fingerprint(client.sni)
-        client.proved = self.asks(client.sni)
+        client.proved = self.requirements_of(client.sni)
 
     def misdirected(self, client: Client, host: str) -> bool:
         """Tell whether a TLS connection is the wrong one for a request's host (RFC 9110, 15.5.20).
@@ -134,24 +134,24 @@ class CertificateStore:
         asks of TLS what its handshake did not prove, or would be refused one (--strict-sni). A client that sent no name says
         nothing about hosts.
         """
-        if self._demands and not self.asks(host) <= client.proved:
+        if self._requirements and not self.requirements_of(host) <= client.proved:
             return True
         sni = client.sni
         if sni is None:
             return False
-        if self._strict and not self._own(host):
+        if self._strict and not self._key_for(host):
             return True
         return host != sni and self.fingerprint(host) != client.certificate
 
     def serves(self, host: str | None) -> bool:
         """Tell whether a handshake for this server name goes ahead: always, but for unknown names under --strict-sni."""
-        return not self._strict or host is None or bool(self._own(host))
+        return not self._strict or host is None or bool(self._key_for(host))
 
     def context_for(self, host: str | None) -> ssl.SSLContext | None:
         """Return the context whose certificate `host` gets; None: the base context's own."""
-        for key in (self._own(host), self._default):
-            slot = self._slots.get(key)
-            if slot is not None and (context := self._context(key, slot)) is not None:
+        for key in (self._key_for(host), self._default):
+            entry = self._loaded.get(key)
+            if entry is not None and (context := self._context(key, entry)) is not None:
                 return context
         return None
 
@@ -165,24 +165,24 @@ class CertificateStore:
             connection.context = context
         return None
 
-    def _own(self, host: str | None) -> str:
+    def _key_for(self, host: str | None) -> str:
         if not host:
             return ""
         return self._hosts.get(host) or self._hosts.get(_wildcard(host), "")
 
-    def _context(self, key: str, slot: _Slot) -> ssl.SSLContext | None:
-        if slot.context is None and not slot.tried:
-            slot.tried = True
+    def _context(self, key: str, entry: _LoadedCertificate) -> ssl.SSLContext | None:
+        if entry.context is None and not entry.tried:
+            entry.tried = True
             try:
-                slot.context = self._make(slot.certificate)
-                slot.previous = None
+                entry.context = self._make(entry.certificate)
+                entry.previous = None
             except UnusableCertificateError as error:
                 self._refused.add(key)
-                kept = "the previous certificate stays" if slot.previous is not None else "the default certificate is used"
+                kept = "the previous certificate stays" if entry.previous is not None else "the default certificate is used"
                 _log.error("certificate=%s error=%r %s", key, str(error), kept)
-        if slot.context is None and slot.previous is not None:
-            return self._context(key, slot.previous)
-        return slot.context
+        if entry.context is None and entry.previous is not None:
+            return self._context(key, entry.previous)
+        return entry.context
 
     def _make(self, certificate: Certificate) -> ssl.SSLContext:
         digest = hashlib.blake2b(len(certificate.chain).to_bytes(8, "big") + certificate.chain + certificate.key.data).digest()
@@ -196,15 +196,15 @@ def _wildcard(host: str) -> str:
     return "*." + host.partition(".")[2]
 
 
-def _end_of(slot: _Slot | None) -> float:
-    while slot is not None:
-        if slot.context is not None:
-            return slot.certificate.not_after
-        slot = slot.previous
+def _end_of(entry: _LoadedCertificate | None) -> float:
+    while entry is not None:
+        if entry.context is not None:
+            return entry.certificate.not_after
+        entry = entry.previous
     return 0.0
 
 
-def _last_good(old: _Slot | None) -> _Slot | None:
+def _last_good(old: _LoadedCertificate | None) -> _LoadedCertificate | None:
     """Return what stands in for a successor of `old` that does not load: `old` unless it is known to be bad."""
     if old is None:
         return None

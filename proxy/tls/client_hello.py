@@ -23,8 +23,8 @@ _EXTENSION_SERVER_NAME: Final = 0
 _EXTENSION_ALPN: Final = 16
 
 
-class Peek(Enum):
-    """Why there is no ClientHello."""
+class HelloStatus(Enum):
+    """Why there is no ClientHello (yet)."""
 
     MORE = "more bytes are needed"
     NOT_TLS = "this is not TLS"
@@ -69,12 +69,12 @@ class HelloReader:
         """The records' fragments, joined: the handshake message (RFC 8446 5.1)."""
         self._seen = 0
 
-    def feed(self, data: bytes) -> ClientHello | Peek:
-        """Read on; after anything but `Peek.MORE` there is nothing more to feed."""
+    def feed(self, data: bytes) -> ClientHello | HelloStatus:
+        """Read on; after anything but `HelloStatus.MORE` there is nothing more to feed."""
         at = 0
         while True:
-            found = self._whole()
-            if found is not Peek.MORE:
+            found = self._parse_message()
+            if found is not HelloStatus.MORE:
                 return found
             if self._left:
                 piece = data[at : at + self._left]
@@ -85,43 +85,43 @@ class HelloReader:
                 piece = data[at : at + 5 - len(self._header)]
                 self._header += piece
                 at += len(piece)
-                wrong = self._judge_header()
-                if wrong is not None:
-                    return wrong
+                problem = self._check_header()
+                if problem is not None:
+                    return problem
             if not piece:
                 break
         self._seen += len(data)
-        return Peek.MORE if self._seen < MAX_BYTES else Peek.MALFORMED
+        return HelloStatus.MORE if self._seen < MAX_BYTES else HelloStatus.MALFORMED
 
-    def _judge_header(self) -> Peek | None:
+    def _check_header(self) -> HelloStatus | None:
         header, first = self._header, not self._message
         if first and header and header[0] != 0x16:
-            return Peek.NOT_TLS
+            return HelloStatus.NOT_TLS
         if first and len(header) > 1 and header[1] != 3:
-            return Peek.MALFORMED
+            return HelloStatus.MALFORMED
         if len(header) == 5:
             length = int.from_bytes(header[3:5], "big")
             # RFC 8446 5.1: handshake fragments are not empty, and nothing may come between them.
             if header[0] != 0x16 or not 0 < length <= 16384:
-                return Peek.MALFORMED
+                return HelloStatus.MALFORMED
             self._left, self._header = length, b""
         return None
 
-    def _whole(self) -> ClientHello | Peek:
+    def _parse_message(self) -> ClientHello | HelloStatus:
         message = self._message
         if len(message) < 4:
-            return Peek.MORE
+            return HelloStatus.MORE
         if message[0] != 1:
-            return Peek.MALFORMED
+            return HelloStatus.MALFORMED
         size = 4 + int.from_bytes(message[1:4], "big")
         if size > MAX_BYTES - 5:
-            return Peek.MALFORMED
+            return HelloStatus.MALFORMED
         if len(message) < size:
-            return Peek.MORE
+            return HelloStatus.MORE
         try:
             return _read_hello(bytes(message[4:size]))
         except _MalformedError:
-            return Peek.MALFORMED
+            return HelloStatus.MALFORMED
 
 
 class _Reader:

@@ -31,9 +31,9 @@ class Lingering:
         "_abort",
         "_deadline",
         "_dropped",
+        "_dropped_before",
         "_loop",
         "_on_lost",
-        "_seen",
         "_stalls",
         "_transport",
         "_unsent",
@@ -58,12 +58,12 @@ class Lingering:
         self._abort = abort
         self._until = 0.0
         self._dropped = 0
-        self._seen = 0
+        self._dropped_before = 0
         """Of these, bytes that had come when this was last looked at."""
         self._unsent = 1 << 62
         """Bytes that had not arrived then; and how often they did not get less."""
         self._stalls = 0
-        self._deadline = Deadline(self._look)
+        self._deadline = Deadline(self._check)
         detach = getattr(transport, "detach", None)  # TLS ends first, and gives us the connection beneath
         self._transport = transport = transport if detach is None else detach()
         self._until = wheel.now + LINGER_SECONDS
@@ -114,7 +114,7 @@ class Lingering:
     def resume_writing(self) -> None:
         """Do nothing."""
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         left = unsent(self._transport)
         if left:
             # A peer that still takes what was written may have the time for it.
@@ -122,8 +122,8 @@ class Lingering:
             self._unsent = left
             on = self._stalls * self._wait < STALL
         else:
-            on = self._dropped > self._seen and self._wheel.now < self._until and not self._transport.is_closing()
-        self._seen = self._dropped
+            on = self._dropped > self._dropped_before and self._wheel.now < self._until and not self._transport.is_closing()
+        self._dropped_before = self._dropped
         if on:
             self._wheel.schedule(self._deadline, self._wait)
         else:

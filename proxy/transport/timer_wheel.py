@@ -36,18 +36,18 @@ class Deadline:
 class TimerWheel:
     """The worker's deadlines, in buckets of one tick."""
 
-    __slots__ = ("_buckets", "_due", "_handle", "_late", "_loop", "_turned", "now")
+    __slots__ = ("_buckets", "_due", "_handle", "_last_tick", "_loop", "_on_lag", "now")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, late: Callable[[float], None]) -> None:
-        """`late` is told at each turn by how many seconds it came too late: what else the loop did meanwhile."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_lag: Callable[[float], None]) -> None:
+        """`on_lag` is told at each turn by how many seconds it came too late: what else the loop did meanwhile."""
         self._loop = loop
-        self._late = late
+        self._on_lag = on_lag
         self._buckets: dict[int, dict[Deadline, None]] = {}
         self.now = loop.time()
         """Loop time as of the last turn: cheap to read, at most a tick old."""
-        self._turned = int(self.now / TICK)
+        self._last_tick = int(self.now / TICK)
         self._due = self.now + TICK
-        self._handle = loop.call_later(TICK, self._turn)
+        self._handle = loop.call_later(TICK, self._tick)
 
     def schedule(self, deadline: Deadline, after: float) -> None:
         """Call `deadline.callback` `after` seconds from now; replaces what was scheduled for it before."""
@@ -80,7 +80,7 @@ class TimerWheel:
                 del self._buckets[bucket_number]
 
     def _insert(self, deadline: Deadline, at: float) -> None:
-        bucket_number = max(int(at / TICK) + 1, self._turned + 1)
+        bucket_number = max(int(at / TICK) + 1, self._last_tick + 1)
         deadline._scheduled_for = at  # noqa: SLF001
         deadline._bucket = bucket_number  # noqa: SLF001
         bucket = self._buckets.get(bucket_number)
@@ -89,20 +89,20 @@ class TimerWheel:
         else:
             bucket[deadline] = None
 
-    def _turn(self) -> None:
-        self._handle = self._loop.call_later(TICK, self._turn)
+    def _tick(self) -> None:
+        self._handle = self._loop.call_later(TICK, self._tick)
         self.now = now = self._loop.time()
-        self._late(max(0.0, now - self._due))
+        self._on_lag(max(0.0, now - self._due))
         self._due = now + TICK
         bucket_number = int(now / TICK)
-        first, self._turned = self._turned + 1, bucket_number
+        first, self._last_tick = self._last_tick + 1, bucket_number
         for number in range(first, bucket_number + 1):
             for deadline in self._buckets.pop(number, ()):
                 if deadline._scheduled_for and deadline._bucket == number:  # noqa: SLF001  else it was cancelled or scheduled again in this turn
                     deadline._scheduled_for = 0.0  # noqa: SLF001
-                    self._look(deadline, now)
+                    self._call_if_due(deadline, now)
 
-    def _look(self, deadline: Deadline, now: float) -> None:
+    def _call_if_due(self, deadline: Deadline, now: float) -> None:
         if not deadline.at:
             return
         if deadline.at <= now:

@@ -12,7 +12,7 @@ from proxy.http1.fields import read_request, split_fields
 from proxy.http1.head_scanner import FieldLines, scan_request_line, scan_status_line
 from proxy.http1.reference_parser import judge_partial, parse_request, parse_response
 from proxy.model.wire import WireError, decode_entry, decode_reply, decode_request
-from proxy.tls.client_hello import MAX_BYTES, ClientHello, HelloReader, Peek
+from proxy.tls.client_hello import MAX_BYTES, ClientHello, HelloReader, HelloStatus
 from proxy.websocket.control_frames import close_frame
 from proxy.websocket.frames import FrameScanner
 from proxy.websocket.message_rate import MessageRate
@@ -161,17 +161,17 @@ def frames_of_ours(data: bytes) -> None:
 def client_hello(data: bytes) -> None:
     """A hello is read or refused, and what was read from a part is not taken back by the rest."""
     result = HelloReader().feed(data)
-    assert isinstance(result, ClientHello | Peek)
+    assert isinstance(result, ClientHello | HelloStatus)
     reader = HelloReader()
-    bit: ClientHello | Peek = Peek.MORE
+    bit: ClientHello | HelloStatus = HelloStatus.MORE
     for place in range(min(len(data), MAX_BYTES)):
         bit = reader.feed(data[place : place + 1])
-        if bit is not Peek.MORE:
+        if bit is not HelloStatus.MORE:
             break
     assert bit == result
     for size in {len(data) // 2, len(data) - 1} - {-1}:
         part = HelloReader().feed(data[:size])
-        if part is not Peek.MORE and size:
+        if part is not HelloStatus.MORE and size:
             assert part == result or not isinstance(part, ClientHello)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.admin_client import duration, table
-from proxy.model.sockets import DrainOrder, SocketRow, wrong_with
+from proxy.model.sockets import DrainOrder, SocketRow, order_problem
 
 ROW = SocketRow(
     "id", "wsroute/shop/game/play", "shop/game:80", "10.1.4.17:8080", "203.0.113.9", 18120.0, 3.4, 81, 977, 2106, 401877
@@ -50,7 +50,7 @@ def test_table_of_no_sockets_is_its_head() -> None:
     ],
 )
 def test_order_that_cannot_be_carried_out_is_answered_with_a_sentence(order: DrainOrder, begins: str) -> None:
-    found = wrong_with(order)
+    found = order_problem(order)
 
     assert found.startswith(begins)
     assert bool(found) == bool(begins)

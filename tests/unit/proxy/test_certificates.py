@@ -147,9 +147,9 @@ def test_what_a_host_asks_of_tls_is_exact_then_wildcard_of_one_label_then_nothin
     certificates.apply(CERTIFICATES, HOSTS, None, {"a.example.com": exact, "*.example.com": wild})
 
     hosts = ("a.example.com", "b.example.com", "x.b.example.com", "example.com", "", None)
-    assert [certificates.asks(host) for host in hosts] == [exact, wild, *[frozenset()] * 4]
+    assert [certificates.requirements_of(host) for host in hosts] == [exact, wild, *[frozenset()] * 4]
     certificates.apply(CERTIFICATES, HOSTS, None)
-    assert certificates.asks("a.example.com") == frozenset()
+    assert certificates.requirements_of("a.example.com") == frozenset()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -265,7 +265,7 @@ def test_certificates_that_nobody_asked_for_do_not_pile_up() -> None:
     for _ in range(5):
         certificates.apply({**CERTIFICATES, "ns/a": issue("a.example.com")}, HOSTS, None)
 
-    depth, slot = 0, certificates._slots["ns/a"]
+    depth, slot = 0, certificates._loaded["ns/a"]
     while slot.previous is not None:
         depth, slot = depth + 1, slot.previous
     assert depth <= 2

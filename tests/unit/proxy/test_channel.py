@@ -12,19 +12,19 @@ from proxy.observability.metrics import CONNECTIONS
 from proxy.observability.stats_delta import StatsDelta
 from proxy.processes.channel import (
     Applied,
-    Ask,
     Configure,
     Counted,
     Drain,
     Refused,
     Release,
+    SendCounts,
     Serve,
     ToWorker,
     supervisor_end,
     worker_end,
 )
 
-MESSAGES: tuple[ToWorker, ...] = (Configure(b"x" * 300), Serve(0), Ask(7), Release(0), Drain(2.5))
+MESSAGES: tuple[ToWorker, ...] = (Configure(b"x" * 300), Serve(0), SendCounts(7), Release(0), Drain(2.5))
 
 
 def frame(message: object) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.tls.client_hello import MAX_BYTES, TLS_1_2, ClientHello, HelloReader, Peek, alert
+from proxy.tls.client_hello import MAX_BYTES, TLS_1_2, ClientHello, HelloReader, HelloStatus, alert
 
 
 def hello(name: str | None = "shop.example.com", alpn: list[str] | None = None) -> bytes:
@@ -31,7 +31,7 @@ def in_records(data: bytes, size: int) -> bytes:
 HELLO = hello(alpn=["h2", "http/1.1"])
 
 
-def parse_client_hello(data: bytes) -> ClientHello | Peek:
+def parse_client_hello(data: bytes) -> ClientHello | HelloStatus:
     return HelloReader().feed(data)
 
 
@@ -69,10 +69,10 @@ def test_hello_in_several_records_is_the_same(size: int) -> None:
 
 @given(st.sampled_from([1, 3, 50, 16384]), st.lists(st.integers(1, 60), max_size=40))
 def test_hello_fed_in_any_pieces_is_the_same(size: int, lengths: list[int]) -> None:
-    data, reader, found = in_records(HELLO, size), HelloReader(), Peek.MORE
+    data, reader, found = in_records(HELLO, size), HelloReader(), HelloStatus.MORE
     for length in [*lengths, len(data)]:
         piece, data = data[:length], data[length:]
-        if found is Peek.MORE and piece:
+        if found is HelloStatus.MORE and piece:
             found = reader.feed(piece)  # type: ignore[assignment]
 
     assert found == parse_client_hello(HELLO)
@@ -80,12 +80,12 @@ def test_hello_fed_in_any_pieces_is_the_same(size: int, lengths: list[int]) -> N
 
 @given(st.integers(0, len(HELLO) - 1))
 def test_hello_cut_anywhere_needs_more(at: int) -> None:
-    assert parse_client_hello(HELLO[:at]) is Peek.MORE
+    assert parse_client_hello(HELLO[:at]) is HelloStatus.MORE
 
 
 @pytest.mark.parametrize("data", [b"G", b"GET / HTTP/1.1\r\n", b"\x80\x2e\x01\x03\x01", b"PROXY TCP4"])
 def test_bytes_of_other_protocols_are_not_tls(data: bytes) -> None:
-    assert parse_client_hello(data) is Peek.NOT_TLS
+    assert parse_client_hello(data) is HelloStatus.NOT_TLS
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_bytes_of_other_protocols_are_not_tls(data: bytes) -> None:
     ],
 )
 def test_hello_that_breaks_the_rules_is_malformed(data: bytes) -> None:
-    assert parse_client_hello(data) is Peek.MALFORMED
+    assert parse_client_hello(data) is HelloStatus.MALFORMED
 
 
 def test_hello_never_waits_beyond_its_bound() -> None:
     endless = b"\x16\x03\x01\x00\x01\x01" + b"\x16\x03\x01\x00\x01\x00" * (MAX_BYTES // 6)
 
-    assert parse_client_hello(endless[:MAX_BYTES]) is not Peek.MORE
+    assert parse_client_hello(endless[:MAX_BYTES]) is not HelloStatus.MORE
 
 
 @given(st.binary(max_size=400), st.integers(0, 400))
@@ -116,7 +116,7 @@ def test_any_bytes_give_a_verdict(noise: bytes, at: int) -> None:
     spoilt = HELLO[:at] + noise + HELLO[at + len(noise) :]
 
     for data in (noise, b"\x16\x03\x01" + noise, spoilt):
-        assert isinstance(parse_client_hello(data), ClientHello | Peek)
+        assert isinstance(parse_client_hello(data), ClientHello | HelloStatus)
 
 
 def test_alert_is_fatal_and_understood_by_openssl() -> None:

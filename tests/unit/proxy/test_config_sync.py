@@ -27,7 +27,7 @@ from proxy.model.wire import (
     reply_between,
 )
 from proxy.processes import config_sync
-from proxy.processes.config_sync import Held, Sync, SyncError, advance
+from proxy.processes.config_sync import HeldConfig, Sync, SyncError, advance
 
 
 def config(**ports: int) -> ProxyConfig:
@@ -120,7 +120,7 @@ class Pod:
         self.rejected: Mapping[str, str] = {}
         self.refuses = False
 
-    async def apply(self, held: Held, _: Report) -> Mapping[str, str]:
+    async def apply(self, held: HeldConfig, _: Report) -> Mapping[str, str]:
         if self.refuses:
             raise SyncError("a worker refused the configuration")
         self.applied.append(held.encoded.root)

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from proxy.admin.http_port import MOST_CONNECTIONS, AdminServer, accepts_gzip, is_loopback, is_no_name
+from proxy.admin.http_port import MOST_CONNECTIONS, AdminServer, accepts_gzip, is_address_or_localhost, is_loopback
 from proxy.admin.metrics_endpoint import Exposition, RenderError, in_child
 from proxy.model.sockets import SocketRow
 from proxy.observability.pod_totals import Totals
@@ -152,7 +152,7 @@ def test_loopback_is_known_in_every_spelling(address: str, *, expected: bool) ->
     ],
 )
 def test_addresses_and_localhost_are_no_names(authority: str, *, expected: bool) -> None:
-    assert is_no_name(authority) is expected
+    assert is_address_or_localhost(authority) is expected
 
 
 async def answered(port: int, head: str) -> tuple[int, bytes]:

@@ -4,13 +4,13 @@ import socket
 
 import pytest
 
-from proxy.processes.listening_sockets import BindError, bind_all, spoken
+from proxy.processes.listening_sockets import BindError, bind_all, bound_address
 from proxy.settings import Address
 
 
 def test_bind_port_0_gives_all_workers_the_same_port() -> None:
     sockets = bind_all(Address("127.0.0.1", 0), "--http", 3)
-    ports = {spoken(sock).port for sock in sockets}
+    ports = {bound_address(sock).port for sock in sockets}
     for sock in sockets:
         sock.close()
 
@@ -29,7 +29,7 @@ def test_bind_does_not_listen_yet() -> None:
 def test_bind_all_addresses_takes_ipv4() -> None:
     (sock,) = bind_all(Address("", 0), "--http", 1)
     sock.listen()
-    with socket.create_connection(("127.0.0.1", spoken(sock).port), 5):
+    with socket.create_connection(("127.0.0.1", bound_address(sock).port), 5):
         pass
     sock.close()
 
@@ -38,7 +38,7 @@ def test_bind_port_that_another_instance_shares_willingly_is_in_use() -> None:
     """SO_REUSEPORT would let two proxies of one user share a port in silence."""
     (first,) = bind_all(Address("127.0.0.1", 0), "--https", 1)
     first.listen()
-    address = spoken(first)
+    address = bound_address(first)
     with pytest.raises(BindError) as caught:
         bind_all(address, "--https", 1)
     first.close()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.model.config import Conditions, Origin, Pair, Path, PathKind, Route, Share, Target
 from proxy.routing.hosts import normalise_host
-from proxy.routing.paths import is_plain, readings, unreadable
+from proxy.routing.paths import is_plain, path_problem, readings
 from proxy.routing.table import Entry, NoMatch, Table, empty_table
 
 TARGET = Target((Share("a/b:1"),))
@@ -192,7 +192,7 @@ def test_readings_never_fail_and_begin_with_a_slash(text: str) -> None:
     found = readings("/" + text)
 
     assert found is None or all(reading.startswith("/") for reading in found)
-    assert (found is None) == bool(unreadable("/" + text))
+    assert (found is None) == bool(path_problem("/" + text))
 
 
 TOKENS = (

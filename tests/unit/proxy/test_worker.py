@@ -10,8 +10,8 @@ import pytest
 from proxy.model.config import EMPTY, Path, ProxyConfig, Route, Share, Target
 from proxy.model.wire import Encoded, Report, encode_config, encode_message, reply_between
 from proxy.observability.metrics import CONNECTIONS_TOTAL
-from proxy.processes.channel import Applied, Ask, Configure, Counted, Refused
-from proxy.processes.listening_sockets import bind_all, spoken
+from proxy.processes.channel import Applied, Configure, Counted, Refused, SendCounts
+from proxy.processes.listening_sockets import bind_all, bound_address
 from proxy.processes.worker import Inheritance, Slot, Worker
 from proxy.settings import Address, Settings
 from proxy.shared_memory.counters import Counters
@@ -48,7 +48,7 @@ def configure(base: Encoded | None, to: Encoded) -> Configure:
 class Told(Worker):
     """A worker whose answers are kept."""
 
-    def tell(self, message: Configure | Ask) -> object:
+    def tell(self, message: Configure | SendCounts) -> object:
         answers: list[object] = []
         self._channel.send = answers.append  # type: ignore[method-assign]
         self.received(message)
@@ -60,7 +60,7 @@ class Told(Worker):
 async def worker() -> AsyncIterator[Told]:
     (http,) = bind_all(Address("127.0.0.1", 0), "--http", 1)
     (https,) = bind_all(Address("127.0.0.1", 0), "--https", 1)
-    ports = spoken(http).port, spoken(https).port
+    ports = bound_address(http).port, bound_address(https).port
     made = Told(
         asyncio.get_running_loop(),
         Inheritance(Settings(), make_context(self_signed(time.time())), (Slot(http, https),), *ports, Counters(1), SessionTable(1)),
@@ -108,7 +108,7 @@ async def test_entry_that_cannot_be_read_is_refused_and_the_old_one_stays(worker
 
 async def test_question_is_answered_with_its_number_and_what_was_counted(worker: Told) -> None:
     worker._runtime.stats.connection_opened("http")
-    answer = worker.tell(Ask(7))
+    answer = worker.tell(SendCounts(7))
 
     assert isinstance(answer, Counted)
     assert (answer.number, answer.delta.counts) == (7, {(CONNECTIONS_TOTAL.number, ("http",)): 1})
