@@ -18,6 +18,7 @@ from websockets.asyncio.server import serve
 from wire.harness import Proxy, config_for, proxying, trusting
 
 from proxy.model.policy import Keepalive
+from proxy.observability.metrics import WS_CLOSES, WS_PING_RTT
 from proxy.settings import Settings
 
 ROUTE = "ingress/test/a/0"
@@ -32,7 +33,9 @@ def pinging(misses: int = 20, to: str = "both") -> tuple[Keepalive]:
 
 
 def answered(proxy: Proxy) -> int:
-    return sum(proxy.runtime.stats.route(ROUTE).ping_rtt.counts)
+    histograms = proxy.runtime.stats.route(ROUTE)._histograms
+    histogram = histograms[WS_PING_RTT.slot] if histograms else None
+    return sum(histogram.counts) if histogram is not None else 0
 
 
 async def until(state: Callable[[], bool]) -> None:
@@ -42,7 +45,7 @@ async def until(state: Callable[[], bool]) -> None:
 
 
 def closes(proxy: Proxy) -> dict[tuple[str, str], int]:
-    return proxy.runtime.stats.route(ROUTE).closes
+    return proxy.runtime.stats.route(ROUTE).labelled(WS_CLOSES)
 
 
 async def node(*arguments: str) -> Process:
