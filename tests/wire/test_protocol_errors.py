@@ -305,7 +305,11 @@ async def test_close_code_that_is_not_forbidden_passes(code: int, masked: bool) 
         for piece in (said[:3], said[3:-1], said[-1:]):
             await sender.sends(piece)
         await other.sees(said)
-        await other.sends(frame(8, code.to_bytes(2, "big"), masked=not masked))
+        answered = frame(8, code.to_bytes(2, "big"), masked=not masked)
+        await other.sends(answered)
+        await sender.sees(answered)
+        for peer in (sender, other):
+            peer.closes()
         line = await log.next()
 
     assert [line[name] for name in ("code", "by", "side", "cause")] == [code, "client" if masked else "backend", "", ""]
