@@ -231,6 +231,7 @@ async def test_body_that_a_backend_does_not_take_is_named(
         assert errors_of(proxy) == {"body_not_taken": 1}
 
 
+@pytest.mark.slow
 async def test_body_that_comes_too_slowly_is_the_clients_doing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +356,7 @@ async def test_plain_backend_where_tls_was_meant_is_named(caplog: pytest.LogCapt
 POST = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [GET, UP, POST])
 async def test_endpoint_whose_tls_handshake_stalls_is_named_and_counted_when_the_time_to_connect_is_over(
     head: bytes, caplog: pytest.LogCaptureFixture
@@ -378,6 +380,7 @@ async def test_endpoint_whose_tls_handshake_stalls_is_named_and_counted_when_the
         assert 0.6 <= took < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "status"), [(GET, 204), (UP, 503), (POST, 204)])
 async def test_time_to_connect_is_not_the_time_to_answer_in(head: bytes, status: int, caplog: pytest.LogCaptureFixture) -> None:
     limits = Timeouts(connect=20.0, handshake=1.0, response=1.0)

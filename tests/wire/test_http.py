@@ -423,6 +423,7 @@ async def test_odd_but_legal_request_is_served(sent: bytes, forwarded: bytes | N
         assert (await client.answer())[2] == b"hello"
 
 
+@pytest.mark.slow
 async def test_body_that_is_too_slow_ends_both_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.exchange.forwarder.BODY_GRACE", 0.2)
     async with proxying(Settings(min_body_rate=1_000_000)) as proxy:
