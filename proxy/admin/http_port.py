@@ -166,11 +166,11 @@ def accepts_gzip(field: str) -> bool:
 def is_loopback(address: str) -> bool:
     """Tell whether a peer's address is this machine's own, as a dual-stack socket writes it too."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_loopback
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
 
 
 @web.middleware
@@ -215,7 +215,7 @@ class _Connection(RequestHandler):
         super().connection_made(transport)
         self._connections[self] = None
         if len(self._connections) > MOST_CONNECTIONS:
-            displaced = next(one for one in self._connections if not one.busy)
+            displaced = next(connection for connection in self._connections if not connection.busy)
             del self._connections[displaced]
             if displaced.transport is not None:
                 displaced.transport.abort()

@@ -48,7 +48,7 @@ def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_
     wanted = sorted((policy for policy in policies if type(policy) in ORDER), key=lambda policy: ORDER.index(type(policy)))
     filters = [_compile(policy, settings, route_id) for policy in wanted]
     filters.append(compile_pod_connections(settings.max_connections, settings.max_connections_per_client, settings.counters))
-    return tuple(one for one in filters if one is not None)
+    return tuple(compiled for compiled in filters if compiled is not None)
 
 
 def _compile(policy: Policy, settings: FilterSettings, route_id: str) -> Filter | None:

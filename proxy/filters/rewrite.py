@@ -27,7 +27,7 @@ def compile_rewrite(prefix: str, matched: str | None, *, pod: bool) -> Filter:
                 _, slash, behind = rest[1:].partition("/")
                 rest = slash + behind
         sent = prefix + rest or "/"
-        if matched is not None and not is_plain(path) and not all(_under(one, prefix) for one in readings(sent) or ()):
+        if matched is not None and not is_plain(path) and not all(_under(reading, prefix) for reading in readings(sent) or ()):
             return AMBIGUOUS_PATH
         request.sent_target = sent + request.target[len(path) :]
         return None

@@ -99,9 +99,9 @@ class Listener:
                 continue  # accept(2): the connection died in the queue; the next one may be well
             sock.setblocking(False)
             # A new descriptor is the lowest that is free (open(2)): nothing need be counted.
-            full = sock.fileno() >= self._ceiling
+            at_ceiling = sock.fileno() >= self._ceiling
             self._take(sock, address[0])
-            if full:
+            if at_ceiling:
                 self._rest(f"{self._ceiling} descriptors are in use")
                 return False
         return True
@@ -131,13 +131,13 @@ class Listener:
         return probe >= RESUME_SHARE * self._ceiling
 
     def _take(self, sock: socket.socket, address: str) -> None:
-        found = packed(address)
-        assert found is not None, address  # noqa: S101  the kernel wrote it
+        packed_address = packed(address)
+        assert packed_address is not None, address  # noqa: S101  the kernel wrote it
         client = Client(
-            peer=written(found),
+            peer=written(packed_address),
             secure=self.tls is not None,
             port=self._port,
-            trusted=self.runtime.trusts(found),
+            trusted=self.runtime.trusts(packed_address),
             listener=self._name,
             accepted_at=self._loop.time(),
         )

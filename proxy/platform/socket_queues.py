@@ -52,11 +52,11 @@ def take_unread(transport: asyncio.Transport) -> bytes:
     """Take the peer's bytes that wait in the kernel of a lost connection: a RST leaves them, and a write that fails hides them."""
     sock = transport.get_extra_info("socket")
     descriptor = sock.fileno() if sock is not None else -1
-    found = b""
+    data_read = b""
     with contextlib.suppress(OSError):
-        while descriptor >= 0 and len(found) < _MOST_UNREAD and (data := os.read(descriptor, _MOST_UNREAD)):
-            found += data
-    return found
+        while descriptor >= 0 and len(data_read) < _MOST_UNREAD and (data := os.read(descriptor, _MOST_UNREAD)):
+            data_read += data
+    return data_read
 
 
 def acknowledged(transport: asyncio.Transport) -> int:

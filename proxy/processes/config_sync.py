@@ -67,8 +67,8 @@ class HeldConfig:
 
     def entry(self, key: str) -> Entry | None:
         """Decode what stands under a key of the wire; None: nothing."""
-        found = self.encoded.entries.get(key)
-        return decode_entry(key, found[0]) if found is not None else None
+        encoded = self.encoded.entries.get(key)
+        return decode_entry(key, encoded[0]) if encoded is not None else None
 
 
 NO_CONFIG = HeldConfig(Encoded({}), {}, {})

@@ -199,7 +199,8 @@ class Supervisor:
             endpoints = entry.value.endpoints if isinstance(entry, UpstreamEntry) else ()
             ejections = self._totals.ejections(share.upstream or "")
             described = [
-                {**msgspec.structs.asdict(one), "ejected_by": ejections.get((one.address, one.port), 0)} for one in endpoints
+                {**msgspec.structs.asdict(endpoint), "ejected_by": ejections.get((endpoint.address, endpoint.port), 0)}
+                for endpoint in endpoints
             ]
             backends.append({"service": share.upstream, "weight": share.weight, "endpoints": described})
         return {"load_balancing": target.load_balancing, "backends": backends}

@@ -231,7 +231,9 @@ class Worker:
 
     def _busy(self) -> bool:
         runtime = self._runtime
-        return bool(runtime.connections or runtime.tunnels or any(one.pending for pair in self._listeners for one in pair))
+        return bool(
+            runtime.connections or runtime.tunnels or any(listener.pending for pair in self._listeners for listener in pair)
+        )
 
 
 def run_worker(inheritance: Inheritance, channel_socket: socket.socket, supervisor: int, slot: int) -> int:

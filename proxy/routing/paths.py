@@ -90,17 +90,17 @@ def readings(path: str) -> tuple[str, ...] | None:
     if _BAD_ENCODING.search(path) or "%00" in path or "\\" in path:
         return None
     plain = _decode_unreserved(path)
-    found = dict.fromkeys((remove_dot_segments(plain), plain, path))
+    results = dict.fromkeys((remove_dot_segments(plain), plain, path))
     decoded = _decode_all(plain)
     lax = _decode_overlong(decoded)
     if "\0" in lax:
         return None
     decodings = (plain, decoded, _decode_all(decoded), lax, _decode_overlong(_decode_all(lax)))
-    variants = dict.fromkeys((*decodings, *[one.replace("\\", "/") for one in decodings]))
+    variants = dict.fromkeys((*decodings, *[decoding.replace("\\", "/") for decoding in decodings]))
     for stripped in dict.fromkeys((*variants, *map(strip_parameters, variants))):
         resolved = remove_dot_segments(stripped)
-        found[resolved] = None
+        results[resolved] = None
         if "//" in stripped:
-            found[remove_dot_segments(merge_slashes(stripped))] = None
-        found[merge_slashes(resolved)] = None
-    return tuple(found)
+            results[remove_dot_segments(merge_slashes(stripped))] = None
+        results[merge_slashes(resolved)] = None
+    return tuple(results)

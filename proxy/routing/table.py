@@ -178,8 +178,8 @@ def _by_kind(entries: list[Entry[T]]) -> tuple[_Paths[T], _Paths[T]]:
     return paths, paths if _same(http, upgrades) else _Paths(upgrades)
 
 
-def _same(one: Sequence[Entry[T]], other: Sequence[Entry[T]]) -> bool:
-    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+def _same(first: Sequence[Entry[T]], second: Sequence[Entry[T]]) -> bool:
+    return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
 
 
 class Table(Generic[T]):

@@ -297,8 +297,8 @@ class Runtime:
             self._count_open_sockets(limited)
         if changed_hosts:
             entries = {
-                host: [*[one for one in self.table.routes(host) if one.route.id not in routes], *found.values()]
-                for host, found in changed_hosts.items()
+                host: [*[kept for kept in self.table.routes(host) if kept.route.id not in routes], *replaced.values()]
+                for host, replaced in changed_hosts.items()
             }
             self.table = self.table.with_changes(changed_hosts, entries)
 
@@ -341,21 +341,21 @@ class Runtime:
         )
 
     def _target(
-        self, route: Route, target: Target | None, known: dict[Target, ActiveTarget], *, websocket: bool
+        self, route: Route, target: Target | None, shared: dict[Target, ActiveTarget], *, websocket: bool
     ) -> ActiveTarget | None:
-        """Compile a target. `known`: those of this change that have no state, and serve every route that leads to the same."""
+        """Compile a target. `shared`: those of this change that have no state, and serve every route that leads to the same."""
         if target is None:
             return None
         if any(needs_affinity(policy, websocket=websocket) for policy in route.policies):
             shares = Shares(target.shares)
             affinity = Affinity(route.policies, shares, target.load_balancing, self.upstreams, self._session_table, self.wheel)
             return ActiveTarget(shares, target.load_balancing, self.upstreams, affinity)
-        found = known.get(target)
-        if found is None:
-            found = ActiveTarget(Shares(target.shares), target.load_balancing, self.upstreams)
-            if found.shares.single:
-                known[target] = found
-        return found
+        active = shared.get(target)
+        if active is None:
+            active = ActiveTarget(Shares(target.shares), target.load_balancing, self.upstreams)
+            if active.shares.single:
+                shared[target] = active
+        return active
 
 
 def _rejected(route: Route) -> Route:

@@ -64,9 +64,9 @@ class SessionTable:
         best: tuple[int, EndpointId] | None = None
         for step in range(self._regions):
             region = (self.region + step) % self._regions
-            found = self._read(region * REGION_BYTES + bucket, key)
-            if found is not None and (best is None or found[0] > best[0]):
-                best = found
+            entry = self._read(region * REGION_BYTES + bucket, key)
+            if entry is not None and (best is None or entry[0] > best[0]):
+                best = entry
         if best is None:
             return None
         stamp, endpoint = best

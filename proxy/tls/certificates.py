@@ -46,11 +46,11 @@ class _LoadedCertificate:
 
 def _leaf(chain: bytes) -> bytes:
     """Return the DER of a chain's first certificate; of what is no certificate, the chain as it is."""
-    found = _LEAF.search(chain)
-    if found is None:
+    match = _LEAF.search(chain)
+    if match is None:
         return chain
     try:
-        return ssl.PEM_cert_to_DER_cert(found[0].decode("ascii"))
+        return ssl.PEM_cert_to_DER_cert(match[0].decode("ascii"))
     except ValueError:
         return chain
 

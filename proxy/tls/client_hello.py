@@ -73,9 +73,9 @@ class HelloReader:
         """Read on; after anything but `HelloStatus.MORE` there is nothing more to feed."""
         at = 0
         while True:
-            found = self._parse_message()
-            if found is not HelloStatus.MORE:
-                return found
+            hello = self._parse_message()
+            if hello is not HelloStatus.MORE:
+                return hello
             if self._left:
                 piece = data[at : at + self._left]
                 self._message += piece
@@ -171,10 +171,10 @@ def _read_hello(message: bytes) -> ClientHello:
             sni = _server_name(_Reader(body.vector(2)))
         elif kind == _EXTENSION_ALPN:
             protocols = _Reader(body.vector(2))
-            found = []
+            offered = []
             while protocols.left:
-                found.append(protocols.vector(1))
-            alpn = tuple(found)
+                offered.append(protocols.vector(1))
+            alpn = tuple(offered)
     return ClientHello(sni, alpn, version)
 
 

@@ -131,14 +131,14 @@ class TlsStream:
 
     def _take_late(self) -> None:
         """Decrypt what came, as much as this turn may, and deliver it as one: the stream may want no more after a part."""
-        found = [self._decrypt()] if self._incoming.pending or self._object.pending() else []
+        pieces = [self._decrypt()] if self._incoming.pending or self._object.pending() else []
         late = self._late
         while self._at < len(late) and self._records > 0 and not self._ended and not self._broken:
             piece = late[self._at : self._at + self._piece]
             self._incoming.write(piece)
             self._at += len(piece)
             data = self._decrypt()
-            found.append(data)
+            pieces.append(data)
             if len(data) * 2 >= len(piece):
                 self._piece = PIECE
             elif len(piece) > SMALL_PIECE:
@@ -151,7 +151,7 @@ class TlsStream:
             self._late, self._at = b"", 0
         else:
             self._more = True
-        self._deliver(found[0] if len(found) == 1 else b"".join(found))
+        self._deliver(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _defer(self) -> None:
         """Put off decrypting more to a later turn of the loop."""
@@ -309,7 +309,7 @@ class TlsStream:
     def _decrypt(self) -> bytes:
         """Take what can be read in this turn. The end, if there is one, is noted."""
         incoming, secure = self._incoming, self._object
-        found: list[bytes] = []
+        pieces: list[bytes] = []
         try:
             # Not 0, which would read as the end: OpenSSL may hold the rest of a record that the turn before this one began.
             size = incoming.pending or PIECE
@@ -319,11 +319,11 @@ class TlsStream:
                     self._ended = True
                     break
                 if not incoming.pending and (len(data) < size or not secure.pending()):
-                    if not found:
+                    if not pieces:
                         return data
-                    found.append(data)
+                    pieces.append(data)
                     break
-                found.append(data)
+                pieces.append(data)
                 size = PIECE
                 self._records -= 1
                 if self._records <= 0:
@@ -335,7 +335,7 @@ class TlsStream:
             self._flush()  # an alert that says why
             self._phase = CLOSING
             self._broken = True
-        return b"".join(found)
+        return b"".join(pieces)
 
     def _deliver(self, data: bytes) -> None:
         if self._outgoing.pending:  # the answer to a KeyUpdate (RFC 8446, 4.6.3)

@@ -44,7 +44,7 @@ class EndpointIndex:
 
     def refresh(self) -> None:
         """Call `clear` and then `add` for every endpoint, ready ones first, if any upstream changed since the last time."""
-        live = [found for key in self._keys if (found := self._upstreams.get(key)) is not None]
+        live = [upstream for key in self._keys if (upstream := self._upstreams.get(key)) is not None]
         versions = [upstream.version for upstream in live]
         if live == self._live and versions == self._versions:
             return
@@ -126,14 +126,14 @@ class EndpointIdIndex(EndpointIndex):
 
     def id_of(self, pool: EndpointPool) -> EndpointId:
         """Return the digests that stand for an endpoint."""
-        found = self._names.get(pool)
-        if found is None:
+        endpoint = self._names.get(pool)
+        if endpoint is None:
             if self._key:
-                found = EndpointId(self._digest(f"{pool.address}|{pool.port}"), self._digest(pool.address))
+                endpoint = EndpointId(self._digest(f"{pool.address}|{pool.port}"), self._digest(pool.address))
             else:
-                found = endpoint_id(pool.address, pool.port)
-            self._names[pool] = found
-        return found
+                endpoint = endpoint_id(pool.address, pool.port)
+            self._names[pool] = endpoint
+        return endpoint
 
     def _digest(self, text: str) -> int:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=self._key).digest(), "big")
@@ -255,16 +255,16 @@ class Affinity:
         self._engine: EngineIoAffinity | None = None
         self._sessions: EndpointIdIndex | None = None
         keys = shares.upstreams
-        for one in policies:
-            if isinstance(one, HashOn):
-                self._hash_on = one
-            elif isinstance(one, PodTarget):
+        for candidate in policies:
+            if isinstance(candidate, HashOn):
+                self._hash_on = candidate
+            elif isinstance(candidate, PodTarget):
                 self._pods = PodIndex(keys, upstreams)
-            elif isinstance(one, CookieAffinity):
-                self._cookie = one
-                self._cookies = EndpointIdIndex(hashlib.blake2b(one.key.encode(), digest_size=32).digest(), keys, upstreams)
-            elif isinstance(one, EngineIoAffinity):
-                self._engine = one
+            elif isinstance(candidate, CookieAffinity):
+                self._cookie = candidate
+                self._cookies = EndpointIdIndex(hashlib.blake2b(candidate.key.encode(), digest_size=32).digest(), keys, upstreams)
+            elif isinstance(candidate, EngineIoAffinity):
+                self._engine = candidate
                 self._sessions = EndpointIdIndex(b"", keys, upstreams)
 
     def select(self, request: Request) -> Selection | Answer | None:
@@ -278,16 +278,16 @@ class Affinity:
         policy = self._policy
         if key == NO_KEY and policy == "hash":
             policy = "least-connections" if request.upgrade else "round-robin"
-        found = self._by_session(sid) if sid else None
-        if found is None and cookie_value:
-            found = self._by_cookie(cookie_value)
-        if found is None:
+        located = self._by_session(sid) if sid else None
+        if located is None and cookie_value:
+            located = self._by_cookie(cookie_value)
+        if located is None:
             upstream = self._share(key)
             if upstream is None:
                 return None
             selection = Selection(self, upstream, upstream.choose(policy, (), key), policy, key, strict=False)
         else:
-            selection = Selection(self, found[0], found[1], policy, key, strict=False)
+            selection = Selection(self, located[0], located[1], policy, key, strict=False)
         expects_sid = sid == "" and request.method == "GET" and "transport=polling" in request.query.split("&")
         selection.remember(request, cookie_value, expects_sid=expects_sid)
         return selection
@@ -332,9 +332,9 @@ class Affinity:
     def _by_cookie(self, cookie_value: str) -> tuple[LiveUpstream, EndpointPool] | None:
         if self._cookies is None or _OUR_COOKIE.fullmatch(cookie_value) is None:
             return None
-        found = self._cookies.find(_read(cookie_value))
+        located = self._cookies.find(_read(cookie_value))
         # Sessions of a cookie outlive their endpoint, so nothing holds them to one that ends or fails.
-        return None if found is None or found[1].draining or found[1].outlier_detection.ejected else found
+        return None if located is None or located[1].draining or located[1].outlier_detection.ejected else located
 
     def learn(self, sid: str, pool: EndpointPool) -> None:
         """Remember that `pool` knows a session."""

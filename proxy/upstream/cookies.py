@@ -9,8 +9,8 @@ def find_cookie(fields: Sequence[str], name: str) -> str | None:
     for field in fields:
         if name in field:
             for pair in field.split(";"):
-                found, equals, value = pair.strip(" \t").partition("=")
-                if equals and found == name:
+                cookie_name, equals, value = pair.strip(" \t").partition("=")
+                if equals and cookie_name == name:
                     return value
     return None
 

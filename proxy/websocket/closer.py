@@ -298,7 +298,7 @@ class _RouteIndex:
     def routes(self) -> Mapping[str, Route]:
         """Return all routes; made at the first use."""
         if self._routes is None:
-            self._routes = {key: one.route for key, one in self._active.items()}
+            self._routes = {key: route.route for key, route in self._active.items()}
             for route in self._routes.values():
                 self._objects.setdefault(close_causes.object_of(route), []).append(route)
         return self._routes

@@ -100,14 +100,14 @@ class DrainSchedule:
         """
         now = self._clock.time()
         until = max(until, now)
-        waiting = [one for one in sockets if one.scheduled is None or one.scheduled.at > until]
-        waiting.sort(key=lambda one: one.opened)
+        waiting = [socket for socket in sockets if socket.scheduled is None or socket.scheduled.at > until]
+        waiting.sort(key=lambda socket: socket.opened)
         step = (until - now) / len(waiting) if waiting else 0.0
         first = now + min(step, MAX_SHIFT) * self._phase
-        for number, one in enumerate(waiting):
-            if one.scheduled is not None:
-                one.scheduled.cancel()
-            scheduled = one.scheduled = ScheduledClose(first + step * number, close_reason, one)
+        for number, socket in enumerate(waiting):
+            if socket.scheduled is not None:
+                socket.scheduled.cancel()
+            scheduled = socket.scheduled = ScheduledClose(first + step * number, close_reason, socket)
             heapq.heappush(self._heap, (scheduled.at, next(self._sequence), scheduled))
         self._arm()
         return len(waiting)

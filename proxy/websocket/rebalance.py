@@ -114,7 +114,11 @@ class Rebalancer:
 
     def replace(self, route_id: str, route: Route | None) -> None:
         """Take a route as it is from now on; None: it is gone."""
-        policy = next((one for one in route.policies if isinstance(one, Rebalance)), None) if route is not None else None
+        policy = (
+            next((candidate for candidate in route.policies if isinstance(candidate, Rebalance)), None)
+            if route is not None
+            else None
+        )
         if route is None or policy is None:
             self._rebalanced.pop(route_id, None)
             return
@@ -147,7 +151,7 @@ class Rebalancer:
             return False
         rebalanced.add_credit(sum(pool.sockets for pool, _, _ in overloaded) / sum(count for _, count, _ in overloaded), now)
         if rebalanced.credit >= 1:
-            self._shed(rebalanced, sorted(overloaded, key=lambda one: -one[2]))
+            self._shed(rebalanced, sorted(overloaded, key=lambda item: -item[2]))
         return True
 
     def _shed(self, rebalanced: _RebalancedRoute, overloaded: Sequence[tuple[Pool, int, float]]) -> None:

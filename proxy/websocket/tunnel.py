@@ -196,7 +196,7 @@ class Tunnel(SideOwner):
         other.scanner.withhold_close = not other.scanner.close_seen
         now = self.wheel.now
         quiet = other.scanner.between_messages and all(
-            now - one.last_heard > BROKEN_DRAIN or one.last_heard == self.opened for one in (side, other)
+            now - each_side.last_heard > BROKEN_DRAIN or each_side.last_heard == self.opened for each_side in (side, other)
         )
         if other.answered or quiet:
             self._begin_closing()
