@@ -9,9 +9,15 @@ from pathlib import Path
 
 from pages import between, write_or_check
 
-from proxy.http.causes import CLIENT, REFUSALS, SOCKETS, UPSTREAM
+from proxy.http.causes import CLIENT, FILTERS, REFUSALS, SOCKETS, UPSTREAM
 
-TABLES = (("upstream causes", UPSTREAM), ("client causes", CLIENT), ("refusal causes", REFUSALS), ("socket causes", SOCKETS))
+TABLES = (
+    ("upstream causes", UPSTREAM),
+    ("client causes", CLIENT),
+    ("filter causes", FILTERS),
+    ("refusal causes", REFUSALS),
+    ("socket causes", SOCKETS),
+)
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "troubleshooting.md"
 
 

@@ -9,7 +9,8 @@ import asyncio
 from typing import Final
 
 from proxy.exchange.accounting import CLIENT_CLOSED, count_abandoned, count_exchange, report
-from proxy.exchange.contract import NO_PIECES, UNKNOWN, DownstreamCodec, UpstreamCodec
+from proxy.exchange.answer_filters import FilteredAnswer
+from proxy.exchange.contract import NO_CONTENT, NO_PIECES, UNKNOWN, DownstreamCodec, UpstreamCodec
 from proxy.exchange.states import (
     ABANDONED,
     ANSWERED,
@@ -19,6 +20,7 @@ from proxy.exchange.states import (
     CUT,
     DONE,
     DOWNSTREAM_WRITE_STALL,
+    FILTER,
     HANDSHAKE,
     HEAD,
     IDLE,
@@ -71,6 +73,7 @@ class Exchange:
         "_early",
         "_early_size",
         "_fields",
+        "_filtered",
         "_interims",
         "_length",
         "_paused_at",
@@ -81,6 +84,8 @@ class Exchange:
         "_runtime",
         "_selection",
         "_status",
+        "_switch_lines",
+        "_switch_rest",
         "_timeouts",
         "_trailers",
         "_upstream",
@@ -147,8 +152,13 @@ class Exchange:
         self._body_bytes = 0
         self._answer_bytes = 0
         self._interims = 0
+        self._filtered: FilteredAnswer | None = None
+        """The answer within the route's answer filters; None: it has none."""
         self._status = 0
         """Of the final answer."""
+        self._switch_lines: list[bytes] = NO_PIECES
+        """Lines of a 101 that matter, and what came behind it."""
+        self._switch_rest = b""
         self._paused_at = 0.0
         """Loop time since which the backend takes no more of the body; 0: it does."""
         self._waited = 0.0
@@ -327,14 +337,30 @@ class Exchange:
         if problem is not None:
             self.upstream_malformed(problem)
             return
+        self._switch_lines, self._switch_rest = lines, rest
+        if self.route.answer_filters:
+            self._filter(head, b"", NO_CONTENT).proceed()
+        else:
+            self._switch(head)
+
+    def _switch(self, head: ResponseHead) -> None:
         codec, pool = self._upstream_codec, self._pool
         assert codec is not None  # noqa: S101  the 101 came by it
         assert pool is not None  # noqa: S101  as it has an endpoint
         self.end = SWITCHED
         self._upstream_codec = None
-        sides = self._downstream, codec
         open_tunnel(
-            self._runtime, self.request, self.route, self._upstream, pool, self._selection, self._began, sides, head, lines, rest
+            self._runtime,
+            self.request,
+            self.route,
+            self._upstream,
+            pool,
+            self._selection,
+            self._began,
+            (self._downstream, codec),
+            head,
+            self._switch_lines,
+            self._switch_rest,
         )
 
     def answer(self, head: ResponseHead, length: int, pieces: list[bytes]) -> None:
@@ -342,10 +368,18 @@ class Exchange:
         added = self._begin_answer(head, length)
         if self.end != OPEN:
             return
+        if self._selection is not None:
+            self._learn(pieces)
+        if self.route.answer_filters:
+            self._filter(head, added, length).data(pieces)
+        else:
+            self._respond(head, added, length, pieces)
+
+    def _respond(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes]) -> None:
         if self.phase != DOWNSTREAM_WRITE_STALL:
             self._enter(IDLE, self._timeouts.idle)
         if pieces:
-            self._look_at(pieces)
+            self._count_answer(pieces)
         self._downstream.respond(head, added, length, pieces)
         self.answer_state = BODY
 
@@ -354,8 +388,18 @@ class Exchange:
         added = self._begin_answer(head, length)
         if self.end != OPEN:
             return
+        if self._selection is not None:
+            self._learn(pieces)
+        if self.route.answer_filters:
+            filtered = self._filter(head, added, length)
+            self._release_upstream()
+            filtered.end(pieces, trailers)
+        else:
+            self._respond_whole(head, added, length, pieces, trailers)
+
+    def _respond_whole(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
         if pieces:
-            self._look_at(pieces)
+            self._count_answer(pieces)
         self._downstream.respond_whole(head, added, length, pieces, trailers)
         self._finish()
 
@@ -383,29 +427,46 @@ class Exchange:
             pool.ewma.observe(seconds, runtime.wheel.now)
         return self._selection.answer_fields(status, head.encoded, pool) if self._selection is not None else b""
 
-    def _look_at(self, pieces: list[bytes]) -> None:
-        """Count pieces of the answer's body; and let them be looked at before they go on: the next request may come at once."""
+    def _learn(self, pieces: list[bytes]) -> None:
+        """Let pieces of the body be looked at before they go on: the client's next request may come to another worker at once."""
+        selection = self._selection
+        if selection is not None and selection.expects_sid and pieces and self._pool is not None:
+            selection.read_answer(b"".join(pieces), self._pool)
+
+    def _count_answer(self, pieces: list[bytes]) -> None:
         if len(pieces) == 1:
             self._answer_bytes += len(pieces[0])
         else:
             self._answer_bytes += sum(map(len, pieces))
-        selection = self._selection
-        if selection is not None and selection.expects_sid and self._pool is not None:
-            selection.read_answer(b"".join(pieces), self._pool)
 
     def answer_data(self, pieces: list[bytes]) -> None:
         """Pass more of the answer's body on."""
-        if not pieces:
-            return
-        self._look_at(pieces)
+        if self._selection is not None:
+            self._learn(pieces)
+        if self._filtered is not None:
+            self._filtered.data(pieces)
+        elif pieces:
+            self._respond_data(pieces)
+
+    def _respond_data(self, pieces: list[bytes]) -> None:
+        self._count_answer(pieces)
         self._downstream.respond_data(pieces)
         if self.phase == IDLE:
             self._deadline.at = self._runtime.wheel.now + self._timeouts.idle
 
     def answer_end(self, pieces: list[bytes], trailers: bytes) -> None:
         """Pass the last of the answer's body on."""
+        if self._selection is not None:
+            self._learn(pieces)
+        if self._filtered is not None:
+            self._release_upstream()
+            self._filtered.end(pieces, trailers)
+        else:
+            self._respond_end(pieces, trailers)
+
+    def _respond_end(self, pieces: list[bytes], trailers: bytes) -> None:
         if pieces:
-            self._look_at(pieces)
+            self._count_answer(pieces)
         self._downstream.respond_end(pieces, trailers)
         self._finish()
 
@@ -413,6 +474,13 @@ class Exchange:
         """End: the answer is whole."""
         self.answer_state = DONE
         self.end = ANSWERED
+        self._filtered = None
+        self._release_upstream()
+        self._account(self._status, "")
+        self._downstream.finished()
+
+    def _release_upstream(self) -> None:
+        """Give the backend's connection back: all of the answer came."""
         codec = self._upstream_codec
         self._upstream_codec = None
         if codec is not None:
@@ -421,8 +489,64 @@ class Exchange:
                 codec.release()
             else:
                 codec.close()
-        self._account(self._status, "")
-        self._downstream.finished()
+
+    # The route's answer filters
+
+    def _filter(self, head: ResponseHead, added: bytes, length: int) -> FilteredAnswer:
+        filters, loop = self.route.answer_filters, self._runtime.loop
+        filtered = self._filtered = FilteredAnswer(self, loop, filters, self.request, head, added, length)
+        return filtered
+
+    def filtered_head(self, head: ResponseHead, length: int, pieces: list[bytes]) -> None:
+        """Send the head, with what is here of the body."""
+        self._status = head.status
+        self._respond(head, b"", length, pieces)
+
+    def filtered_whole(self, head: ResponseHead, length: int, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the head and all of the body."""
+        self._status = head.status
+        self._respond_whole(head, b"", length, pieces, trailers)
+
+    def filtered_data(self, pieces: list[bytes]) -> None:
+        """Send more of the body."""
+        self._respond_data(pieces)
+
+    def filtered_end(self, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the last of the body."""
+        self._respond_end(pieces, trailers)
+
+    def filtered_switch(self, head: ResponseHead) -> None:
+        """Make a tunnel of the two connections."""
+        self._filtered = None
+        self._switch(head)
+
+    def filter_waits(self) -> None:
+        """Stop reading the backend: a filter needs time, for all of which one deadline holds."""
+        if self._upstream_codec is not None:
+            self._upstream_codec.pause_answer()
+        if self.phase != DOWNSTREAM_WRITE_STALL:
+            self._enter(FILTER, self._timeouts.response)
+
+    def filter_goes_on(self) -> None:
+        """Read the backend again."""
+        if self.phase == FILTER:
+            self._enter(IDLE, self._timeouts.idle)
+        if self._upstream_codec is not None and self.phase != DOWNSTREAM_WRITE_STALL:
+            self._upstream_codec.resume_answer()
+
+    def filter_failed(self) -> None:
+        """Give the answer up: what a filter should have kept back does not go out without it."""
+        if self.answer_state < BODY:
+            self._replace(500, "filter_failed")
+        else:
+            self._cut(self._status, "filter_failed")
+
+    def body_not_wanted(self) -> None:
+        """Let the rest of the backend's answer go: another body takes its place."""
+        codec = self._upstream_codec
+        self._upstream_codec = None
+        if codec is not None:
+            codec.close()
 
     # What goes wrong
 
@@ -496,10 +620,12 @@ class Exchange:
 
     def _close_upstream(self) -> None:
         """Let go of the backend's connection, or of the attempt to make one."""
-        codec = self._upstream_codec
-        self._upstream_codec = None
+        codec, filtered = self._upstream_codec, self._filtered
+        self._upstream_codec = self._filtered = None
         if codec is not None:
             codec.close()
+        if filtered is not None:
+            filtered.cancel()
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
@@ -519,6 +645,8 @@ class Exchange:
             self._cut(self._status, "idle_timeout")
         elif phase == DOWNSTREAM_WRITE_STALL:
             self._cut(self._status or 502, "client_stalled")
+        elif phase == FILTER:
+            self._replace(504, "filter_timeout") if self.answer_state < BODY else self._cut(self._status, "filter_timeout")
 
     def _check_rate(self) -> None:
         elapsed = self._runtime.loop.time() - self._began - self._waited
@@ -544,6 +672,9 @@ class Exchange:
         """Read the backend again."""
         if self.phase != DOWNSTREAM_WRITE_STALL:
             return
+        if self._filtered is not None and self._filtered.waits:
+            self._enter(FILTER, self._timeouts.response)
+            return  # `filter_goes_on` reads on
         if self.answer_state >= HEAD:
             self._enter(IDLE, self._timeouts.idle)
         elif self._whole:

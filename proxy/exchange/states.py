@@ -10,8 +10,8 @@ sent. A connection that was pooled and turns out to have ended takes a request t
 still here.
 
 The *answer* is NONE until the backend says something. An interim answer (1xx) is passed on and makes it INTERIM. With the final
-head it is HEAD: whether it can be passed on is judged, and something else can still be said to the client. When the head is out
-it is BODY: from now on an answer that breaks is cut. DONE: it is whole.
+head it is HEAD: whether it can be passed on is judged, the route's answer filters have it, and something else can still be said
+to the client. When it is out it is BODY: from now on an answer that breaks is cut. DONE: it is whole.
 
 The *end* is OPEN until exactly one of these happened. ANSWERED: the backend's answer is whole, with the client. SWITCHED: a 101
 made a tunnel of it. REPLACED: the client got an answer of ours, as the backend's could not be had. CUT: the client's connection
@@ -60,6 +60,7 @@ RESPONSE: Final = 3
 HANDSHAKE: Final = 4
 IDLE: Final = 5
 DOWNSTREAM_WRITE_STALL: Final = 6
+FILTER: Final = 7
 
 PHASES: Final = {
     CONNECT: "CONNECT",
@@ -69,6 +70,7 @@ PHASES: Final = {
     HANDSHAKE: "HANDSHAKE",
     IDLE: "IDLE",
     DOWNSTREAM_WRITE_STALL: "DOWNSTREAM_WRITE_STALL",
+    FILTER: "FILTER",
 }
 
 REQUEST_TRANSITIONS: Final = (
@@ -84,6 +86,7 @@ ANSWER_TRANSITIONS: Final = (
     ("NONE", "the final head", "HEAD"),
     ("INTERIM", "the final head", "HEAD"),
     ("HEAD", "the final head", "BODY"),
+    ("HEAD", "an answer filter is done", "BODY"),
     ("HEAD", "the end of the answer", "DONE"),
     ("BODY", "the end of the answer", "DONE"),
 )
@@ -94,19 +97,27 @@ END_TRANSITIONS: Final = (
     ("BODY", "the end of the answer", "ANSWERED"),
     ("NONE", "a valid 101 to an upgrade", "SWITCHED"),
     ("INTERIM", "a valid 101 to an upgrade", "SWITCHED"),
+    ("NONE", "an answer filter is done", "SWITCHED"),
     ("NONE", "no connection can be made", "REPLACED"),
     ("NONE", "the backend's connection ends", "REPLACED"),
     ("INTERIM", "the backend's connection ends", "REPLACED"),
+    ("HEAD", "the backend's connection ends", "REPLACED"),
     ("BODY", "the backend's connection ends", "CUT"),
     ("NONE", "what the backend sends is malformed", "REPLACED"),
     ("INTERIM", "what the backend sends is malformed", "REPLACED"),
+    ("HEAD", "what the backend sends is malformed", "REPLACED"),
     ("BODY", "what the backend sends is malformed", "CUT"),
     ("HEAD", "a head that this client cannot be sent", "REPLACED"),
+    ("NONE", "an answer filter fails", "REPLACED"),
+    ("HEAD", "an answer filter fails", "REPLACED"),
+    ("BODY", "an answer filter fails", "CUT"),
     ("NONE", "the request's body is malformed", "REPLACED"),
     ("INTERIM", "the request's body is malformed", "REPLACED"),
+    ("HEAD", "the request's body is malformed", "REPLACED"),
     ("BODY", "the request's body is malformed", "ABANDONED"),
     ("NONE", "the client is lost", "ABANDONED"),
     ("INTERIM", "the client is lost", "ABANDONED"),
+    ("HEAD", "the client is lost", "ABANDONED"),
     ("BODY", "the client is lost", "ABANDONED"),
 )
 """State of the answer, event, end."""
@@ -119,5 +130,6 @@ DEADLINES: Final = (
     ("HANDSHAKE", "`timeouts.handshake`", "REPLACED, 504"),
     ("IDLE", "`timeouts.idle` since the last byte of the answer", "CUT"),
     ("DOWNSTREAM_WRITE_STALL", "60 s", "CUT"),
+    ("FILTER", "`timeouts.response` since an answer filter began to wait", "REPLACED, 504; where the head is out CUT"),
 )
 """Phase, how long it may take, and what happens when that is over."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.connections import compile_connections, compile_pod_connections
-from proxy.filters.contract import Filter
+from proxy.filters.contract import AnswerFilter, Filter
 from proxy.filters.https_redirect import compile_https_redirect
 from proxy.filters.origins import compile_origins
 from proxy.filters.pod_target import compile_pod_target
@@ -49,6 +49,23 @@ def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_
     filters = [_compile(policy, settings, route_id) for policy in wanted]
     filters.append(compile_pod_connections(settings.max_connections, settings.max_connections_per_client, settings.counters))
     return tuple(compiled for compiled in filters if compiled is not None)
+
+
+# An answer goes through them from the first to the last: what undoes what a request filter did to the request comes first, then
+# what the route's owner adds to what the application said, last what holds whatever was said before.
+ANSWER_ORDER: tuple[type, ...] = ()
+
+
+def compile_answer_filters(policies: Iterable[Policy]) -> tuple[AnswerFilter, ...]:
+    """Make a route's answer filters from its policies, in the order of their table. Raises ValueError as `compile_filters`."""
+    wanted = sorted(
+        (policy for policy in policies if type(policy) in ANSWER_ORDER), key=lambda policy: ANSWER_ORDER.index(type(policy))
+    )
+    return tuple(_compile_answer(policy) for policy in wanted)
+
+
+def _compile_answer(policy: Policy) -> AnswerFilter:
+    raise TypeError(f"{type(policy).__name__} has no answer filter")
 
 
 def _compile(policy: Policy, settings: FilterSettings, route_id: str) -> Filter | None:

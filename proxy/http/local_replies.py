@@ -124,6 +124,7 @@ HANDSHAKE_VERSION: Final = Answer(
 # What became of a request on its way; the cause is found there.
 GATEWAY: Final = {
     400: Answer(400, "The request's body is malformed.", close=True),
+    500: Answer(500, "The answer of this route's backend could not be filtered."),
     502: Answer(502, "The backend of this route refused the connection or did not answer properly."),
     503: Answer(503, "The backend of this route has no ready endpoint.", RETRY),
     504: Answer(504, "The backend of this route did not answer in time."),

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 
-from proxy.filters.contract import Filter
+from proxy.filters.contract import AnswerFilter, Filter
 from proxy.model.config import LoadBalancing, Route
 from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
 from proxy.observability.worker_stats import RouteStats
@@ -36,6 +36,7 @@ class ActiveRoute:
     """A route as it runs."""
 
     __slots__ = (
+        "answer_filters",
         "fault",
         "filters",
         "http",
@@ -54,6 +55,7 @@ class ActiveRoute:
         route: Route,
         stats: RouteStats,
         filters: tuple[Filter, ...],
+        answer_filters: tuple[AnswerFilter, ...],
         http: ActiveTarget | None,
         websocket: ActiveTarget | None,
     ) -> None:
@@ -61,6 +63,7 @@ class ActiveRoute:
         self.route = route
         self.stats = stats
         self.filters = filters
+        self.answer_filters = answer_filters
         self.fault = bool(route.fault)
         self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
         self.keepalive = next((policy for policy in route.policies if isinstance(policy, Keepalive)), None)

@@ -15,8 +15,8 @@ from typing import Protocol
 import msgspec
 
 from proxy.filters.connections import count_open_sockets
-from proxy.filters.contract import Filter, Verdict
-from proxy.filters.order import FilterSettings, compile_filters
+from proxy.filters.contract import AnswerFilter, Filter, Verdict
+from proxy.filters.order import FilterSettings, compile_answer_filters, compile_filters
 from proxy.http.addresses import Networks
 from proxy.http.local_replies import BAD_PATH, FAULT, MISDIRECTED, NOT_FOUND, UPGRADE_REQUIRED, unreadable_target
 from proxy.http.message import Answer, Client, Request
@@ -326,8 +326,10 @@ class Runtime:
             self.rejected[route.id] = problem
             route = msgspec.structs.replace(route, fault=problem)
         filters: tuple[Filter, ...] = ()
+        answer_filters: tuple[AnswerFilter, ...] = ()
         try:
             filters = compile_filters(route.policies, self._filter_settings, route.id)
+            answer_filters = compile_answer_filters(route.policies)
         except ValueError as error:
             # A guard that cannot be carried out is not left out: its route answers 500.
             self.rejected[route.id] = f"policies: {error}"
@@ -336,6 +338,7 @@ class Runtime:
             route,
             self.stats.route(route.id),
             filters,
+            answer_filters,
             self._target(route, route.http, targets, websocket=False),
             self._target(route, route.websocket, targets, websocket=True),
         )

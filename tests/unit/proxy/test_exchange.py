@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path as File
@@ -19,6 +20,7 @@ from proxy.exchange.states import (
     DOWNSTREAM_WRITE_STALL,
     END_TRANSITIONS,
     ENDS,
+    FILTER,
     HANDSHAKE,
     IDLE,
     OPEN,
@@ -28,6 +30,8 @@ from proxy.exchange.states import (
     RESPONSE,
     UPSTREAM_WRITE_STALL,
 )
+from proxy.filters.contract import AnswerVerdict
+from proxy.http.answer_head import AnswerHead
 from proxy.http.message import Client, Failure, Request, ResponseHead
 from proxy.model import wire
 from proxy.model.config import Endpoint, Path, ProxyConfig, Route, Share, Target, Upstream
@@ -140,6 +144,10 @@ class Walk:
         self._event = last
         self.notes()
 
+    def expects(self, event: str) -> None:
+        """Let what comes next be called so."""
+        self._event = self._next = event
+
     def notes(self) -> None:
         one = self.exchange
         now = REQUEST_STATES[one.request_state], ANSWER_STATES[one.answer_state], ENDS[one.end]
@@ -172,7 +180,7 @@ class Walk:
 
     async def dialled(self, event: str) -> None:
         """Wait until the dial is over."""
-        self._event = self._next = event
+        self.expects(event)
         task = self.exchange._dialling
         assert task is not None
         await task
@@ -503,6 +511,119 @@ async def dial_that_takes_too_long(one: Walk) -> None:
         await one.dialled("no connection can be made")
 
     assert one.said == ["fail 504 connect_timeout"]
+
+
+class Filter:
+    """Waits, with the head or with the body, until it is told what to do."""
+
+    def __init__(self, one: Walk, *, body: bool = False) -> None:
+        self._told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._body = body
+        (route,) = one.runtime.routes.values()
+        route.answer_filters = (self.head,)
+
+    def head(self, _request: Request, _head: AnswerHead) -> AnswerVerdict:
+        return self if self._body else self._wait()
+
+    async def _wait(self) -> None:
+        await self._told
+
+    def data(self, _data: bytes) -> Awaitable[bytes]:
+        return self._told
+
+    def end(self) -> bytes:
+        return b""
+
+    async def goes_on(self, one: Walk, event: str, error: Exception | None = None) -> None:
+        """Let it be done, or fail."""
+        filtered = one.exchange._filtered
+        assert filtered is not None
+        task = filtered._task
+        assert task is not None
+
+        def act() -> None:
+            self._told.set_result(b"") if error is None else self._told.set_exception(error)
+
+        one.event("", act)
+        one.expects(event)
+        await asyncio.wait([task])
+        one.notes()
+
+
+DONE = "an answer filter is done"
+FAILS = "an answer filter fails"
+
+
+@walk
+async def head_that_a_filter_thinks_about(one: Walk) -> None:
+    for event, act in (
+        (CLIENT_LOST, lambda walked: walked.exchange.client_lost()),
+        (LOST, lambda walked: walked.loses()),
+        (MALFORMED, lambda walked: walked.connection.data_received(b"zz\r\n")),
+        (BAD_BODY, lambda walked: walked.exchange.request_malformed()),
+    ):
+        walked = one.another()
+        Filter(walked)
+        sent(walked, after=CHUNKED, length=-1)
+        assert not walked.transport.reading
+        walked.event(event, functools.partial(act, walked))
+
+        assert walked.said[1:] == [] or walked.said[-1].startswith("fail ")
+    waits = Filter(one)
+    sent(one, after=CHUNKED)
+    await waits.goes_on(one, DONE)
+
+    assert one.said == ["head 200 -1 "]
+    assert one.transport.reading
+    assert one.exchange.phase == IDLE
+    one.event(CLIENT_LOST, one.exchange.client_lost)
+
+
+@walk
+async def filter_that_fails(one: Walk) -> None:
+    for body, upgrade, said in (
+        (False, False, "fail 500 filter_failed"),
+        (True, False, "abort"),
+        (False, True, "fail 500 filter_failed"),
+    ):
+        walked = one.another()
+        waits = Filter(walked, body=body)
+        if upgrade:
+            sent(walked, upgrade=True)
+            walked.event("a 101", walked.gets(SWITCH))
+        else:
+            sent(walked, after=CHUNKED)
+            walked.event("data", walked.gets(b"3\r\nabc\r\n"))
+        await waits.goes_on(walked, FAILS, RuntimeError("a filter's fault"))
+
+        assert walked.said[-1] == said
+
+
+@walk
+async def switch_that_a_filter_thinks_about(one: Walk) -> None:
+    waits = Filter(one)
+    sent(one, upgrade=True)
+    one.event("a 101", one.gets(SWITCH))
+    await waits.goes_on(one, DONE)
+    (tunnel,) = one.runtime.tunnels
+
+    assert one.said == ["detach"]
+    tunnel.client.connection_lost(None)
+    tunnel.backend.connection_lost(None)
+
+
+@walk
+async def filter_in_time(one: Walk) -> None:
+    for body, said in ((True, "abort"), (False, "fail 504 filter_timeout")):
+        walked = one.another() if body else one
+        Filter(walked, body=body)
+        sent(walked, after=CHUNKED)
+        walked.event("data", walked.gets(b"3\r\nabc\r\n"))
+        walked.exchange.downstream_paused()
+        walked.exchange.downstream_resumed()
+        walked.expires(FILTER, 41)
+
+        assert walked.said[-1] == said
 
 
 def serves(runtime: Runtime, port: int) -> None:
