@@ -6,7 +6,7 @@ from controller.resources import Ingress, WsRoute
 from controller.resources.kinds.ingress import BackendRef
 from controller.resources.kinds.wsroute import WsRule, names_pods_by_host
 from controller.resources.reading.problems import Problem, Reason
-from controller.translate.policies import policies_of
+from controller.translate.policies import depends_on_path, policies_of
 from controller.translate.policies.load_balancing import translate_load_balancing
 from controller.translate.route_context import RouteContext
 from proxy.model.config import Conditions, LoadBalancing, Pair, Path, PathKind, Route, Share, Target
@@ -92,6 +92,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
         return (), ()
     problems: list[Problem] = []
     routes: list[Route] = []
+    shared = None if depends_on_path(features) else policies_of(features, RouteContext(item.ref, item.uid, Path("prefix", "/")))
 
     def add(label: str, host: str, path: Path, backend: BackendRef, *, fallback: bool = False) -> None:
         http = _target((backend,), translate_load_balancing(features.load_balancing, websocket=False), resolve, problems)
@@ -108,7 +109,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
                 path=path,
                 websocket=http if http.load_balancing == of_sockets else Target(http.shares, of_sockets),
                 http=http,
-                policies=policies_of(features, RouteContext(item.ref, item.uid, path)),
+                policies=policies_of(features, RouteContext(item.ref, item.uid, path)) if shared is None else shared,
                 fallback=fallback,
                 fault=features.fault,
             )

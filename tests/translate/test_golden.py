@@ -139,6 +139,8 @@ def test_every_message_of_the_code_has_a_case() -> None:
     said = all_that_is_said()
     controller = Path(__file__).parents[2] / "controller"
     known = [found for name in ("resources", "translate") for found in sentences(controller / name)]
+    # No field names a Secret or ConfigMap yet: tests/unit/controller/test_named_objects.py has these.
+    known = [(place, pattern) for place, pattern in known if not place.startswith("named_objects.py")]
 
     assert len(known) > 40
     unsaid = {pattern: place for place, pattern in known if not re.search(pattern, said)}

@@ -109,11 +109,11 @@ class _Reading:
             self._targets.add(target)
 
     def _refuse(self, annotation: Annotation, hint: str) -> None:
-        found = shown(self._annotations[annotation.key])
+        value = shown(self._annotations[annotation.key])
         if annotation.guard is Guard.NONE:
-            _report(self._reader, annotation.key, f"{found} was found, {hint}")
+            _report(self._reader, annotation.key, f"{value} was found, {hint}")
         else:
-            _report(self._reader, annotation.key, unreadable_guard(found, hint))
+            _report(self._reader, annotation.key, unreadable_guard(value, hint))
             self._close(f"{annotation.key} cannot be read")
 
     def report_unread(self, annotation: Annotation) -> None:
@@ -146,22 +146,21 @@ class _Reading:
                 _put(rule, annotation.rule, value)
             else:
                 arguments.setdefault(FAMILY_OF[key].feature, {})[annotation.attribute] = value
-        built: dict[str, Any] = {
-            family.feature: family.build(arguments[family.feature])
-            for family in FAMILIES
-            if family.build is not None and family.feature in arguments
-        }
-        features = replace(UNANNOTATED, **built) if built else UNANNOTATED
-        if rule:
-            features = self._with_rule(rule, features)
+        if not rule and not arguments and not self._fault:
+            return UNANNOTATED
+        built: dict[str, Any] = {"https_redirect": UNANNOTATED.https_redirect}
+        for family in FAMILIES if arguments else ():
+            if family.build is not None and family.feature in arguments:
+                built[family.feature] = family.build(arguments[family.feature])
+        features = self._with_rule(rule, built)
         if self._fault:
             features = replace(features, fault=self._fault)
         return UNANNOTATED if features == UNANNOTATED else features
 
-    def _with_rule(self, rule: Mapping[str, Any], base: Features) -> Features:
+    def _with_rule(self, rule: Mapping[str, Any], built: Mapping[str, Any]) -> Features:
         """Read annotations that stand for fields of a rule as a rule of a WsRoute is read."""
         inner = Reader(self._reader.ref)
-        features = parse_features(inner, "", rule, base)
+        features = parse_features(inner, "", rule, **built)
         for problem in inner.problems:
             key = our_key(problem.field.removeprefix("."))
             _report(self._reader, key, problem.message.removeprefix(f"{problem.field}: "))

@@ -11,9 +11,9 @@ NOT_YET = "{name} is not supported yet and has no effect. Remove it, or leave th
 ASKS_FOR_NOTHING = "{name} is not supported yet, and its value asks for nothing. Remove it."
 
 
-def unreadable_guard(found: str, hint: str) -> str:
+def unreadable_guard(value: str, hint: str) -> str:
     """Say that the value of a guard cannot be read."""
-    return f"{found} was found, so the routes answer 500; {hint}"
+    return f"{value} was found, so the routes answer 500; {hint}"
 
 
 def unknown_key(near: Sequence[str], *, ours: bool, guards: bool, about_nearest: str = "") -> str:

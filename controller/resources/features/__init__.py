@@ -5,7 +5,7 @@ functions, or fill a feature themselves (`annotations/read.py`). `translate/poli
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from controller.resources.features.access import AccessLists, parse_access
@@ -70,15 +70,16 @@ PARSERS: Mapping[str, Parse] = {
 """Fields of `Features` that a rule of a WsRoute has, in the order in which they are read."""
 
 
-def parse_features(reader: Reader, place: str, rule: Mapping[str, Any], base: Features = NO_FEATURES) -> Features:
-    """Read the features of a rule whose values have the schema's shape; `place` is where it stands, `base` has the others.
+def parse_features(reader: Reader, place: str, rule: Mapping[str, Any], **others: Any) -> Features:
+    """Read the features of a rule whose values have the schema's shape; `place` is where it stands.
 
-    A feature of which a part is wrong is left out: half of what was asked for would be something else.
+    A feature of which a part is wrong is left out: half of what was asked for would be something else. `others`: fields that come
+    from elsewhere.
     """
-    features: dict[str, Any] = {}
+    features = others
     for name, parse in PARSERS.items():
         problems = len(reader.problems)
         feature = parse(reader, place, rule)
         if feature and len(reader.problems) == problems:
             features[name] = feature
-    return replace(base, **features) if features else base
+    return Features(**features) if features else NO_FEATURES

@@ -1,7 +1,7 @@
 """What becomes of open sockets when what they were opened with goes away: `close` of a rule."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.resources.reading.fields import TIMEOUT_HINT, Reader, parse_timeout, shown
@@ -31,25 +31,28 @@ class CloseSpec:
     reason: str = "service restart"
 
 
+DEFAULT = CloseSpec()
+
+
 def parse_close(reader: Reader, place: str, rule: Mapping[str, Any]) -> CloseSpec | None:
     """Read `close` of a rule; None: it says what holds anyway."""
-    written = rule.get("close") or {}
-    modes = {name: written[field] for field, name in _EVENTS.items() if field in written}
+    written = rule.get("close")
+    if not written:
+        return None
+    values: dict[str, Any] = {name: written[field] for field, name in _EVENTS.items() if field in written}
     drain = written.get("drain") or {}
-    spec = replace(CloseSpec(), **modes)
     if "over" in drain:
-        over = parse_timeout(drain["over"])
-        if over is None:
+        values["over"] = parse_timeout(drain["over"])
+        if values["over"] is None:
             reader.report(f"{place}.close.drain.over", f"{shown(drain['over'])} was found, {TIMEOUT_HINT}")
-        else:
-            spec = replace(spec, over=over)
     if "code" in drain:
         # The schema's integers may be written as 2.0; the API server stores 2.
-        spec = replace(spec, code=int(drain["code"]))
-        if not is_close_code(spec.code):
+        values["code"] = int(drain["code"])
+        if not is_close_code(values["code"]):
             reader.report(f"{place}.close.drain.code", f"{shown(drain['code'])} was found, {CODE_HINT}")
     if "reason" in drain:
-        spec = replace(spec, reason=drain["reason"])
-        if not is_close_reason(spec.reason):
-            reader.report(f"{place}.close.drain.reason", f"{shown(spec.reason)} was found, {REASON_HINT}")
-    return None if spec == CloseSpec() else spec
+        values["reason"] = drain["reason"]
+        if not is_close_reason(values["reason"]):
+            reader.report(f"{place}.close.drain.reason", f"{shown(values['reason'])} was found, {REASON_HINT}")
+    spec = CloseSpec(**values)
+    return None if spec == DEFAULT else spec

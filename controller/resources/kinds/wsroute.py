@@ -152,16 +152,16 @@ def names_pods_by_host(hosts: tuple[str, ...]) -> bool:
     return bool(hosts) and all(host.startswith("*.") for host in hosts)
 
 
-def _features_of_all_rules(tls: Mapping[str, Any]) -> Features:
+def _features_of_all_rules(tls: Mapping[str, Any]) -> Mapping[str, object]:
     redirect = tls.get("secretName") and tls.get("redirect")
-    return Features(https_redirect=HttpsRedirectSpec(always=True)) if redirect else NO_FEATURES
+    return {"https_redirect": HttpsRedirectSpec(always=True)} if redirect else {}
 
 
 def _with_fault(rule: WsRule, fault: str) -> WsRule:
     return replace(rule, features=replace(rule.features, fault=fault)) if fault else rule
 
 
-def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any], shared: Features) -> WsRule:
+def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any], shared: Mapping[str, object]) -> WsRule:
     place = f"spec.rules[{number}]"
     for guard in UNSUPPORTED_GUARDS:
         if guard in raw:
@@ -189,7 +189,7 @@ def _parse_rule(reader: Reader, number: int, raw: Mapping[str, Any], shared: Fea
         _parse_backends(raw, "websocket", place),
         _parse_backends(raw, "http", place),
         place,
-        parse_features(reader, place, raw, shared),
+        parse_features(reader, place, raw, **shared),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from controller.resources.features import NO_FEATURES, Features
+from controller.resources.features import Features
 from controller.translate.policies.access import translate_access
 from controller.translate.policies.affinity import translate_affinity
 from controller.translate.policies.close import translate_close
@@ -38,9 +38,16 @@ POLICIES: Mapping[str, Translate] = {
 }
 """Fields of `Features`, in the order of the policies of a route."""
 
+PATH_DEPENDENT = ("pod_target", "rewrite")
+"""Those whose policies differ by the path of the route. The others are shared by all routes of an Ingress."""
+
+
+def depends_on_path(features: Features) -> bool:
+    """Tell whether the policies of routes that ask for the same differ by their paths."""
+    return any(getattr(features, name) for name in PATH_DEPENDENT)
+
 
 def policies_of(features: Features, context: RouteContext) -> tuple[Policy, ...]:
     """Make the policies of a route."""
-    if features is NO_FEATURES:
-        return ()
-    return tuple(policy for translate in POLICIES.values() for policy in translate(features, context))
+    asked_for = [translate for name, translate in POLICIES.items() if getattr(features, name)]
+    return tuple(policy for translate in asked_for for policy in translate(features, context))

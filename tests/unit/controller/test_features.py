@@ -13,7 +13,7 @@ from controller.resources.features import NO_FEATURES, PARSERS, Features
 from controller.resources.reading.fields import Reader
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.schema import wsroute_schema
-from controller.translate.policies import POLICIES, policies_of
+from controller.translate.policies import POLICIES, depends_on_path, policies_of
 from controller.translate.route_context import RouteContext
 from proxy.model.config import Path
 
@@ -81,6 +81,8 @@ def test_annotation_that_is_understood_sets_its_feature_and_no_other(annotation:
         others = {name for name in FIELDS - {feature, "fault"} if getattr(features, name) != getattr(UNANNOTATED, name)}
         assert others == set()
         changed += [text] if getattr(features, feature) != without else []
+        made = [policies_of(features, RouteContext(REF, "", path)) for path in (Path("prefix", "/a"), Path("exact", "/b"))]
+        assert (made[0] != made[1]) is depends_on_path(features)
 
     assert changed
 
