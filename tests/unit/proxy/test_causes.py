@@ -53,7 +53,7 @@ def test_every_answer_of_the_proxy_has_a_cause_that_is_documented() -> None:
 def test_every_function_that_makes_an_answer_is_among_those_that_are_tried() -> None:
     functions = {
         node.name
-        for node in ast.parse(Path(local_replies.__file__).with_suffix(".py").read_text()).body
+        for node in ast.parse(Path(local_replies.__file__).with_name("local_replies.py").read_text()).body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
     }
 
