@@ -19,7 +19,7 @@ from proxy.exchange.forwarder import WRITE_STALL, Exchange
 from proxy.exchange.http1_request import INCOMPLETE, READY, RequestReader
 from proxy.exchange.http1_response import encode_head
 from proxy.exchange.states import OPEN
-from proxy.http.local_replies import GATEWAY, NO_CONTENT, TIMED_OUT
+from proxy.http.local_replies import GATEWAY, NO_CONTENT, TIMED_OUT, with_hsts
 from proxy.http.message import Answer, Client, Failure, Request, ResponseHead
 from proxy.http1.chunked import ChunkError, encode_chunks, last_chunk
 from proxy.http1.fields import NO_BODY
@@ -196,6 +196,7 @@ class ServerConnection:
         upgrade = framing.attempt and framing.refusal is None
         host, authority = framing.host, framing.authority
         request = Request(self.client, reader.method, reader.target, reader.version, host, authority, reader.lines, upgrade=upgrade)
+        request.fields = reader.forwarded
         request.address = framing.address
         request.id = framing.request_id or runtime.make_id()
         if not framing.keep_alive or (self.eof and not self.waiting):
@@ -234,7 +235,7 @@ class ServerConnection:
         reader = self._reader
         length = reader.framing.length
         exchange = begin_exchange(
-            self, self.runtime, self.deadline, request, route, reader.forwarded, length, reader.framing.connection_auth
+            self, self.runtime, self.deadline, request, route, request.fields, length, reader.framing.connection_auth
         )
         self._reservation = request.reservation
         if isinstance(exchange, Refusal):
@@ -382,6 +383,8 @@ class ServerConnection:
             self.closing = self.more = True
         elif request.version < 11 or self.runtime.draining:
             self.closing = True
+        if route is not None and route.hsts and request.secure:
+            answer = with_hsts(answer, route.hsts)
         data, size = render(answer, request, request_id=request.id, close=self.closing)
         self.write(data)
         count_answer(self.runtime, request, route, failure or Failure(answer.status, answer.cause, ""), size)

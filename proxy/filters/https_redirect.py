@@ -15,11 +15,9 @@ def compile_https_redirect(port: int, hosts: Collection[str] = ()) -> Filter:
     only = frozenset(hosts)
 
     def redirect(request: Request) -> Answer | None:
-        if request.client.secure or request.path.startswith(CHALLENGE) or not request.host:
+        if request.secure or request.path.startswith(CHALLENGE) or not request.host:
             return None
         if only and request.host not in only and "*." + request.host.partition(".")[2] not in only:
-            return None
-        if request.client.trusted and request.values("x-forwarded-proto")[-1:] == ["https"]:
             return None
         return https_redirect(f"https://{request.host}{suffix}{request.target}")
 

@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from proxy.filters.answer_paths import compile_answer_paths
 from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.connections import compile_connections, compile_pod_connections
 from proxy.filters.contract import AnswerFilter, Filter
+from proxy.filters.header_modifiers import compile_request_header_modifier, compile_response_header_modifier
+from proxy.filters.hsts import compile_hsts
 from proxy.filters.https_redirect import compile_https_redirect
 from proxy.filters.origins import compile_origins
 from proxy.filters.pod_target import compile_pod_target
@@ -15,10 +18,13 @@ from proxy.model.policy import (
     AllowedOrigins,
     ClientAddresses,
     Connections,
+    Hsts,
     HttpsRedirect,
     PodTarget,
     Policy,
     Rate,
+    RequestHeaderModifier,
+    ResponseHeaderModifier,
     Rewrite,
 )
 from proxy.shared_memory.counters import Counters
@@ -37,7 +43,16 @@ class FilterSettings:
 # The redirect comes first: nothing else of a request over plain HTTP is worth deciding on a host that is served over https.
 # Then clients that are refused altogether, cheapest check first; then those that are too fast. A refused client must not learn
 # which pods there are. Sockets are counted last: only of clients that nothing else refuses.
-ORDER: tuple[type, ...] = (HttpsRedirect, ClientAddresses, AllowedOrigins, Rate, PodTarget, Rewrite, Connections)
+ORDER: tuple[type, ...] = (
+    HttpsRedirect,
+    ClientAddresses,
+    AllowedOrigins,
+    Rate,
+    PodTarget,
+    Rewrite,
+    RequestHeaderModifier,
+    Connections,
+)
 
 
 def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_id: str = "") -> tuple[Filter, ...]:
@@ -53,7 +68,7 @@ def compile_filters(policies: Iterable[Policy], settings: FilterSettings, route_
 
 # An answer goes through them from the first to the last: what undoes what a request filter did to the request comes first, then
 # what the route's owner adds to what the application said, last what holds whatever was said before.
-ANSWER_ORDER: tuple[type, ...] = ()
+ANSWER_ORDER: tuple[type, ...] = (Rewrite, ResponseHeaderModifier, Hsts)
 
 
 def compile_answer_filters(policies: Iterable[Policy]) -> tuple[AnswerFilter, ...]:
@@ -61,10 +76,16 @@ def compile_answer_filters(policies: Iterable[Policy]) -> tuple[AnswerFilter, ..
     wanted = sorted(
         (policy for policy in policies if type(policy) in ANSWER_ORDER), key=lambda policy: ANSWER_ORDER.index(type(policy))
     )
-    return tuple(_compile_answer(policy) for policy in wanted)
+    return tuple(compiled for policy in wanted if (compiled := _compile_answer(policy)) is not None)
 
 
-def _compile_answer(policy: Policy) -> AnswerFilter:
+def _compile_answer(policy: Policy) -> AnswerFilter | None:
+    if isinstance(policy, Rewrite):
+        return compile_answer_paths(policy)
+    if isinstance(policy, ResponseHeaderModifier):
+        return compile_response_header_modifier(policy)
+    if isinstance(policy, Hsts):
+        return compile_hsts(policy)
     raise TypeError(f"{type(policy).__name__} has no answer filter")
 
 
@@ -75,6 +96,8 @@ def _compile(policy: Policy, settings: FilterSettings, route_id: str) -> Filter 
         return compile_pod_target(policy.after)
     if isinstance(policy, Rewrite):
         return compile_rewrite(policy.prefix, policy.matched, pod=policy.pod)
+    if isinstance(policy, RequestHeaderModifier):
+        return compile_request_header_modifier(policy)
     if isinstance(policy, ClientAddresses):
         return compile_client_addresses(policy)
     if isinstance(policy, AllowedOrigins):

@@ -161,6 +161,12 @@ def https_redirect(location: str) -> Answer:
     return Answer(308, "This host is served over https.", (("Location", location),), cause="https_redirect")
 
 
+def with_hsts(answer: Answer, value: str) -> Answer:
+    """Add Strict-Transport-Security to an answer over https (RFC 6797, 7.1)."""
+    headers = (*answer.headers, ("Strict-Transport-Security", value))
+    return Answer(answer.status, answer.message, headers, answer.close, answer.cause)
+
+
 # Pods by name.
 UNNAMED: Final = Answer(404, "This path must name a pod behind the one that the route serves.", cause="no_pod")
 NO_POD: Final = Answer(404, "No pod of this name or address is behind this route.", cause="no_pod")

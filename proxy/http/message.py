@@ -54,6 +54,7 @@ class Request:
         "address",
         "authority",
         "client",
+        "fields",
         "host",
         "id",
         "lines",
@@ -92,6 +93,8 @@ class Request:
         """Host as the client sent it."""
         self.lines = lines
         """Well-formed field lines in order, without their CRLF."""
+        self.fields = b""
+        """The fields for the backend: lines in order, each with its CRLF. A filter may put others in their place."""
         self.upgrade = upgrade
         """A well-formed WebSocket attempt."""
         path, _, query = target.partition("?")
@@ -108,6 +111,11 @@ class Request:
         self.reservation: Reservation | None = None
         """What it counts for, where anything is limited; every upgrade has one from the choice of its endpoint on."""
         self._lowered: dict[str, list[str]] | None = None
+
+    @property
+    def secure(self) -> bool:
+        """The client speaks https: with us, or with a trusted proxy before us, which says so."""
+        return self.client.secure or (self.client.trusted and self.values("x-forwarded-proto")[-1:] == ["https"])
 
     def values(self, name: str) -> list[str]:
         """Return all values of a field, by its lower-case name."""

@@ -125,6 +125,44 @@ class Rewrite(msgspec.Struct, frozen=True, tag="rewrite", omit_defaults=True):
     """What is taken away, without its trailing slash; None: the whole path."""
     pod: bool = False
     """Of upgrades, the segment after it is taken away too: it names a pod."""
+    answers: str | None = None
+    """The path that matched, without its trailing slash, which takes the place of `prefix` in answers; None: they stay."""
+
+
+class HeaderField(msgspec.Struct, frozen=True):
+    """One header field to write."""
+
+    name: str
+    value: str
+
+
+class RequestHeaderModifier(msgspec.Struct, frozen=True, tag="request-header-modifier", omit_defaults=True):
+    """Change the header fields of a request before it goes on (Gateway API, HTTPHeaderFilter). A name is in one of the three."""
+
+    set: tuple[HeaderField, ...] = ()
+    """These take the place of all fields of their names."""
+    add: tuple[HeaderField, ...] = ()
+    """These come beside those that are there."""
+    remove: tuple[str, ...] = ()
+
+
+class ResponseHeaderModifier(msgspec.Struct, frozen=True, tag="response-header-modifier", omit_defaults=True):
+    """The same of a backend's answer, a 101 too."""
+
+    set: tuple[HeaderField, ...] = ()
+    add: tuple[HeaderField, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class Hsts(msgspec.Struct, frozen=True, tag="hsts", omit_defaults=True):
+    """Answers over https tell browsers to use nothing else for the host (RFC 6797), those of the proxy's own too."""
+
+    max_age: int
+    """Seconds; 0: forget what was told before."""
+    include_subdomains: bool = False
+    preload: bool = False
+    override: bool = False
+    """In place of what the application says; else only where it says nothing."""
 
 
 class CookieAffinity(msgspec.Struct, frozen=True, tag="cookie-affinity", omit_defaults=True):
@@ -189,6 +227,9 @@ Policy = (
     | HashOn
     | PodTarget
     | Rewrite
+    | RequestHeaderModifier
+    | ResponseHeaderModifier
+    | Hsts
     | CookieAffinity
     | EngineIoAffinity
     | Rebalance

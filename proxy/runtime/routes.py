@@ -4,8 +4,9 @@
 from collections.abc import Mapping
 
 from proxy.filters.contract import AnswerFilter, Filter
+from proxy.filters.hsts import hsts_value
 from proxy.model.config import LoadBalancing, Route
-from proxy.model.policy import Connections, Keepalive, MessageLimits, Timeouts
+from proxy.model.policy import Connections, Hsts, Keepalive, MessageLimits, Timeouts
 from proxy.observability.worker_stats import RouteStats
 from proxy.upstream.affinity import Affinity
 from proxy.upstream.balance import Shares
@@ -39,6 +40,7 @@ class ActiveRoute:
         "answer_filters",
         "fault",
         "filters",
+        "hsts",
         "http",
         "id",
         "keepalive",
@@ -72,5 +74,7 @@ class ActiveRoute:
             (policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0
         )
         """Sockets that an endpoint may have; 0: any number."""
+        self.hsts = next((hsts_value(policy) for policy in route.policies if isinstance(policy, Hsts)), "")
+        """Strict-Transport-Security of answers of ours over https; empty: none."""
         self.http = http
         self.websocket = websocket

@@ -106,4 +106,44 @@ CEL_CASES: Mapping[str, CelCase] = {
             {**POD, "rebalance": REBALANCE},
         ],
     ),
+    "preload needs includeSubDomains and a maxAge of at least 8760h, or browsers' lists refuse the host": CelCase(
+        [
+            {"maxAge": "8760h"},
+            {"maxAge": "0s", "includeSubDomains": True},
+            {"maxAge": "17520h", "includeSubDomains": True, "preload": True},
+        ],
+        [{"maxAge": "8760h", "preload": True}, {"maxAge": "8759h", "includeSubDomains": True, "preload": True}],
+    ),
+    "a field may be in one of set, add and remove": CelCase(
+        [
+            {"set": [{"name": "X-A", "value": "a"}], "add": [{"name": "X-B", "value": "b"}], "remove": ["X-C"]},
+            {},
+            {"remove": ["X-A"]},
+        ],
+        [
+            {"set": [{"name": "X-A", "value": "a"}], "add": [{"name": "x-a", "value": "b"}]},
+            {"set": [{"name": "X-A", "value": "a"}], "remove": ["X-B", "x-A"]},
+            {"add": [{"name": "X-A", "value": "a"}], "remove": ["X-A"]},
+        ],
+    ),
+    "a field may be named once": CelCase(
+        [[{"name": "X-One", "value": "a"}, {"name": "X-Two", "value": "a"}]],
+        [[{"name": "X-One", "value": "a"}, {"name": "x-one", "value": "b"}]],
+    ),
+    "a field may be removed once": CelCase([["X-Three", "X-Four"]], [["X-Three", "x-three"]]),
+    "the proxy writes this field itself, as it frames, addresses or forwards the message": CelCase(
+        ["X-Tenant", "Authorization", "X-Forwarded-Prefix", "Hosts"],
+        [
+            *("Host", "connection", "Content-Length", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Keep-Alive", "Expect"),
+            *("Proxy-Connection", "Sec-WebSocket-Key", "sec-websocket-protocol", "Forwarded", "X-Real-IP", "X-Request-ID"),
+            *("X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Port", "X-Forwarded-Proto"),
+        ],
+    ),
+    "the proxy writes this field itself, as it frames the message": CelCase(
+        ["X-Frame-Options", "Host", "X-Request-ID", "Set-Cookie"],
+        [
+            *("connection", "Content-Length", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Keep-Alive"),
+            *("Proxy-Connection", "Sec-WebSocket-Accept", "sec-websocket-extensions"),
+        ],
+    ),
 }

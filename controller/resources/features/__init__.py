@@ -11,6 +11,8 @@ from typing import Any
 from controller.resources.features.access import AccessLists, parse_access
 from controller.resources.features.affinity import Affinity, parse_affinity
 from controller.resources.features.close import CloseSpec, parse_close
+from controller.resources.features.header_modifiers import HeaderModifierSpec, parse_request_headers, parse_response_headers
+from controller.resources.features.hsts import HstsSpec, parse_hsts
 from controller.resources.features.https_redirect import HttpsRedirectSpec
 from controller.resources.features.keepalive import KeepaliveSpec, parse_keepalive
 from controller.resources.features.limits import Limits, parse_limits
@@ -29,6 +31,7 @@ class Features:
     """What a route asks for; None, or a record of defaults: nothing."""
 
     https_redirect: HttpsRedirectSpec | None = None
+    hsts: HstsSpec | None = None
     timeouts: TimeoutsSpec | None = None
     access: AccessLists | None = None
     limits: Limits | None = None
@@ -42,6 +45,8 @@ class Features:
     pod_target: bool = False
     """Upgrades name a pod."""
     rewrite: RewriteSpec | None = None
+    request_headers: HeaderModifierSpec | None = None
+    response_headers: HeaderModifierSpec | None = None
     rebalance: RebalanceSpec | None = None
     canary: bool = False
     """It is a part of the traffic of another Ingress: nothing of it is served, as that part cannot be told yet."""
@@ -65,21 +70,34 @@ PARSERS: Mapping[str, Parse] = {
     "load_balancing": parse_load_balancing,
     "pod_target": parse_pod_target,
     "rewrite": parse_rewrite,
+    "request_headers": parse_request_headers,
+    "response_headers": parse_response_headers,
     "rebalance": parse_rebalance,
 }
 """Fields of `Features` that a rule of a WsRoute has, in the order in which they are read."""
 
+TLS_PARSERS: Mapping[str, Parse] = {"hsts": parse_hsts}
+"""Those that `tls` of a WsRoute has, for all its rules; parsers read from there."""
 
-def parse_features(reader: Reader, place: str, rule: Mapping[str, Any], **others: Any) -> Features:
+
+def parse_features(reader: Reader, place: str, rule: Mapping[str, Any], **others: object) -> Features:
     """Read the features of a rule whose values have the schema's shape; `place` is where it stands.
 
-    A feature of which a part is wrong is left out: half of what was asked for would be something else. `others`: fields that come
-    from elsewhere.
+    `others`: fields that come from elsewhere.
     """
-    features = others
-    for name, parse in PARSERS.items():
+    features: dict[str, Any] = {**others, **parse_fields(reader, place, rule, PARSERS)}
+    return Features(**features) if features else NO_FEATURES
+
+
+def parse_fields(reader: Reader, place: str, written: Mapping[str, Any], parsers: Mapping[str, Parse]) -> dict[str, object]:
+    """Read fields of `Features` from a part of an object that stands at `place`.
+
+    A feature of which a part is wrong is left out: half of what was asked for would be something else.
+    """
+    features: dict[str, object] = {}
+    for name, parse in parsers.items():
         problems = len(reader.problems)
-        feature = parse(reader, place, rule)
+        feature = parse(reader, place, written)
         if feature and len(reader.problems) == problems:
             features[name] = feature
-    return Features(**features) if features else NO_FEATURES
+    return features

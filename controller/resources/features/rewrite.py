@@ -12,6 +12,8 @@ class RewriteSpec:
     """What takes the place of the path's prefix, or of a path of type Exact."""
 
     prefix: str
+    answers: bool = False
+    """Paths in answers get back what the rewrite took."""
 
 
 def parse_rewrite(reader: Reader, place: str, rule: Mapping[str, Any]) -> RewriteSpec | None:
@@ -24,4 +26,4 @@ def parse_rewrite(reader: Reader, place: str, rule: Mapping[str, Any]) -> Rewrit
         reader.report(f"{place}.rewrite", "was found with a path of type Regex; a path of type Prefix or Exact would be accepted.")
     if not is_literal_path(prefix):
         reader.report(f"{place}.rewrite.prefix", f"{shown(prefix)} was found, {PATH_HINT}")
-    return RewriteSpec(prefix)
+    return RewriteSpec(prefix, bool(written.get("answers")))

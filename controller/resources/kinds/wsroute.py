@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import re2
 
-from controller.resources.features import NO_FEATURES, Features, parse_features
+from controller.resources.features import NO_FEATURES, TLS_PARSERS, Features, parse_features, parse_fields
 from controller.resources.features.https_redirect import HttpsRedirectSpec
 from controller.resources.kinds.ingress import BackendRef
 from controller.resources.reading.fields import (
@@ -91,7 +91,7 @@ def parse_ws_route(raw: Mapping[str, Any]) -> WsRoute | Malformed:
         return refused()
     spec = with_defaults(_without(spec, reader.problems))
     tls = spec.get("tls") or {}
-    shared = _features_of_all_rules(tls)
+    shared = _features_of_all_rules(reader, tls)
     rules = tuple(_parse_rule(reader, number, rule, shared) for number, rule in enumerate(spec["rules"]))
     names: dict[str, int] = {}
     for number, rule in enumerate(rules):
@@ -152,9 +152,11 @@ def names_pods_by_host(hosts: tuple[str, ...]) -> bool:
     return bool(hosts) and all(host.startswith("*.") for host in hosts)
 
 
-def _features_of_all_rules(tls: Mapping[str, Any]) -> Mapping[str, object]:
-    redirect = tls.get("secretName") and tls.get("redirect")
-    return {"https_redirect": HttpsRedirectSpec(always=True)} if redirect else {}
+def _features_of_all_rules(reader: Reader, tls: Mapping[str, Any]) -> Mapping[str, object]:
+    features = parse_fields(reader, "spec.tls", tls, TLS_PARSERS)
+    if tls.get("secretName") and tls.get("redirect"):
+        features["https_redirect"] = HttpsRedirectSpec(always=True)
+    return features
 
 
 def _with_fault(rule: WsRule, fault: str) -> WsRule:

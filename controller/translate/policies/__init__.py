@@ -6,6 +6,8 @@ from controller.resources.features import Features
 from controller.translate.policies.access import translate_access
 from controller.translate.policies.affinity import translate_affinity
 from controller.translate.policies.close import translate_close
+from controller.translate.policies.header_modifiers import translate_request_headers, translate_response_headers
+from controller.translate.policies.hsts import translate_hsts
 from controller.translate.policies.https_redirect import translate_https_redirect
 from controller.translate.policies.keepalive import translate_keepalive
 from controller.translate.policies.limits import translate_limits
@@ -23,6 +25,7 @@ Translate = Callable[[Features, RouteContext], tuple[Policy, ...]]
 
 POLICIES: Mapping[str, Translate] = {
     "https_redirect": translate_https_redirect,
+    "hsts": translate_hsts,
     "timeouts": translate_timeouts,
     "access": translate_access,
     "limits": translate_limits,
@@ -34,6 +37,8 @@ POLICIES: Mapping[str, Translate] = {
     "load_balancing": translate_hash_on,
     "pod_target": translate_pod_target,
     "rewrite": translate_rewrite,
+    "request_headers": translate_request_headers,
+    "response_headers": translate_response_headers,
     "rebalance": translate_rebalance,
 }
 """Fields of `Features`, in the order of the policies of a route."""

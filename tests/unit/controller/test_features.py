@@ -9,7 +9,7 @@ import pytest
 from controller.resources.annotations.annotation import NGINX, OURS, Annotation, Guard, Refused, Status
 from controller.resources.annotations.read import UNANNOTATED, read_features
 from controller.resources.annotations.table import ANNOTATIONS, FAMILIES, FAMILY_OF
-from controller.resources.features import NO_FEATURES, PARSERS, Features
+from controller.resources.features import NO_FEATURES, PARSERS, TLS_PARSERS, Features
 from controller.resources.reading.fields import Reader
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.schema import wsroute_schema
@@ -30,14 +30,14 @@ SAMPLES = (
 def test_every_feature_is_read_and_becomes_a_policy() -> None:
     built = {family.feature for family in FAMILIES if family.build is not None}
 
-    assert PARSERS.keys() | built == FIELDS - {"fault"}
+    assert PARSERS.keys() | TLS_PARSERS.keys() | built == FIELDS - {"fault"}
     assert POLICIES.keys() == FIELDS - NO_POLICIES
 
 
 def test_parsers_return_what_their_feature_is() -> None:
     hints = get_type_hints(Features)
 
-    for name, parse in PARSERS.items():
+    for name, parse in {**PARSERS, **TLS_PARSERS}.items():
         assert get_type_hints(parse)["return"] == hints[name], name
 
 

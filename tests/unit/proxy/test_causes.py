@@ -26,6 +26,7 @@ MADE_WHEN_DUE = {
     "client_full": (429,),
     "rate_exceeded": (429, 3),
     "https_redirect": ("https://a.test/",),
+    "with_hsts": (local_replies.NOT_FOUND, "max-age=60"),
 }
 """The functions of local_replies, and what each is called with."""
 
