@@ -1,12 +1,13 @@
 """The one ordering table: which policy becomes which filter, and in which order filters see a request."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.filters.answer_paths import compile_answer_paths
 from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.connections import compile_connections, compile_pod_connections
 from proxy.filters.contract import AnswerFilter, Filter
+from proxy.filters.expression_rewrite import compile_expression_redirect, compile_expression_rewrite
 from proxy.filters.header_modifiers import compile_request_header_modifier, compile_response_header_modifier
 from proxy.filters.hsts import compile_hsts
 from proxy.filters.https_redirect import compile_https_redirect
@@ -18,6 +19,8 @@ from proxy.model.policy import (
     AllowedOrigins,
     ClientAddresses,
     Connections,
+    ExpressionRedirect,
+    ExpressionRewrite,
     Hsts,
     HttpsRedirect,
     PodTarget,
@@ -27,6 +30,7 @@ from proxy.model.policy import (
     ResponseHeaderModifier,
     Rewrite,
 )
+from proxy.routing.expressions import Automata
 from proxy.shared_memory.counters import Counters
 
 
@@ -38,12 +42,16 @@ class FilterSettings:
     counters: Counters
     max_connections: int = 0
     max_connections_per_client: int = 0
+    automata: Automata = field(default_factory=Automata)
+    """What the worker compiles of expressions."""
 
 
-# The redirect comes first: nothing else of a request over plain HTTP is worth deciding on a host that is served over https.
+# A path that is elsewhere redirects before all else, as in ingress-nginx; then the redirect to https: nothing else of a request
+# over plain HTTP is worth deciding on a host that is served over https.
 # Then clients that are refused altogether, cheapest check first; then those that are too fast. A refused client must not learn
 # which pods there are. Sockets are counted last: only of clients that nothing else refuses.
 ORDER: tuple[type, ...] = (
+    ExpressionRedirect,
     HttpsRedirect,
     ClientAddresses,
     AllowedOrigins,
@@ -51,6 +59,7 @@ ORDER: tuple[type, ...] = (
     PodTarget,
     Rewrite,
     RequestHeaderModifier,
+    ExpressionRewrite,
     Connections,
 )
 
@@ -98,6 +107,10 @@ def _compile(policy: Policy, settings: FilterSettings, route_id: str) -> Filter 
         return compile_rewrite(policy.prefix, policy.matched, pod=policy.pod)
     if isinstance(policy, RequestHeaderModifier):
         return compile_request_header_modifier(policy)
+    if isinstance(policy, ExpressionRewrite):
+        return compile_expression_rewrite(policy, settings.automata)
+    if isinstance(policy, ExpressionRedirect):
+        return compile_expression_redirect(policy, settings.automata)
     if isinstance(policy, ClientAddresses):
         return compile_client_addresses(policy)
     if isinstance(policy, AllowedOrigins):

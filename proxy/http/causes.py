@@ -99,6 +99,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "no_pod": "the path or host names no pod behind the route",
     "misdirected": "the TLS connection was made for another host",
     "https_redirect": "the host is served over https",
+    "redirect": "the route redirects to another address",
     "address_refused": "the client's address is not among those that the route serves",
     "origin_refused": "the upgrade came from a page of an origin that is not listed",
     "rate_exceeded": "the client comes faster than limits let it",
@@ -106,6 +107,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "client_full": "the client has as many open WebSockets on the route as it may have",
     "pod_full": "the proxy has as many open WebSockets as --max-connections lets it",
     "pod_client_full": "the client has as many open WebSockets as --max-connections-per-client lets it have",
+    "expressions_failed": "there was no memory to match the path with the regular expressions of its host",
     "route_fault": "the route has a fault in its configuration",
     "backend_unresolved": "the route's backend cannot be resolved",
 }

@@ -25,6 +25,12 @@ BAD_PATH: Final = Answer(
     ' leave out "//", ".", "..", ";" and what is encoded without need.',
     cause="path_ambiguous",
 )
+EXPRESSIONS_FAILED: Final = Answer(
+    503,
+    "The proxy has no memory to match the request's path with the regular expressions of its host.",
+    (("Retry-After", "5"),),
+    cause="expressions_failed",
+)
 
 # A client that keeps its connection would ask on it again, and be told the same.
 MISDIRECTED: Final = Answer(
@@ -167,7 +173,17 @@ def with_hsts(answer: Answer, value: str) -> Answer:
     return Answer(answer.status, answer.message, headers, answer.close, answer.cause)
 
 
+def elsewhere(location: str) -> Answer:
+    """Answer that what a path of a route leads to has another address."""
+    return Answer(302, "What this path leads to has another address.", (("Location", location),), cause="redirect")
+
+
 # Pods by name.
 UNNAMED: Final = Answer(404, "This path must name a pod behind the one that the route serves.", cause="no_pod")
 NO_POD: Final = Answer(404, "No pod of this name or address is behind this route.", cause="no_pod")
+REWRITTEN_PATH: Final = Answer(
+    400,
+    "The path that the route makes of the request's for its backend has an empty segment, or one of dots.",
+    cause="path_ambiguous",
+)
 AMBIGUOUS_PATH: Final = Answer(400, "The request's path can be read in more than one way.", cause="path_ambiguous")

@@ -12,7 +12,8 @@ import msgspec
 from proxy.model.policy import Policy
 from proxy.model.sensitive import Sensitive
 
-PathKind = Literal["exact", "prefix", "regex"]
+PathKind = Literal["exact", "prefix", "regex", "expression"]
+"""`regex`: the whole path, of a WsRoute. `expression`: the decoded path's beginning, of an Ingress (`proxy.model.expression`)."""
 LoadBalancing = Literal["round-robin", "least-connections", "random2", "hash", "ewma"]
 """`hash`: by what the route's policy `HashOn` names. `ewma`: by how fast answers begin; for requests, as sockets answer once."""
 Origin = Literal["wsroute", "ingress"]
@@ -20,7 +21,10 @@ EndpointState = Literal["ready", "draining", "stopping", "unready"]
 
 
 class Path(msgspec.Struct, frozen=True):
-    """A path condition. A prefix matches by whole segments and is stored without its trailing slash, the root as ``/``."""
+    """A path condition. A prefix matches by whole segments and is stored without its trailing slash, the root as ``/``.
+
+    Of paths of several kinds on one host the table says which goes first (proxy/routing/table.py).
+    """
 
     kind: PathKind
     value: str

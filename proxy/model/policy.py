@@ -165,6 +165,24 @@ class Hsts(msgspec.Struct, frozen=True, tag="hsts", omit_defaults=True):
     """In place of what the application says; else only where it says nothing."""
 
 
+class ExpressionRewrite(msgspec.Struct, frozen=True, tag="expression-rewrite", omit_defaults=True):
+    """Put a path in place of the whole one, made of texts and of what groups of an expression matched (ingress-nginx)."""
+
+    expression: str
+    """Matches the beginning of the decoded path; see `proxy.model.expression`."""
+    path: tuple[str | int, ...]
+    """Texts that need no encoding, and numbers of groups; one that is not there, or took no part, is empty."""
+
+
+class ExpressionRedirect(msgspec.Struct, frozen=True, tag="expression-redirect", omit_defaults=True):
+    """Answer 302 to a URL whose path is made as that of `ExpressionRewrite`, with the request's query."""
+
+    expression: str
+    origin: str
+    """``http://host`` or ``https://host:port``; nothing of a request goes into it."""
+    path: tuple[str | int, ...]
+
+
 class CookieAffinity(msgspec.Struct, frozen=True, tag="cookie-affinity", omit_defaults=True):
     """A cookie names the endpoint of the first answer; later requests and upgrades go there."""
 
@@ -230,6 +248,8 @@ Policy = (
     | RequestHeaderModifier
     | ResponseHeaderModifier
     | Hsts
+    | ExpressionRewrite
+    | ExpressionRedirect
     | CookieAffinity
     | EngineIoAffinity
     | Rebalance

@@ -74,6 +74,21 @@ def strip_parameters(path: str) -> str:
     return _PARAMETERS.sub("", path) if ";" in path else path
 
 
+def decoded_path(path: str) -> str:
+    """Return the reading that expressions are tried on: decoded once, slashes merged, dots resolved (nginx's `$uri`)."""
+    return path if is_plain(path) else remove_dot_segments(merge_slashes(_decode_all(path)))
+
+
+def _decode_unwritable(match: re.Match[str]) -> str:
+    character = _CHARACTERS[match[0]]
+    return match[0] if "!" <= character <= "~" else character
+
+
+def decode_unwritable(path: str) -> str:
+    """Decode what can be written in no other way, as of `/caf%C3%A9`."""
+    return _ENCODED.sub(_decode_unwritable, path) if "%" in path else path
+
+
 def path_problem(path: str) -> str:
     """Return in a sentence why `readings` refuses a path outright; empty: it does not."""
     if _BAD_ENCODING.search(path):

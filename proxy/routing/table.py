@@ -13,8 +13,9 @@ import re2
 
 from proxy.model.config import Conditions, Path, Route
 from proxy.model.precedence import route_order
+from proxy.routing.expressions import Automata, Expressions, MatchFailedError, Pattern, order_expressions
 from proxy.routing.hosts import wildcard_of
-from proxy.routing.paths import is_plain, readings
+from proxy.routing.paths import decode_unwritable, decoded_path, is_plain, readings
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ class NoMatch(enum.Enum):
     """An ordinary request where only a WebSocket is served."""
     BAD_PATH = 400
     """The path's readings lead to different routes."""
+    FAILED = 503
+    """There was no memory to match an expression with, so that nobody knows whose the request is."""
 
 
 class Entry(NamedTuple, Generic[T]):
@@ -54,23 +57,14 @@ class BadPatternError(ValueError):
     """A regular expression that the engine refuses; the message is the engine's."""
 
 
-class Pattern(Protocol):
-    """A compiled regular expression."""
-
-    def fullmatch(self, text: str, /) -> object:
-        """Match the whole text."""
-        ...
-
-
-def compile_pattern(pattern: str) -> Pattern:
-    """Compile a user's regular expression with the linear-time engine; raises `BadPatternError`."""
+def check_pattern(pattern: str) -> None:
+    """Compile a WsRoute's regular expression with the linear-time engine; raises `BadPatternError`."""
     options = re2.Options()
     options.log_errors = False
     try:
-        compiled: Pattern = re2.compile(pattern, options)
+        re2.compile(pattern, options)
     except re2.error as error:
         raise BadPatternError(str(error)) from None
-    return compiled
 
 
 Found = tuple[tuple[Conditions, T], ...]
@@ -83,25 +77,31 @@ _NO_PATHS: Final[dict[str, Any]] = {}
 class _Paths(Generic[T]):
     """The paths of one host, for one kind of request."""
 
-    __slots__ = ("exact", "longest", "prefixes", "regexes")
+    __slots__ = ("exact", "longest", "mixed", "prefixes", "regexes")
 
-    def __init__(self, ordered: Sequence[Entry[T]]) -> None:
-        paths: dict[str, dict[str, list[tuple[Conditions, T]]]] = {"exact": {}, "prefix": {}, "regex": {}}
+    def __init__(self, ordered: Sequence[Entry[T]], automata: Automata) -> None:
+        paths: dict[str, dict[str, list[tuple[Conditions, T]]]] = {"exact": {}, "prefix": {}, "regex": {}, "expression": {}}
         for route, payload in ordered:
-            paths[route.path.kind].setdefault(_key(route.path), []).append((route.conditions, payload))
+            for key in _keys(route.path):
+                paths[route.path.kind].setdefault(key, []).append((route.conditions, payload))
         self.exact: dict[str, Found[T]] = _fixed(paths["exact"])
         self.prefixes: dict[str, Found[T]] = _fixed(paths["prefix"])
         self.longest = max(map(len, self.prefixes), default=0)
         """Characters of the longest prefix. To look up longer beginnings of a path too takes time that grows with its square."""
+        for pattern in paths["regex"]:
+            check_pattern(pattern)
         self.regexes: tuple[tuple[Pattern, Found[T]], ...] = tuple(
             [
-                (compile_pattern(pattern), tuple(found))
+                (automata.pattern(pattern), tuple(found))
                 for pattern, found in sorted(paths["regex"].items(), key=lambda item: (-len(item[0]), item[0]))
             ]
         )
+        self.mixed: _MixedPaths[T] | None = _MixedPaths(ordered, automata) if paths["expression"] else None
 
     def find(self, path: str, subject: Subject) -> T | None:
         """Find the first entry whose path and conditions hold: Exact, then the longest Prefix, then Regex by length."""
+        if self.mixed is not None:
+            return self.mixed.find(path, subject)
         found = self.exact.get(path)
         if found is not None and (payload := _first(found, subject)) is not None:
             return payload
@@ -126,11 +126,108 @@ def _fixed(paths: Mapping[str, list[tuple[Conditions, T]]]) -> dict[str, Found[T
     return {path: tuple(found) for path, found in paths.items()} if paths else _NO_PATHS
 
 
-_NOTHING: Final[_Paths[Any]] = _Paths(())
+_NOTHING: Final[_Paths[Any]] = _Paths((), Automata(0))
 
 
-def _key(path: Path) -> str:
-    return path.value.rstrip("/") if path.kind == "prefix" else path.value
+def _keys(path: Path) -> Sequence[str]:
+    """Return what a path is looked up by: as it is written, and decoded where that cannot be written, as of `/caf%C3%A9`."""
+    key = path.value.rstrip("/") if path.kind == "prefix" else path.value
+    if "%" in key and path.kind in ("exact", "prefix"):
+        decoded = decode_unwritable(key)
+        return (key, decoded_path(decoded)) if decoded != key else (key,)
+    return (key,)
+
+
+class _Candidate(Generic[T]):
+    """A route of a host with expressions, under one of its paths."""
+
+    __slots__ = ("conditions", "length", "namespace", "payload", "reserved")
+
+    def __init__(self, route: Route, payload: T) -> None:
+        self.conditions = route.conditions
+        self.namespace = route.namespace
+        self.payload = payload
+        self.length = len(route.path.value.encode()) if route.path.kind != "exact" else _EXACT
+        self.reserved = route.path.kind in ("exact", "prefix") and route.path.value != "/"
+        """Expressions of other namespaces take nothing from it."""
+
+
+_EXACT: Final = 1 << 30
+"""Longer than any path: what is exact goes first."""
+
+
+class _MixedPaths(Generic[T]):
+    """The paths of one host of which some are expressions.
+
+    Others keep their order among themselves: Exact, the longest Prefix, then Regex. The first of them that matches serves a request
+    unless an expression is longer; one of another namespace takes nothing from an Exact or a Prefix but `/`.
+    """
+
+    __slots__ = ("_candidates", "_exact", "_expressions", "_longest", "_others", "_prefixes", "_regexes")
+
+    def __init__(self, ordered: Sequence[Entry[T]], automata: Automata) -> None:
+        kinds: dict[str, dict[str, list[_Candidate[T]]]] = {"exact": {}, "prefix": {}, "regex": {}, "expression": {}}
+        for route, payload in ordered:
+            candidate = _Candidate(route, payload)
+            for key in _keys(route.path):
+                kinds[route.path.kind].setdefault(key, []).append(candidate)
+        self._exact = kinds["exact"]
+        self._prefixes = kinds["prefix"]
+        self._longest = max(map(len, self._prefixes), default=0)
+        self._regexes = [
+            (automata.pattern(pattern), found)
+            for pattern, found in sorted(kinds["regex"].items(), key=lambda item: (-len(item[0]), item[0]))
+        ]
+        self._others = bool(self._exact or self._prefixes or self._regexes)
+        texts = order_expressions(kinds["expression"])
+        self._expressions = Expressions(texts, automata)
+        self._candidates = [kinds["expression"][text] for text in texts]
+
+    def find(self, path: str, subject: Subject) -> T | None:
+        """Find who serves a path. Raises `MatchFailedError`."""
+        # What requests must encode is matched decoded in every reading, as in nginx: no expression could have it otherwise.
+        decoded = decode_unwritable(path)
+        others = self._find_others(path, subject) if self._others else []
+        if others and others[0].length == _EXACT:
+            return others[0].payload
+        if not others:
+            number = self._expressions.first(decoded)
+            if number == self._expressions.count:
+                return None
+            for candidate in self._candidates[number]:
+                if _holds(candidate.conditions, subject):
+                    return candidate.payload
+        return self._find_expression(decoded, others, subject)
+
+    def _find_expression(self, path: str, others: Sequence[_Candidate[T]], subject: Subject) -> T | None:
+        """Find the first expression that may have a path beside `others`, which are in their order; else the first of those."""
+        for number in self._expressions.matching(path):
+            for candidate in self._candidates[number]:
+                if others and others[0].length >= candidate.length:
+                    return others[0].payload
+                if _holds(candidate.conditions, subject) and not _is_reserved(others, candidate.namespace):
+                    return candidate.payload
+        return others[0].payload if others else None
+
+    def _find_others(self, path: str, subject: Subject) -> list[_Candidate[T]]:
+        """Find all that are no expressions, the first that holds first."""
+        found = list(self._exact.get(path, ()))
+        if self._prefixes:
+            prefix = path if len(path) <= self._longest else path[: path.rfind("/", 0, self._longest + 1)]
+            while True:
+                found += self._prefixes.get(prefix, ())
+                if not prefix:
+                    break
+                prefix = prefix[: prefix.rfind("/")]
+        for pattern, candidates in self._regexes:
+            if pattern.fullmatch(path):
+                found += candidates
+        return [candidate for candidate in found if _holds(candidate.conditions, subject)]
+
+
+def _is_reserved(others: Sequence[_Candidate[Any]], namespace: str) -> bool:
+    """Tell whether an object of another namespace matches by a path of which expressions of `namespace` take nothing."""
+    return any(candidate.reserved and candidate.namespace != namespace for candidate in others)
 
 
 def _first(found: Found[T], subject: Subject) -> T | None:
@@ -138,6 +235,10 @@ def _first(found: Found[T], subject: Subject) -> T | None:
         if conditions is _NONE or not conditions.count or _hold(conditions, subject):
             return payload
     return None
+
+
+def _holds(conditions: Conditions, subject: Subject) -> bool:
+    return conditions is _NONE or not conditions.count or _hold(conditions, subject)
 
 
 _NONE: Final = Conditions()
@@ -159,13 +260,14 @@ class _Host(Generic[T]):
 
     __slots__ = ("fallback_http", "fallback_upgrades", "http", "routes", "upgrades")
 
-    def __init__(self, entries: list[Entry[T]]) -> None:
+    def __init__(self, entries: list[Entry[T]], automata: Automata) -> None:
         self.routes = tuple(entries)
-        self.http, self.upgrades = _by_kind([entry for entry in entries if not entry.route.fallback])
-        self.fallback_http, self.fallback_upgrades = _by_kind([entry for entry in entries if entry.route.fallback])
+        fallbacks = [entry for entry in entries if entry.route.fallback]
+        self.http, self.upgrades = _by_kind([entry for entry in entries if not entry.route.fallback], automata)
+        self.fallback_http, self.fallback_upgrades = _by_kind(fallbacks, automata)
 
 
-def _by_kind(entries: list[Entry[T]]) -> tuple[_Paths[T], _Paths[T]]:
+def _by_kind(entries: list[Entry[T]], automata: Automata) -> tuple[_Paths[T], _Paths[T]]:
     """Return the paths for requests, and those for upgrades."""
     if not entries:
         return _NOTHING, _NOTHING
@@ -173,9 +275,9 @@ def _by_kind(entries: list[Entry[T]]) -> tuple[_Paths[T], _Paths[T]]:
     http.sort(key=lambda entry: route_order(entry.route, upgrade=False))
     upgrades = [e for e in entries if e.route.websocket is not None or e.route.fault]
     upgrades.sort(key=lambda entry: route_order(entry.route, upgrade=True))
-    paths = _Paths(http)
+    paths = _Paths(http, automata)
     # Where all routes serve both, and in the same order, one look-up serves both too.
-    return paths, paths if _same(http, upgrades) else _Paths(upgrades)
+    return paths, paths if _same(http, upgrades) else _Paths(upgrades, automata)
 
 
 def _same(first: Sequence[Entry[T]], second: Sequence[Entry[T]]) -> bool:
@@ -185,22 +287,26 @@ def _same(first: Sequence[Entry[T]], second: Sequence[Entry[T]]) -> bool:
 class Table(Generic[T]):
     """All hosts. Begins as `empty_table`; `with_changes` makes the next one."""
 
-    __slots__ = ("_hosts",)
+    __slots__ = ("_automata", "_hosts")
 
-    def __init__(self, hosts: Mapping[str, _Host[T]]) -> None:
+    def __init__(self, hosts: Mapping[str, _Host[T]], automata: Automata) -> None:
         self._hosts = hosts
+        self._automata = automata
 
     def match(self, host: str, path: str, upgrade: bool, subject: Subject) -> T | NoMatch:  # noqa: FBT001  hot path
         """Find what serves a request. `host` is normalised; `path` is the client's own."""
-        if is_plain(path):
-            return self._match(host, path, upgrade, subject)
-        variants = readings(path)
-        if variants is None:
-            return NoMatch.BAD_PATH
-        result = self._match(host, variants[0], upgrade, subject)
-        for variant in variants[1:]:
-            if self._match(host, variant, upgrade, subject) is not result:
+        try:
+            if is_plain(path):
+                return self._match(host, path, upgrade, subject)
+            variants = readings(path)
+            if variants is None:
                 return NoMatch.BAD_PATH
+            result = self._match(host, variants[0], upgrade, subject)
+            for variant in variants[1:]:
+                if self._match(host, variant, upgrade, subject) is not result:
+                    return NoMatch.BAD_PATH
+        except MatchFailedError:
+            return NoMatch.FAILED
         return result
 
     def _match(self, host: str, path: str, upgrade: bool, subject: Subject) -> T | NoMatch:  # noqa: FBT001  hot path
@@ -231,12 +337,12 @@ class Table(Generic[T]):
         for host in touched:
             found = entries.get(host)
             if found:
-                hosts[host] = _Host(found)
+                hosts[host] = _Host(found, self._automata)
             else:
                 hosts.pop(host, None)
-        return Table(hosts)
+        return Table(hosts, self._automata)
 
 
-def empty_table() -> "Table[T]":
-    """Return a table that serves nothing."""
-    return Table({})
+def empty_table(automata: Automata | None = None) -> "Table[T]":
+    """Return a table that serves nothing. `automata`: where it and its successors have what they compile of expressions."""
+    return Table({}, Automata() if automata is None else automata)

@@ -18,16 +18,26 @@ from proxy.filters.connections import count_open_sockets
 from proxy.filters.contract import AnswerFilter, Filter, Verdict
 from proxy.filters.order import FilterSettings, compile_answer_filters, compile_filters
 from proxy.http.addresses import Networks
-from proxy.http.local_replies import BAD_PATH, FAULT, MISDIRECTED, NOT_FOUND, UPGRADE_REQUIRED, unreadable_target
+from proxy.http.local_replies import (
+    BAD_PATH,
+    EXPRESSIONS_FAILED,
+    FAULT,
+    MISDIRECTED,
+    NOT_FOUND,
+    UPGRADE_REQUIRED,
+    unreadable_target,
+)
 from proxy.http.message import Answer, Client, Request
 from proxy.http1.head_scanner import FieldLines
 from proxy.model.config import Certificate, Path, Route, Target, Upstream
+from proxy.model.expression import BadExpressionError, check_expression
 from proxy.model.policy import Connections
 from proxy.model.wire import CertificateEntry, DefaultEntry, Entry, RouteEntry, TlsHostEntry, UpstreamEntry
 from proxy.observability.access_log import AccessLog
 from proxy.observability.worker_stats import WorkerStats
+from proxy.routing.expressions import Automata
 from proxy.routing.paths import path_problem
-from proxy.routing.table import BadPatternError, NoMatch, Table, compile_pattern, empty_table
+from proxy.routing.table import BadPatternError, NoMatch, Table, check_pattern, empty_table
 from proxy.routing.table import Entry as TableEntry
 from proxy.runtime.routes import ActiveRoute, ActiveTarget
 from proxy.shared_memory.counters import Counters
@@ -152,7 +162,8 @@ class Runtime:
         self.accesslog = accesslog
         self.certificates = certificates
         self.close_wait = settings.close_wait
-        self.table: Table[ActiveRoute] = empty_table()
+        self._automata = Automata()
+        self.table: Table[ActiveRoute] = empty_table(self._automata)
         self.routes: dict[str, ActiveRoute] = {}
         self.upstreams: dict[str, LiveUpstream] = {}
         self.rejected: dict[str, str] = {}
@@ -168,7 +179,11 @@ class Runtime:
         self._session_table = session_table or SessionTable(1)
         self.counters = counters or Counters(1)
         self._filter_settings = FilterSettings(
-            public_https_port, self.counters, settings.max_connections, settings.max_connections_per_client
+            public_https_port,
+            self.counters,
+            settings.max_connections,
+            settings.max_connections_per_client,
+            automata=self._automata,
         )
         self._upstream_tls = make_upstream_context()
         self._trusted = Networks(map(str, settings.trusted_proxies)) if settings.trusted_proxies else None
@@ -204,6 +219,8 @@ class Runtime:
                 return NOT_FOUND
             if route is NoMatch.UPGRADE_REQUIRED:
                 return UPGRADE_REQUIRED
+            if route is NoMatch.FAILED:
+                return EXPRESSIONS_FAILED
             problem = path_problem(request.path)
             return unreadable_target(problem) if problem else BAD_PATH
         if route.fault:
@@ -313,10 +330,10 @@ class Runtime:
             count_open_sockets(limited[route_id], route_id, self.counters, requests)
 
     def _compile(self, route: Route, targets: dict[Target, ActiveTarget]) -> ActiveRoute:
-        if route.path.kind == "regex":
+        if route.path.kind in ("regex", "expression"):
             try:
-                compile_pattern(route.path.value)
-            except BadPatternError as error:
+                (check_pattern if route.path.kind == "regex" else check_expression)(route.path.value)
+            except (BadPatternError, BadExpressionError) as error:
                 # What the pattern would match cannot be known: the whole host answers 500 where nothing more specific does,
                 # so that no request falls through to a less protected route.
                 self.rejected[route.id] = f"spec path {route.path.value!r}: {error}"

@@ -6,12 +6,18 @@ import itertools
 import random
 from collections.abc import Callable, Mapping
 
-from proxy.http.message import Answer, Client
+from proxy.filters.expression_rewrite import compile_expression_rewrite
+from proxy.http.message import Answer, Client, Request
 from proxy.http1.chunked import ChunkDecoder, ChunkError
 from proxy.http1.fields import read_request, split_fields
 from proxy.http1.head_scanner import FieldLines, scan_request_line, scan_status_line
 from proxy.http1.reference_parser import judge_partial, parse_request, parse_response
+from proxy.model.config import Path, Route, Share, Target
+from proxy.model.policy import ExpressionRewrite
 from proxy.model.wire import WireError, decode_entry, decode_reply, decode_request
+from proxy.routing.expressions import Automata, Expressions, order_expressions
+from proxy.routing.paths import decoded_path
+from proxy.routing.table import Entry, NoMatch, Table, empty_table
 from proxy.tls.client_hello import MAX_BYTES, ClientHello, HelloReader, HelloStatus
 from proxy.websocket.control_frames import close_frame
 from proxy.websocket.frames import FrameScanner
@@ -20,6 +26,18 @@ from proxy.websocket.message_rate import MessageRate
 LOOP = asyncio.new_event_loop()
 CLIENT = Client(peer="10.0.0.9")
 NONCE = b"fuzzing!"
+WRITABLE = "".join(map(chr, range(0x21, 0x7F)))
+PLAIN = Request(CLIENT, "GET", "/", 11, "a.test", "a.test", [], upgrade=False)
+
+
+def make_expression(number: int, text: str) -> Route:
+    """Make a route whose path is an expression."""
+    target = Target((Share("n/s:80"),))
+    return Route(
+        *(f"ingress/n/e{number}/0", "ingress", "n", f"e{number}", "", 0, ("a.test",), Path("expression", text)),
+        websocket=target,
+        http=target,
+    )
 
 
 def cuts(data: bytes, seed: int) -> list[bytes]:
@@ -185,6 +203,44 @@ def wire(data: bytes) -> None:
             decode_entry(key, data)
 
 
+EXPRESSIONS = Automata()
+ORDERED = order_expressions(["/app(/|$)(.*)", "/(.*)/b(.+)", "/x([^/]*)", "/"])
+MATCHED = Expressions(ORDERED, EXPRESSIONS)
+REWRITES = [
+    [
+        compile_expression_rewrite(ExpressionRewrite(text, path), EXPRESSIONS)
+        for path in (("/", 2), ("/v1/", 1, 2), (1, "x"), ("/fixed",))
+    ]
+    for text in ORDERED
+]
+ROUTES: Table[int] = empty_table(EXPRESSIONS)
+ROUTES = ROUTES.with_changes(
+    ["a.test"], {"a.test": [Entry(make_expression(number, text), number) for number, text in enumerate(ORDERED)]}
+)
+
+
+def rewritten_path(data: bytes) -> None:
+    """Whatever a path captures, the backend sees one path: one slash in front, no empty segment or dots, nothing that ends it."""
+    target = "/" + "".join(chr(byte) for byte in data if 0x20 < byte < 0x7F and byte not in b"?#")
+    found = ROUTES.match("a.test", target, False, PLAIN)
+    if isinstance(found, NoMatch):
+        return
+    assert found == MATCHED.first(decoded_path(target))
+    for rewrite in REWRITES[found]:
+        request = Request(CLIENT, "GET", target + "?q=/..//%zz", 11, "a.test", "a.test", [], upgrade=False)
+        answer = rewrite(request)
+        if answer is not None:
+            assert isinstance(answer, Answer)
+            assert answer.status == 400
+            continue
+        path, question, query = request.sent_target.partition("?")
+        assert (question, query) == ("?", "q=/..//%zz")
+        assert path.startswith("/")
+        assert "//" not in path
+        assert not {".", ".."} & {segment.partition(";")[0] for segment in path.split("/")}
+        assert not set(path) - set(WRITABLE)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (request_head, response_head, chunks, frames, frames_of_ours, client_hello, wire)
+    one.__name__: one for one in (request_head, response_head, chunks, frames, frames_of_ours, client_hello, wire, rewritten_path)
 }

@@ -27,6 +27,7 @@ MADE_WHEN_DUE = {
     "rate_exceeded": (429, 3),
     "https_redirect": ("https://a.test/",),
     "with_hsts": (local_replies.NOT_FOUND, "max-age=60"),
+    "elsewhere": ("https://a.test/",),
 }
 """The functions of local_replies, and what each is called with."""
 
