@@ -5,6 +5,8 @@ A translation is a chain of stages (`stages.py`), each with a memory of its own,
     objects      an Ingress or WsRoute is translated anew when its record, a Service that it names, or the Secret of a tls entry
                  without hosts is another value
     host owners  hosts and their namespaces, where hosts are not shared; a new owner makes every object that names the host dirty
+    paths        what the paths of Ingresses are, literal or expressions; one that comes to ask for these, or no longer does, makes
+                 the Ingresses of its namespace on its hosts dirty
     conflicts    places (host, kind, path, conditions) that several routes want; only dirty places are decided anew
     TLS hosts    the Secret of each host, only of dirty hosts; a host that comes or goes makes the Ingresses under it dirty
     routes       what is served: hosts of others taken away, redirects added
@@ -64,6 +66,7 @@ class IncrementalState:
         update.translate_objects()
         self.classless = update.find_classless(self.classless)
         update.resolve_host_owners()
+        update.resolve_paths()
         update.resolve_conflicts()
         update.resolve_tls()
         routes_differ = update.serve_routes()

@@ -6,10 +6,12 @@ import msgspec
 
 from controller.resources import Ingress, WsRoute
 from controller.resources.reading.object_ref import ObjectRef
+from controller.resources.reading.problems import Problem
 from controller.sources.snapshot import SourceSnapshot
 from controller.translate.certificates import Claim, TlsHosts, names_covering, secret_ref
 from controller.translate.conflicts import Conflicts, HostOwners
 from controller.translate.dependencies import Dependents, changed_refs
+from controller.translate.expressions import ExpressionHosts, shape_ingress
 from controller.translate.ingress_class import Classes, find_classes
 from controller.translate.per_object import ObjectTranslation, keep_identity, translate_object
 from controller.translate.policies.https_redirect import with_redirect
@@ -32,6 +34,10 @@ class Stages:
         self.objects: dict[ObjectRef, ObjectTranslation] = {}
         self.own_routes: dict[ObjectRef, tuple[Route, ...]] = {}
         """Routes of each object, without the hosts of other namespaces."""
+        self.path_routes: dict[ObjectRef, tuple[Route, ...]] = {}
+        """The same with what the paths of Ingresses are on their hosts, literal or expressions."""
+        self.path_problems: dict[ObjectRef, tuple[Problem, ...]] = {}
+        """What is wrong with paths of Ingresses that are missing there."""
         self.claims: dict[ObjectRef, tuple[Claim, ...]] = {}
         """TLS claims that count: of objects that are served, for hosts that are not another namespace's."""
         self.faults: dict[ObjectRef, str] = {}
@@ -45,6 +51,7 @@ class Stages:
         self.claim_dependents = Dependents[str]()
         """Host to the objects that name it in a tls section."""
         self.host_owners = HostOwners()
+        self.expression_hosts = ExpressionHosts()
         self.conflicts = Conflicts()
         self.tls = TlsHosts()
         self.upstreams = Upstreams(self.rules)
@@ -55,7 +62,7 @@ class Stages:
 
     def serves_anything(self, ref: ObjectRef) -> bool:
         """Tell whether an object has a route that serves a place."""
-        return any(self.conflicts.is_served(route) for route in self.own_routes.get(ref, ()))
+        return any(self.conflicts.is_served(route) for route in self.path_routes.get(ref, ()))
 
 
 class Update:
@@ -179,10 +186,31 @@ class Update:
                 after = keep_identity(before, tuple(route for route in own if route is not None))
             if after:
                 stages.own_routes[ref] = after
-            if before != after:
-                stages.conflicts.replace(before, after)
+            if ref.kind == "Ingress":
+                translation = stages.objects.get(ref)
+                item = translation.item if translation is not None else None
+                stages.expression_hosts.replace(ref, item if isinstance(item, Ingress) else None, after)
         self.dirty_routes |= changed
         self.verdicts_to_refresh |= changed
+
+    def resolve_paths(self) -> None:
+        """Make of the paths of Ingresses what they are on their hosts, which one Ingress decides for all of its namespace."""
+        stages = self.stages
+        self.dirty_routes |= stages.expression_hosts.resolve()
+        self.verdicts_to_refresh |= self.dirty_routes
+        for ref in self.dirty_routes:
+            before, after = stages.path_routes.pop(ref, ()), stages.own_routes.get(ref, ())
+            stages.path_problems.pop(ref, None)
+            translation = stages.objects.get(ref)
+            if after and translation is not None and isinstance(translation.item, Ingress):
+                shaped = shape_ingress(translation.item, after, stages.expression_hosts)
+                after = keep_identity(before, shaped.routes)
+                if shaped.problems:
+                    stages.path_problems[ref] = shaped.problems
+            if after:
+                stages.path_routes[ref] = after
+            if before != after:
+                stages.conflicts.replace(before, after)
 
     def resolve_conflicts(self) -> None:
         """Decide which route serves each place; an object that serves none has no say in TLS."""
@@ -218,7 +246,7 @@ class Update:
         stages, differs = self.stages, False
         for ref in self.dirty_routes:
             before = stages.served_routes.pop(ref, ())
-            after = stages.own_routes.get(ref, ())
+            after = stages.path_routes.get(ref, ())
             translation = stages.objects.get(ref)
             if translation is not None and isinstance(translation.item, Ingress):
                 redirect = translation.item.features.https_redirect

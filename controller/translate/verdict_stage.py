@@ -37,6 +37,7 @@ def _verdict(stages: Stages, snapshot: SourceSnapshot, ref: ObjectRef) -> Verdic
         return None if malformed is None else make_verdict(malformed.problems, served=False)
     problems = [
         *translation.problems,
+        *stages.path_problems.get(ref, ()),
         *stages.upstreams.problems(ref, translation.backends),
         *_tls_problems(stages, snapshot, translation),
         *_host_problems(stages, translation),
@@ -68,7 +69,7 @@ def _tls_problems(stages: Stages, snapshot: SourceSnapshot, translation: ObjectT
 def _host_problems(stages: Stages, translation: ObjectTranslation) -> Iterable[Problem]:
     if stages.settings.host_ownership:
         yield from _foreign_hosts(translation, stages.host_owners)
-    routes = stages.own_routes.get(translation.item.ref, ())
+    routes = stages.path_routes.get(translation.item.ref, ())
     conflicts = [(route, places) for route in routes if (places := stages.conflicts.lost_places(route))]
     if conflicts:
         fields = translation.fields()

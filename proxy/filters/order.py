@@ -58,8 +58,8 @@ ORDER: tuple[type, ...] = (
     Rate,
     PodTarget,
     Rewrite,
-    RequestHeaderModifier,
     ExpressionRewrite,
+    RequestHeaderModifier,
     Connections,
 )
 

@@ -1,5 +1,6 @@
 """What the state is for: unchanged values stay the very same, a change costs what changed, a failure leaves nothing half done."""
 
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import trustme
 from controller.resources import parse_object
 from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.snapshot import Store
-from controller.translate import IncrementalState, TranslateSettings, stages, translate
+from controller.translate import IncrementalState, TranslateSettings, Translation, stages, translate
 from proxy.model.policy import HttpsRedirect
 
 SETTINGS = TranslateSettings(implicit_class=True)
@@ -242,3 +243,71 @@ def test_objects_whose_class_is_gone_are_named() -> None:
     put(store, ours)
 
     assert translate(store.snapshot(), settings, state).classless == ()
+
+
+def ingress(name: str, path: str, *, host: str = "x.example.com", namespace: str = "shop", **annotations: str) -> dict[str, Any]:
+    backend = {"service": {"name": "chat", "port": {"number": 80}}}
+    paths = [{"path": path, "pathType": "ImplementationSpecific", "backend": backend}]
+    named = {f"nginx.ingress.kubernetes.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": name, "namespace": namespace, "annotations": named},
+        "spec": {"rules": [{"host": host, "http": {"paths": paths}}]},
+    }
+
+
+def kinds(translation: Translation) -> dict[str, str]:
+    return {key.split("/")[2]: route.path.kind for key, route in translation.config.routes.items()}
+
+
+def test_ingress_that_asks_for_expressions_touches_those_of_its_namespace_on_its_hosts_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = [ingress("same", "/a"), ingress("theirs", "/b", namespace="other"), ingress("elsewhere", "/c", host="y.example.com")]
+    store, state = store_of(service("chat"), *others, ingress("asking", "/d")), IncrementalState()
+    before = translate(store.snapshot(), SETTINGS, state)
+    names = count_translated(monkeypatch)
+    put(store, ingress("asking", "/d", use_regex="true"))
+    asked = translate(store.snapshot(), SETTINGS, state)
+    put(store, ingress("asking", "/d", rewrite_target="/d"))
+    gone = translate(store.snapshot(), SETTINGS, state)
+
+    assert names == ["asking", "asking"]
+    assert kinds(before) == kinds(gone) == dict.fromkeys(("same", "theirs", "elsewhere", "asking"), "prefix")
+    assert kinds(asked) == {"same": "expression", "theirs": "prefix", "elsewhere": "prefix", "asking": "expression"}
+    untouched = [f"ingress/{name}/0" for name in ("other/theirs", "shop/elsewhere")]
+    assert all(asked.config.routes[key] is before.config.routes[key] for key in untouched)
+
+
+def test_last_ingress_that_asks_for_expressions_takes_them_along_when_it_goes() -> None:
+    store = store_of(service("chat"), ingress("plain", "/a(b"), *(ingress(name, "/x", use_regex="true") for name in ("r", "s")))
+    state = IncrementalState()
+    found = []
+    for name in ("", "r", "s"):
+        if name:
+            store.remove(ObjectRef("Ingress", "shop", name))
+        translation = translate(store.snapshot(), SETTINGS, state)
+        found.append((kinds(translation).get("plain", "not served"), [problem.message for problem in translation.problems]))
+        assert found[-1][1] == [problem.message for problem in translate(store.snapshot(), SETTINGS).problems]
+
+    assert [kind for kind, _ in found] == ["not served", "not served", "prefix"]
+    assert ['because of Ingress "shop/r"' in "".join(said) for _, said in found] == [True, False, False]
+    assert ['because of Ingress "shop/s"' in "".join(said) for _, said in found] == [False, True, False]
+
+
+@pytest.mark.slow
+def test_host_with_a_thousand_ingresses_turns_in_milliseconds() -> None:
+    """At most 50 of the processor; the best of some, as tests run beside others."""
+    store = store_of(service("chat"), *(ingress(f"i{number}", f"/a{number}/[a-z]+") for number in range(1000)))
+    state, seconds = IncrementalState(), []
+    translate(store.snapshot(), SETTINGS, state)
+    for turn in range(6):
+        put(store, ingress("i500", "/a500/[a-z]+", use_regex="false" if turn % 2 else "true"))
+        snapshot = store.snapshot()
+        start = time.process_time()
+        translate(snapshot, SETTINGS, state)
+        seconds.append(time.process_time() - start)
+
+    assert min(seconds[::2]) < 0.1
+    assert min(seconds[1::2]) < 0.1

@@ -18,6 +18,18 @@ HOSTS = st.sampled_from(["x.example.com", "y.example.com", "*.example.com"])
 CREATED = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"])
 CLASSES = st.sampled_from(["sluice", "other-class", None])
 PATHS = st.sampled_from(["/", "/ws", "/ws/"])
+INGRESS_PATHS = st.one_of(PATHS, st.sampled_from(["/ws(/|$)(.*)", "/(?!x)", "/x?"]))
+EXPRESSIONS = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "nginx.ingress.kubernetes.io/use-regex": st.sampled_from(["true", "false", "x"]),
+            "nginx.ingress.kubernetes.io/rewrite-target": st.sampled_from(["/", "/ws", "/$2", "/x?", "https://z.example.com/$1"]),
+            "nginx.ingress.kubernetes.io/whitelist-source-range": st.just("10.0.0.0/8"),
+        },
+    ),
+)
 SERVICES = st.sampled_from(["s", "t"])
 
 
@@ -44,7 +56,7 @@ def ws_routes(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def ingresses(draw: st.DrawFn) -> dict[str, Any]:
     backend = {"service": {"name": draw(SERVICES), "port": {"number": 80}}}
-    paths = [{"path": path, "pathType": "Prefix", "backend": backend} for path in draw(st.lists(PATHS, max_size=2))]
+    paths = [{"path": path, "pathType": "Prefix", "backend": backend} for path in draw(st.lists(INGRESS_PATHS, max_size=2))]
     rules = [{"host": host, "http": {"paths": paths}} for host in draw(st.lists(st.one_of(HOSTS, st.just("")), max_size=2))]
     spec: dict[str, Any] = {"rules": rules, "tls": []}
     if (name := draw(CLASSES)) is not None:
@@ -53,7 +65,8 @@ def ingresses(draw: st.DrawFn) -> dict[str, Any]:
         spec["defaultBackend"] = backend
     for hosts in draw(st.lists(st.lists(HOSTS, max_size=2), max_size=2)):
         spec["tls"].append({"hosts": hosts, "secretName": draw(st.sampled_from(["one", "two", ""]))})
-    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": draw(metadata()), "spec": spec}
+    described = {**draw(metadata()), "annotations": draw(EXPRESSIONS)}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": described, "spec": spec}
 
 
 @st.composite

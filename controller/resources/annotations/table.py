@@ -12,6 +12,7 @@ from controller.resources.annotations.families import (
     canary,
     classes,
     close,
+    expressions,
     https_redirect,
     keepalive,
     limits,
@@ -39,6 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     load_balancing.FAMILY,
     affinity.FAMILY,
     rewrite.FAMILY,
+    expressions.FAMILY,
     rebalance.FAMILY,
     *unsupported.FAMILIES,
 )

@@ -11,6 +11,7 @@ from typing import Any
 from controller.resources.features.access import AccessLists, parse_access
 from controller.resources.features.affinity import Affinity, parse_affinity
 from controller.resources.features.close import CloseSpec, parse_close
+from controller.resources.features.expressions import ExpressionSpec
 from controller.resources.features.header_modifiers import HeaderModifierSpec, parse_request_headers, parse_response_headers
 from controller.resources.features.hsts import HstsSpec, parse_hsts
 from controller.resources.features.https_redirect import HttpsRedirectSpec
@@ -47,6 +48,8 @@ class Features:
     rewrite: RewriteSpec | None = None
     request_headers: HeaderModifierSpec | None = None
     response_headers: HeaderModifierSpec | None = None
+    expressions: ExpressionSpec | None = None
+    """What ingress-nginx's annotations make of paths. A WsRoute has no field for it."""
     rebalance: RebalanceSpec | None = None
     canary: bool = False
     """It is a part of the traffic of another Ingress: nothing of it is served, as that part cannot be told yet."""

@@ -12,7 +12,6 @@ from controller.resources.reading.fields import (
     Reader,
     check_names,
     is_host,
-    is_literal_path,
     metadata_ref,
     read_created,
     read_generation,
@@ -41,6 +40,7 @@ class IngressPath:
     """Empty: any host."""
     kind: Literal["exact", "prefix"]
     path: str
+    """As it was written. Whether it is a literal path or a regular expression depends on others of its host."""
     backend: BackendRef
     field: str
 
@@ -128,7 +128,7 @@ def _parse_path(reader: Reader, host: str, field: str, item: Mapping[str, Any]) 
     if kind not in ("Exact", "Prefix", "ImplementationSpecific"):
         reader.report(f"{field}.pathType", f"{shown(kind)} was found, Exact, Prefix or ImplementationSpecific would be accepted.")
     path = reader.text(item, "path", f"{field}.path") or "/"
-    if not is_literal_path(path):
+    if not path.startswith("/"):
         reader.report(f"{field}.path", f"{shown(path)} was found, {PATH_HINT}")
     backend = _parse_backend(reader, reader.mapping(item, "backend", f"{field}.backend"), f"{field}.backend")
     if backend is None:

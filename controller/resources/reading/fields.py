@@ -4,6 +4,7 @@ import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
@@ -85,6 +86,15 @@ def is_literal_path(path: str) -> bool:
     return path.startswith("/") and _ODD_PATH.search(path) is None
 
 
+_UNWRITABLE = re.compile(r"[^!-~]")
+
+
+def encoded_path(path: str) -> str:
+    """Return a path as requests write it: spaces, and what is not ASCII, encoded."""
+    return path if _UNWRITABLE.search(path) is None else quote(path, safe=_WRITABLE)
+
+
+_WRITABLE = "".join(map(chr, range(0x21, 0x7F)))
 PATH_HINT = (
     "a path that begins with / and has no empty or dot segments, encoded slashes, broken escapes, spaces, ? or # would be accepted."
 )

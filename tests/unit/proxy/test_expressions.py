@@ -270,11 +270,11 @@ def test_random_paths_of_200_bytes_take_microseconds(expressions_of_host: list[s
     found = Expressions(order_expressions(expressions_of_host), Automata())
     found.first("/")
     paths = ["/" + "".join(chooser.choices("abcdefghijklmnopqrstuvwxyz0123456789/.-", k=199)) for _ in range(500)]
-    start = time.perf_counter()
+    start = time.process_time()
     for path in paths:
         found.first(path)
 
-    assert (time.perf_counter() - start) / len(paths) < 0.0005
+    assert (time.process_time() - start) / len(paths) < 0.0005
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The path that the backend sees."""
 
-from controller.resources.annotations.annotation import Family, Status, not_yet, ours, unread
+from controller.resources.annotations.annotation import Family, not_yet, ours
 from controller.resources.annotations.values import text_of
 from controller.resources.reading.fields import PATH_HINT, is_literal_path
 
@@ -13,12 +13,7 @@ FAMILY = Family(
             "a path",
             "takes the place of the path's prefix, or of the whole path where it is Exact",
         ),
-        *unread(
-            Status.DIFFERENT,
-            "{name} has no effect. Where it puts one prefix in place of another, write sluice.dev/rewrite-prefix instead.",
-            "rewrite-target",
-        ),
-        *not_yet("use-regex", "x-forwarded-prefix"),
+        *not_yet("x-forwarded-prefix"),
     ),
     "rewrite",
 )
