@@ -22,6 +22,11 @@ class DownstreamCodec(Protocol):
     """The client's side of one exchange."""
 
     @property
+    def write_paused(self) -> bool:
+        """The client does not take what is written: no backend is read then, though its connection came only now."""
+        ...
+
+    @property
     def takes_codings(self) -> bool:
         """A body may keep transfer codings below chunked (RFC 9112, 7): HTTP/1.1 alone has words for them."""
         ...

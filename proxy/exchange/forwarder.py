@@ -50,7 +50,9 @@ IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 MAX_INTERIM: Final = 16
 """1xx answers that one request may bring."""
 EARLY_LIMIT: Final = 64 * 1024
-"""Bytes of a body that wait for a connection."""
+"""Bytes of a body that wait for a connection,"""
+PIECE_COST: Final = 64
+"""and what each piece of it counts beside its bytes: it is an object that is held, and maybe a chunk that is made."""
 BODY_GRACE = 30.0
 """Seconds before the rate of a request's body is looked at (docs/wire.md, slow body)."""
 RATE_INTERVAL: Final = 1.0
@@ -244,6 +246,8 @@ class Exchange:
             self._waited += self._runtime.loop.time() - began
             self._enter(BODY_RATE, RATE_INTERVAL)
         self._send(connection)
+        if self._downstream.write_paused:
+            self.downstream_paused()
 
     def _send(self, connection: UpstreamConnection) -> None:
         codec = self._upstream_codec = open_upstream(connection, self, self._runtime)
@@ -255,7 +259,7 @@ class Exchange:
             self.request_state = STREAMING
             early, self._early, self._early_size = self._early, NO_PIECES, 0
             codec.send(self.request, self._fields, self._length, early)
-        if self._length:
+        if self._length and not self._paused_at:  # the backend may have had enough with what was sent at once
             self._downstream.resume_request()
 
     def request_data(self, pieces: list[bytes]) -> None:
@@ -266,7 +270,7 @@ class Exchange:
             self._upstream_codec.send_data(pieces)
             return
         self._keep(pieces)
-        self._early_size += size
+        self._early_size += size + PIECE_COST * len(pieces)
         if self._early_size > EARLY_LIMIT:
             self._downstream.pause_request()
 

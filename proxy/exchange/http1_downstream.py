@@ -227,6 +227,8 @@ class ServerConnection:
             return
         if answer is None:
             self._forward(request, route)
+            if self.write_paused and self.exchange is not None:
+                self.exchange.downstream_paused()
         else:
             self._answer_head(answer, request, route)
         self.proceed()

@@ -4,6 +4,8 @@
 import re
 from typing import Final
 
+from proxy.http1.head_scanner import MAX_FIELDS
+
 MAX_LINE = 1024
 """Bytes of a chunk's size line, extensions included."""
 MAX_TRAILERS = 8192
@@ -138,6 +140,8 @@ class ChunkDecoder:
             self._overhead += len(line)
             if self.trailers is None:
                 self.trailers = []
+            elif len(self.trailers) >= MAX_FIELDS:
+                raise ChunkError("there are too many trailers")
             self.trailers.append(line)
         if self._overhead > MAX_OVERHEAD:
             raise ChunkError("the chunks carry too many extensions or trailers")

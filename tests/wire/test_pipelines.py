@@ -6,6 +6,9 @@ import pytest
 from wire.harness import WAIT, proxying
 from wire.verbs import GET, OK
 
+from proxy.exchange.states import NONE
+from proxy.http.message import Answer
+
 MIB = 1024 * 1024
 
 
@@ -32,6 +35,43 @@ async def test_thousand_pipelined_requests_behind_a_slow_one_are_held_back_and_a
 
         assert proxy.backend.count == 1
         assert most < MIB
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_client_that_stops_reading_while_a_filter_thinks_stops_the_backend_of_the_request_behind_it(secure: bool) -> None:
+    """What it does not read is the answer before: its transport tells so when it writes, which may be after the next has begun."""
+    gate = asyncio.Event()
+
+    async def wait() -> Answer | None:
+        await gate.wait()
+        return None
+
+    async with proxying() as proxy:
+        client = await proxy.client(secure=secure)
+        await client.sends(GET)
+        backend = await proxy.backend.accepts()
+        await backend.head()
+        await backend.sends(OK)
+        assert (await client.answer())[2] == b"hello"
+        (route,) = proxy.runtime.routes.values()
+        route.filters = (lambda _request: wait(),)
+        await client.sends(GET)
+        (connection,) = proxy.runtime.connections
+        async with asyncio.timeout(WAIT):
+            while connection._filtering is None:  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+        connection.pause_writing()  # type: ignore[attr-defined]
+        gate.set()
+        await backend.head()
+        size = 16 * MIB
+        backend.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        for _ in range(100):  # turns in which all of it would have come
+            await asyncio.sleep(0)
+        assert connection.exchange.answer_state == NONE  # type: ignore[attr-defined]
+        connection.resume_writing()  # type: ignore[attr-defined]
+        assert (await client.head()).endswith(b"Content-Length: %d\r\n\r\n" % size)
+        assert await client.reads(size) == bytes(size)
+        route.filters = ()
 
 
 LEGAL = {

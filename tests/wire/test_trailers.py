@@ -6,6 +6,8 @@ import pytest
 from wire.harness import WAIT, Peer, Proxy, proxying
 from wire.verbs import GET, OK, UPGRADE, post
 
+from proxy.http1.head_scanner import MAX_FIELDS
+
 CHUNKED = b"Transfer-Encoding: chunked"
 TE = b"GET /x HTTP/1.1\r\nHost: a.test\r\nTE: trailers\r\nConnection: TE\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -165,6 +167,23 @@ async def test_trailers_that_come_with_the_head_pass() -> None:
         await client.sees(DATA + b"0\r\n" + block(PASSING) + b"\r\n")
 
 
+async def test_as_many_trailers_pass_as_a_head_may_have_fields() -> None:
+    async with proxying() as proxy:
+        most = block([b"a:"] * MAX_FIELDS)
+        client, backend, _ = await asked(proxy, post(CHUNKED, b"TE: trailers", body=DATA + b"0\r\n" + most + b"\r\n"))
+        await backend.sees(DATA + b"0\r\n" + most + b"\r\n")
+        await backend.sends(HEAD + DATA + b"0\r\n" + most + b"\r\n")
+
+        assert await client.head() == HEAD
+        await client.sees(DATA + b"0\r\n" + most + b"\r\n")
+
+
+async def test_more_trailers_of_a_request_than_that_are_refused() -> None:
+    """All of them are judged at once, at the end of the body: sixteen kilobytes would be eight thousand."""
+    async with proxying() as proxy:
+        await proxy.refuses(post(CHUNKED, body=DATA + b"0\r\n" + block([b"a:"] * (MAX_FIELDS + 1)) + b"\r\n"), 400, at_once=False)
+
+
 async def test_client_of_http_1_0_gets_no_trailers_whatever_it_asked_for() -> None:
     async with proxying() as proxy:
         client, backend, head = await asked(proxy, b"GET /x HTTP/1.0\r\nHost: a.test\r\nTE: trailers\r\n\r\n")
@@ -195,6 +214,7 @@ async def test_upgrade_asks_its_backend_for_no_trailers() -> None:
         b" folded: b\r\n\r\n",
         b"X: " + b"a" * 9000,
         b"X: %s\r\n" % (b"a" * 1000) * 17,
+        b"a:\r\n" * (MAX_FIELDS + 1) + b"\r\n",
     ],
 )
 async def test_malformed_or_endless_trailers_of_a_backend_cut_the_answer(trailers: bytes) -> None:

@@ -105,6 +105,7 @@ class Walk:
         self.connection: UpstreamConnection
         self.transport = Memory()
         self.said: list[str] = []
+        self.write_paused = False
         self.failure = Failure(0, "", "")
         self._takes_codings = True
         self.expired: dict[str, str] = {}
@@ -348,6 +349,64 @@ async def body_that_comes_while_a_connection_is_made(one: Walk) -> None:
 
         assert one.said == ["pause", "resume"]
         assert (await server.readuntil(b"0\r\n\r\n")).endswith(b"a\r\n0\r\n\r\n")
+        one.event(CLIENT_LOST, one.exchange.client_lost)
+
+
+@walk
+async def body_of_tiny_pieces_that_comes_while_a_connection_is_made(one: Walk) -> None:
+    """Each piece is an object that is held, and a chunk that is written, whatever it carries."""
+    async with backend(one) as server:
+        one.begins("POST", -1, pooled=False)
+        one.exchange.start()
+        kept = 0
+        while "pause" not in one.said:
+            one.exchange.request_data([b"ab"] * 64)
+            kept += 64
+        assert kept <= 1024
+        await one.dialled(STREAMS)
+
+        assert one.said == ["pause", "resume"]
+        assert (await server.readuntil(b"\r\n\r\n" + b"2\r\nab\r\n" * kept)).endswith(b"ab\r\n")
+        one.event(CLIENT_LOST, one.exchange.client_lost)
+
+
+@walk
+async def body_that_fills_its_connection_at_once(one: Walk) -> None:
+    """The client is read again when the backend takes more, not when the connection is there."""
+    one.pooled()
+    write = one.connection.write
+    one.connection.write = lambda data: (write(data), one.connection.pause_writing())[0]
+    one.begins("POST", -1, pooled=False)
+    one.exchange.request_data([b"a" * 70_000])
+    one.event(STREAMS, one.exchange.start)
+
+    assert one.said == ["pause", "pause"]
+    assert one.exchange.phase == UPSTREAM_WRITE_STALL
+    one.connection.resume_writing()
+    assert one.said == ["pause", "pause", "resume"]
+    one.event(CLIENT_LOST, one.exchange.client_lost)
+
+
+@walk
+async def client_that_takes_nothing_while_a_connection_is_made(one: Walk) -> None:
+    """What it does not read was an answer before this one; the backend is not read before it reads again."""
+    async with backend(one) as server:
+        one.begins(pooled=False)
+        one.exchange.start()
+        one.write_paused = True
+        one.exchange.downstream_paused()
+        assert (one.exchange.phase, one.deadline.at) == (CONNECT, 0)
+        await one.dialled(CONNECTED)
+        await server.readuntil(b"\r\n\r\n")
+
+        codec = one.exchange._upstream_codec
+        assert codec is not None
+        assert not codec._connection.transport.is_reading()
+        assert one.exchange.phase == DOWNSTREAM_WRITE_STALL
+        one.write_paused = False
+        one.exchange.downstream_resumed()
+        assert codec._connection.transport.is_reading()
+        assert one.exchange.phase == RESPONSE
         one.event(CLIENT_LOST, one.exchange.client_lost)
 
 
