@@ -28,7 +28,7 @@ class Hub:
         self.rejected: Mapping[str, str] = {}
         """Routes that the proxy could not compile, and why."""
         self.on_request: Callable[[], None] | None = None
-        """Called when the proxy has told the root that it holds."""
+        """Called when the proxy has named the root that it holds."""
 
     @property
     def root(self) -> str:

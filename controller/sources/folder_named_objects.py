@@ -58,27 +58,27 @@ class FolderNamedObjects:
 
     def apply(self, path: str, objects: Sequence[Mapping[str, Any]]) -> None:
         """Take what a file holds now; nothing: it is gone."""
-        found: dict[ObjectRef, Mapping[str, Any]] = {}
+        by_ref: dict[ObjectRef, Mapping[str, Any]] = {}
         for raw in objects:
             kind = raw.get("kind")
             if raw.get("apiVersion") == "v1" and kind in _KINDS:
-                found.setdefault(metadata_ref(raw, str(kind)), raw)
+                by_ref.setdefault(metadata_ref(raw, str(kind)), raw)
         before = self._refs.pop(path, ())
-        if found:
-            self._refs[path] = tuple(found)
+        if by_ref:
+            self._refs[path] = tuple(by_ref)
         for ref in before:
-            if ref not in found:
+            if ref not in by_ref:
                 self._paths[ref].discard(path)
                 if not self._paths[ref]:
                     del self._paths[ref]
-        for ref in found:
+        for ref in by_ref:
             self._paths.setdefault(ref, set()).add(path)
-        for ref in dict.fromkeys((*before, *found)):
+        for ref in dict.fromkeys((*before, *by_ref)):
             if not self._store.is_granted(ref):
                 continue
-            if ref in found and self._path(ref) == path:
-                self._have_read(self._store.put(ref, parse_named_object(ref, found[ref], self._store.keys(ref))))
-            elif ref not in found:
+            if ref in by_ref and self._path(ref) == path:
+                self._have_read(self._store.put(ref, parse_named_object(ref, by_ref[ref], self._store.keys(ref))))
+            elif ref not in by_ref:
                 self._have_read((ref,))
 
     def fail(self, path: str, why: str) -> None:

@@ -49,12 +49,12 @@ def _settings() -> kopf.OperatorSettings:
 
 async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes | None:
     """Read a body; None: it is longer than `most` bytes."""
-    found = bytearray()
+    body = bytearray()
     async for piece in response.content.iter_any():
-        found += piece
-        if len(found) > most:
+        body += piece
+        if len(body) > most:
             return None
-    return bytes(found)
+    return bytes(body)
 
 
 class MetadataTooLargeError(StreamError):
@@ -122,11 +122,11 @@ class NameReflector(Reflector):
         self.last_answer = time.monotonic()
         if body is None:
             raise MetadataTooLargeError
-        found = json.loads(body)
-        items = found.get("items") if isinstance(found, Mapping) else None
-        if not isinstance(found, Mapping) or not isinstance(items or [], list):
+        listed = json.loads(body)
+        items = listed.get("items") if isinstance(listed, Mapping) else None
+        if not isinstance(listed, Mapping) or not isinstance(items or [], list):
             raise StreamError("no list of metadata was found")
-        return str(metadata_of(found).get("resourceVersion") or ""), {self._apply(raw) for raw in items or ()}
+        return str(metadata_of(listed).get("resourceVersion") or ""), {self._apply(raw) for raw in items or ()}
 
     async def _watch(self, version: str) -> None:
         if self._places.watching.locked():

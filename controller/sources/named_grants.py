@@ -90,10 +90,10 @@ def _order(reference: Reference) -> tuple[str, ...]:
 
 # No message counts what is over a limit: thousands of statuses would be written anew with each change of the count.
 def _too_many(most: int, where: str) -> NamedProblem:
-    found = f"{most} others are named before it {where}, by the oldest objects first, and more are not read"
-    return NamedProblem(Reason.REF_NOT_PERMITTED, f"is not read: {found}; one of these would be accepted.")
+    reason = f"{most} others are named before it {where}, by the oldest objects first, and more are not read"
+    return NamedProblem(Reason.REF_NOT_PERMITTED, f"is not read: {reason}; one of these would be accepted.")
 
 
 def _too_large(most: int, where: str) -> NamedProblem:
-    found = f"with what is named before it {where}, by the oldest objects first, it is more than {most / MEBIBYTE:g} MiB"
-    return NamedProblem(Reason.REF_NOT_PERMITTED, f"is not kept: {found}; less would be accepted.")
+    reason = f"with what is named before it {where}, by the oldest objects first, it is more than {most / MEBIBYTE:g} MiB"
+    return NamedProblem(Reason.REF_NOT_PERMITTED, f"is not kept: {reason}; less would be accepted.")

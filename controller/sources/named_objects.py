@@ -248,7 +248,7 @@ class ClusterNamedObjects:
             async with response:
                 body = await read_body(response, MOST_RESPONSE)
         except errors.APINotFoundError:
-            found: NamedObject | NamedProblem = absent(ref)
+            result: NamedObject | NamedProblem = absent(ref)
             version = ""
         else:
             self._queue.charge(ref.namespace, MOST_RESPONSE if body is None else len(body))
@@ -257,7 +257,7 @@ class ClusterNamedObjects:
             raw = json.loads(body) if body is not None else {}
             if not isinstance(raw, Mapping):
                 raise StreamError(f"{type(raw).__name__} was found where an object would be accepted")
-            found = (
+            result = (
                 response_too_large(ref, MOST_RESPONSE, "all of it")
                 if body is None
                 else parse_named_object(ref, raw, self._store.keys(ref))
@@ -265,7 +265,7 @@ class ClusterNamedObjects:
             version = str(metadata_of(raw).get("resourceVersion") or name.version)
         if self._follows(name) and not name.stale:
             name.version, name.failures = version, 0
-            self.push(self._store.put(ref, found))
+            self.push(self._store.put(ref, result))
             if name.problem is not None and name.problem.reason is Reason.KIND_FORBIDDEN:
                 self.fail(name)  # it can be read and not be watched
 

@@ -85,14 +85,14 @@ class NamedStore:
         """Tell whether reading an object gave something, be it that it is not there."""
         return ref in self._sizes
 
-    def put(self, ref: ObjectRef, found: NamedObject | NamedProblem) -> tuple[ObjectRef, ...]:
+    def put(self, ref: ObjectRef, result: NamedObject | NamedProblem) -> tuple[ObjectRef, ...]:
         """Take what reading an object gave, which is possible again; return those that are to be read as there is room for them."""
         if not self.is_granted(ref):
             return ()
         self._problems.pop(ref, None)
-        self._read[ref] = found
+        self._read[ref] = result
         before = self._sizes.get(ref)
-        self._sizes[ref] = found.size if isinstance(found, NamedObject) else 0
+        self._sizes[ref] = result.size if isinstance(result, NamedObject) else 0
         if self._sizes[ref] == before and ref not in self._over:
             self._refresh(ref)
             return ()
@@ -139,10 +139,10 @@ class NamedStore:
             return NamedState(None, refused)
         if not self.is_granted(ref):
             return None
-        found = self._read.get(ref)
-        if isinstance(found, NamedProblem):
-            return NamedState(None, self._problems.get(ref, found))
-        return NamedState(found, self._problems.get(ref)) if found is not None or ref in self._problems else PENDING
+        result = self._read.get(ref)
+        if isinstance(result, NamedProblem):
+            return NamedState(None, self._problems.get(ref, result))
+        return NamedState(result, self._problems.get(ref)) if result is not None or ref in self._problems else PENDING
 
     @property
     def states(self) -> Mapping[ObjectRef, NamedState]:
@@ -159,4 +159,4 @@ class NamedStore:
     @property
     def kept_bytes(self) -> int:
         """How many bytes of values are kept."""
-        return sum(found.size for found in self._read.values() if isinstance(found, NamedObject))
+        return sum(result.size for result in self._read.values() if isinstance(result, NamedObject))

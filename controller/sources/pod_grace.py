@@ -50,7 +50,7 @@ class PodGraces:
         self._read = read
         self._apply = apply
         self._known: dict[ObjectRef, dict[str, float]] = {}
-        """Per slice, of its pods that terminate; 0: it could not be told."""
+        """Per slice, of its pods that terminate; 0: it could not be read."""
         self._held: dict[ObjectRef, EndpointSlice] = {}
         """Slices whose newest version waits for an answer."""
         self._tasks: set[asyncio.Task[None]] = set()

@@ -69,9 +69,9 @@ class ReadQueue:
     async def next(self) -> ObjectRef:
         """Wait for the next object."""
         while True:
-            found = self.take()
-            if found is not None:
-                return found
+            item = self.take()
+            if item is not None:
+                return item
             self._more.clear()
             patience = self.patience
             try:

@@ -1,1 +1,1 @@
-"""What the owners of objects are told."""
+"""Conditions, Events and addresses: what the statuses of objects say."""

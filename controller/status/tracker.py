@@ -166,7 +166,7 @@ class Tracker:
             programmed = PENDING
         else:
             programmed = rejected(rejections) if rejections else SERVED
-        return StatusReport(tracked.verdict, tracked.generation, programmed, self._unready.said(ref))
+        return StatusReport(tracked.verdict, tracked.generation, programmed, self._unready.reported(ref))
 
 
 def owner_of(route: str) -> ObjectRef | None:

@@ -213,7 +213,7 @@ def _called(name: str) -> str:
 
 
 class Upstreams:
-    """Stage of the memo: the endpoints of every Service port that some object uses."""
+    """Stage: the endpoints of every Service port that some object uses."""
 
     __slots__ = (
         "_dependents",

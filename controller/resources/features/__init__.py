@@ -52,7 +52,7 @@ class Features:
     """What ingress-nginx's annotations make of paths. A WsRoute has no field for it."""
     rebalance: RebalanceSpec | None = None
     canary: bool = False
-    """It is a part of the traffic of another Ingress: nothing of it is served, as that part cannot be told yet."""
+    """It is a part of the traffic of another Ingress: nothing of it is served, as such parts are not supported yet."""
     fault: str = ""
     """Not empty: a guard cannot be read or carried out, and the routes answer 500."""
 

@@ -200,7 +200,7 @@ def names_of(leaf: x509.Certificate) -> tuple[str, ...] | None:
 
 
 def order_problem(crt: bytes, key: bytes) -> str:
-    """Say that the certificate to which a key belongs stands behind another; empty: it does not, or cannot be told.
+    """Say that the certificate to which a key belongs stands behind another; empty: it does not, or that is not known.
 
     An authority's certificate that stands first is refused for what it lacks as a server's, or for its key: neither says why.
     """

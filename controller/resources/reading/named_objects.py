@@ -115,15 +115,15 @@ def parse_named_object(ref: ObjectRef, raw: Mapping[str, Any], keys: Collection[
     names = {str(name) for source in (encoded, texts) for name in source if keys is None or name in keys}
     if len(names) > MOST_KEYS:
         return _unusable(ref, f"holds {len(names)} keys; at most {MOST_KEYS} would be accepted.")
-    found: dict[str, Sensitive] = {}
+    data: dict[str, Sensitive] = {}
     for name in sorted(names):
         value = _text(texts[name]) if name in texts else _decoded(encoded.get(name))
         if value is None:
             what = "text would be accepted" if name in texts else "base64 would be accepted"
             return _unusable(ref, f"cannot be used: data[{printable(name)[:253]}] cannot be read, {what}.")
-        found[name] = Sensitive(value)
+        data[name] = Sensitive(value)
     type_ = raw.get("type") if ref.kind == "Secret" else ""
-    parsed = NamedObject(ref, type_ if isinstance(type_, str) else "", MappingProxyType(found))
+    parsed = NamedObject(ref, type_ if isinstance(type_, str) else "", MappingProxyType(data))
     if parsed.size > MOST_BYTES:
         return _unusable(ref, f"holds {parsed.size} bytes; at most {MOST_BYTES} would be accepted.")
     return parsed

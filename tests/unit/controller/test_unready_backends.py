@@ -29,9 +29,9 @@ def test_backend_is_said_after_ten_seconds_and_taken_back_at_once() -> None:
     assert followed.is_waiting(REF)
     assert followed.advance(100.0 + HOLD - 0.1) == []
     assert followed.advance(100.0 + HOLD) == [REF]
-    assert (followed.said(REF), followed.is_waiting(REF), followed.waits) == ((CHAT,), False, False)
+    assert (followed.reported(REF), followed.is_waiting(REF), followed.waits) == ((CHAT,), False, False)
     assert followed.update(REF, (), 111.0)
-    assert (followed.said(REF), followed.waits) == ((), False)
+    assert (followed.reported(REF), followed.waits) == ((), False)
 
 
 def test_backend_that_is_ready_again_in_time_is_never_said() -> None:
@@ -50,12 +50,12 @@ def test_each_backend_has_its_own_time_and_they_are_named_in_the_order_of_the_ob
     followed.update(REF, (CHAT, WEB), 5.0)
 
     assert followed.advance(10.0) == [REF]
-    assert followed.said(REF) == (WEB,)
+    assert followed.reported(REF) == (WEB,)
     assert followed.is_waiting(REF)
     assert followed.advance(15.0) == [REF]
-    assert followed.said(REF) == (CHAT, WEB)
+    assert followed.reported(REF) == (CHAT, WEB)
     assert followed.update(REF, (CHAT,), 16.0)
-    assert followed.said(REF) == (CHAT,)
+    assert followed.reported(REF) == (CHAT,)
 
 
 def test_object_that_goes_is_forgotten_and_another_is_not_touched() -> None:
@@ -65,7 +65,7 @@ def test_object_that_goes_is_forgotten_and_another_is_not_touched() -> None:
     followed.forget(REF)
 
     assert followed.advance(HOLD) == [OTHER]
-    assert followed.said(REF) == ()
+    assert followed.reported(REF) == ()
 
 
 def changes(period: float, seconds: float) -> int:
@@ -111,13 +111,13 @@ def test_what_is_said_is_unready_now_and_every_change_of_it_is_told(steps: list[
     followed, now = UnreadyBackends(), 0.0
     unready: dict[ObjectRef, dict[UnreadyBackend, float]] = {REF: {}, OTHER: {}}
     for pause, ref, backends in steps:
-        before = {one: followed.said(one) for one in unready}
+        before = {one: followed.reported(one) for one in unready}
         now += pause
         told = set(followed.advance(now))
         unready[ref] = {backend: unready[ref].get(backend, now) for backend in backends}
         told |= {ref} if followed.update(ref, backends, now) else set()
         for one, since in unready.items():
-            said = followed.said(one)
+            said = followed.reported(one)
             assert set(said) <= set(since)
             assert all(now >= since[backend] + HOLD for backend in said)
             assert before[one] == said or one in told
