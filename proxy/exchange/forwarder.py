@@ -58,7 +58,7 @@ BODY_GRACE = 30.0
 RATE_INTERVAL: Final = 1.0
 """Seconds between looks at it."""
 WRITE_STALL = 60.0
-"""Seconds that a client may leave an answer unread, and a backend a body (nginx: send_timeout, proxy_send_timeout)."""
+"""Seconds that a client may leave an answer unread (nginx: send_timeout)."""
 
 
 class Exchange:
@@ -311,7 +311,7 @@ class Exchange:
             return
         self._paused_at = self._runtime.loop.time()
         if self.phase == BODY_RATE:
-            self._enter(UPSTREAM_WRITE_STALL, WRITE_STALL)
+            self._enter(UPSTREAM_WRITE_STALL, self._timeouts.send)
         self._downstream.pause_request()
 
     def upstream_resumed(self) -> None:
@@ -684,7 +684,7 @@ class Exchange:
         elif self._whole:
             self._await_answer()
         elif self._paused_at:
-            self._enter(UPSTREAM_WRITE_STALL, WRITE_STALL)
+            self._enter(UPSTREAM_WRITE_STALL, self._timeouts.send)
         else:
             self._enter(BODY_RATE, RATE_INTERVAL)
         if self._upstream_codec is not None:

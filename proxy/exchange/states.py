@@ -125,7 +125,7 @@ END_TRANSITIONS: Final = (
 DEADLINES: Final = (
     ("CONNECT", "`timeouts.connect`, for all attempts", "REPLACED, 504"),
     ("BODY_RATE", "30 s, then each second: `--min-body-rate`", "CUT, 408 in the log"),
-    ("UPSTREAM_WRITE_STALL", "60 s", "REPLACED, 504"),
+    ("UPSTREAM_WRITE_STALL", "60 s, or `proxy-send-timeout`", "REPLACED, 504"),
     ("RESPONSE", "`timeouts.response`", "REPLACED, 504"),
     ("HANDSHAKE", "`timeouts.handshake`", "REPLACED, 504"),
     ("IDLE", "`timeouts.idle` since the last byte of the answer", "CUT"),

@@ -21,6 +21,8 @@ class Timeouts(msgspec.Struct, frozen=True, tag="timeouts", omit_defaults=True):
     """From the request sent to the head of the answer."""
     idle: float = 3600.0
     """Without an application byte in either direction of a socket; silence of a streaming backend."""
+    send: float = 60.0
+    """Without the backend taking anything of a request's body."""
     max_age: float = 0.0
     """Of a socket, give or take a tenth; 0: no limit."""
 

@@ -251,7 +251,7 @@ REFUSED = {
     "nginx.ingress.kubernetes.io/enable-modsecurity": ("true", 500, "the routes of this Ingress answer 500"),
     "nginx.ingress.kubernetes.io/canary": ("true", 404, "this Ingress is not served"),
     "nginx.ingress.kubernetes.io/websocket-services": ("app", 200, "never existed in ingress-nginx"),
-    "nginx.ingress.kubernetes.io/proxy-read-timeout": ("3600", 200, "write sluice.dev/timeouts-idle"),
+    "nginx.ingress.kubernetes.io/proxy-read-timeout": ("60s", 200, "a whole number of seconds above zero"),
     "nginx.ingress.kubernetes.io/no-such-thing": ("x", 200, "ingress-nginx has no such annotation"),
     "nginx.ingress.kubernetes.io/ssl-redirect": ("maybe", 200, '"true" or "false" would be accepted'),
     "sluice.dev/timeouts-idle": ("soon", 200, "sluice.dev/timeouts-idle"),

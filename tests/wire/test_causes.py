@@ -210,11 +210,8 @@ async def test_backend_that_says_nothing_is_named(head: bytes, cause: str, caplo
 
 
 @pytest.mark.slow
-async def test_body_that_a_backend_does_not_take_is_named(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.WRITE_STALL", 0.3)
-    async with watching(caplog, (Timeouts(connect=1.0),)) as (proxy, next_line):
+async def test_body_that_a_backend_does_not_take_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(caplog, (Timeouts(connect=1.0, send=0.3),)) as (proxy, next_line):
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1073741824\r\n\r\n")
         backend = await proxy.backend.accepts()

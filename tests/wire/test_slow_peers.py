@@ -173,9 +173,8 @@ async def test_endpoint_that_dribbles_a_head_without_an_end_is_504(name: str) ->
         assert status == 504
 
 
-async def test_endpoint_that_takes_no_body_is_504_and_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.WRITE_STALL", 0.3)
-    async with proxying() as proxy:
+async def test_endpoint_that_takes_no_body_is_504_and_held_against_it() -> None:
+    async with proxying(policies=(Timeouts(send=0.3),)) as proxy:
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1073741824\r\n\r\n")
         backend = await proxy.backend.accepts()

@@ -35,6 +35,7 @@ FAMILIES: tuple[Family, ...] = (
     request_limits.FAMILY,
     message_limits.FAMILY,
     timeouts.FAMILY,
+    timeouts.PROXY_FAMILY,
     close.FAMILY,
     keepalive.FAMILY,
     load_balancing.FAMILY,

@@ -20,6 +20,7 @@ from controller.resources.features.limits import Limits, parse_limits
 from controller.resources.features.load_balancing import LoadBalancingSpec, parse_load_balancing
 from controller.resources.features.message_limits import MessageLimitsSpec, parse_message_limits
 from controller.resources.features.pod_target import parse_pod_target
+from controller.resources.features.proxy_timeouts import ProxyTimeouts
 from controller.resources.features.rebalance import RebalanceSpec, parse_rebalance
 from controller.resources.features.request_limits import RequestLimits
 from controller.resources.features.rewrite import RewriteSpec, parse_rewrite
@@ -34,6 +35,8 @@ class Features:
     https_redirect: HttpsRedirectSpec | None = None
     hsts: HstsSpec | None = None
     timeouts: TimeoutsSpec | None = None
+    proxy_timeouts: ProxyTimeouts | None = None
+    """What ingress-nginx's annotations say of time. A WsRoute has no field for it."""
     access: AccessLists | None = None
     limits: Limits | None = None
     request_limits: RequestLimits | None = None

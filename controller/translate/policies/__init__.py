@@ -17,7 +17,7 @@ from controller.translate.policies.pod_target import translate_pod_target
 from controller.translate.policies.rebalance import translate_rebalance
 from controller.translate.policies.request_limits import translate_request_limits
 from controller.translate.policies.rewrite import translate_rewrite
-from controller.translate.policies.timeouts import translate_timeouts
+from controller.translate.policies.timeouts import translate_proxy_timeouts, translate_timeouts
 from controller.translate.route_context import RouteContext
 from proxy.model.policy import Policy
 
@@ -27,6 +27,7 @@ POLICIES: Mapping[str, Translate] = {
     "https_redirect": translate_https_redirect,
     "hsts": translate_hsts,
     "timeouts": translate_timeouts,
+    "proxy_timeouts": translate_proxy_timeouts,
     "access": translate_access,
     "limits": translate_limits,
     "request_limits": translate_request_limits,
