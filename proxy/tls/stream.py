@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from proxy.platform.socket_queues import take_unread
+from proxy.transport.deferred import Deferred
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, ProtocolAdapter, Stream
 from proxy.transport.run_queue import RunQueue
 
@@ -43,7 +44,6 @@ class TlsStream:
     __slots__ = (
         "_at",
         "_broken",
-        "_deferred",
         "_ended",
         "_finished",
         "_incoming",
@@ -51,13 +51,12 @@ class TlsStream:
         "_more",
         "_object",
         "_outgoing",
-        "_paused",
         "_phase",
         "_piece",
         "_records",
-        "_run_queue",
         "_stream",
         "_transport",
+        "_turns",
     )
 
     def __init__(
@@ -81,7 +80,6 @@ class TlsStream:
         """The peer's bytes are no TLS any more."""
         self._ended = False
         """The peer's close_notify came (RFC 8446, 6.1), or its FIN."""
-        self._run_queue = run_queue
         self._piece: int = PIECE
         self._records = 0
         """How many more may be decrypted in this turn."""
@@ -90,10 +88,8 @@ class TlsStream:
         """Bytes that came and did not go to OpenSSL yet are in `_late`, from `_at` on."""
         self._more = False
         """More is here than was decrypted or told."""
-        self._deferred = False
-        """It waits in the worker's queue for its turn."""
-        self._paused = False
-        """The stream wants to be told nothing."""
+        self._turns = Deferred(run_queue)
+        """More waits for its turn, and whether the stream wants to be told nothing."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin the handshake, as a client."""
@@ -155,20 +151,16 @@ class TlsStream:
 
     def _defer(self) -> None:
         """Put off decrypting more to a later turn of the loop."""
-        if not self._deferred:
-            self._deferred = True
-            self._transport.pause_reading()
-            self._run_queue.add(self._go_on)
+        self._turns.leave(self._transport, self._go_on)
 
     def _go_on(self) -> None:
-        self._deferred = False
-        if self._phase != OPEN or self._paused:
-            return  # `resume_reading` goes on
+        if not self._turns.begin() or self._phase != OPEN:
+            return
         self._more = False
         self._records = RECORDS_PER_TURN
         self._take_late()
-        if not self._more and not self._paused:
-            self._transport.resume_reading()
+        if not self._more:
+            self._turns.end(self._transport)
 
     def eof_received(self) -> bool:
         """Take a FIN, with or without a close_notify before it: what it may have cut, the stream's own framing tells."""
@@ -183,7 +175,7 @@ class TlsStream:
         phase = self._phase
         if exc is not None and phase == OPEN and not self._object.server_side:
             self.data_received(take_unread(self._transport))  # what a backend answered before it reset the connection
-            self._deferred = True  # nothing is put off any more
+            self._turns.waiting = True  # nothing is put off any more
             while self._more and self._phase == OPEN and not self._ended:
                 self._more = False
                 self._records = RECORDS_PER_TURN
@@ -248,16 +240,11 @@ class TlsStream:
 
     def pause_reading(self) -> None:
         """Read nothing."""
-        self._paused = True
-        self._transport.pause_reading()
+        self._turns.pause(self._transport)
 
     def resume_reading(self) -> None:
         """Read again."""
-        self._paused = False
-        if self._more:
-            self._defer()
-        else:
-            self._transport.resume_reading()
+        self._turns.resume(self._transport, self._go_on, more=self._more)
 
     def set_protocol(self, protocol: ProtocolAdapter) -> None:
         """Give the connection to another stream."""
@@ -349,7 +336,7 @@ class TlsStream:
             self._transport.close()
         elif self._phase != OPEN:
             return
-        elif self._ended and not self._paused:
+        elif self._ended and not self._turns.paused:
             self._end()
             if self._phase == CLOSING:
                 self._transport.close()

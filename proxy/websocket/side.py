@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from proxy.transport.deferred import Deferred
 from proxy.transport.protocol_adapter import BUFFER_HIGH, ProtocolAdapter
 from proxy.transport.run_queue import RunQueue
 from proxy.transport.timer_wheel import TimerWheel
@@ -60,8 +61,8 @@ class Side:
 
     __deletable__ = ("other", "tunnel")
     __slots__ = (
+        "_turns",
         "close_sent",
-        "deferred",
         "eof",
         "eof_forwarded",
         "last_heard",
@@ -71,7 +72,6 @@ class Side:
         "other",
         "pinger",
         "plain",
-        "read_paused",
         "scanner",
         "stopped",
         "transport",
@@ -104,10 +104,13 @@ class Side:
         """It ended for us: what this side still sends is dropped, until its connection is gone."""
         self.lost = False
         """The connection is gone."""
-        self.read_paused = False
-        """Not read, because the other side does not take it."""
-        self.deferred = False
-        """More frames are here and wait in the worker's queue for their turn; this side is not read meanwhile."""
+        self._turns = Deferred(tunnel.run_queue)
+        """Frames that wait for their turn, and whether the other side takes none."""
+
+    @property
+    def read_paused(self) -> bool:
+        """Whether this side is not read because the other side does not take it."""
+        return self._turns.paused
 
     @property
     def answered(self) -> bool:
@@ -146,35 +149,22 @@ class Side:
     def pause(self) -> None:
         """Stop reading this side, unless what it sends goes nowhere anyway."""
         if not self.lost and not self.stopped:
-            self.read_paused = True
-            self.transport.pause_reading()
+            self._turns.pause(self.transport)
 
     def resume(self) -> None:
         """Read this side again."""
-        self.read_paused = False
-        if self.lost or self.deferred:
-            return
-        if self.scanner.has_more:
-            self.defer()
-        else:
-            self.transport.resume_reading()
+        self._turns.resume(self.transport, self._resume_deferred, more=self.scanner.has_more and not self.lost)
 
     def defer(self) -> None:
         """Put off scanning more frames to a later turn of the loop."""
-        if not self.deferred:
-            self.deferred = True
-            self.transport.pause_reading()
-            self.tunnel.run_queue.add(self._resume_deferred)
+        self._turns.leave(self.transport, self._resume_deferred)
 
     def _resume_deferred(self) -> None:
-        if self.lost:
+        if self.lost or not self._turns.begin():
             return
-        self.deferred = False
-        if self.read_paused:
-            return  # `resume` goes on
         self.data_received(b"")
-        if not self.lost and not self.deferred and not self.read_paused:
-            self.transport.resume_reading()
+        if not self.lost:
+            self._turns.end(self.transport)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Do nothing: the connection was made long ago."""
