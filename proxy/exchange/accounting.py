@@ -22,24 +22,6 @@ _LINES: Final = 130
 """Lines that are looked at."""
 
 
-def count_exchange(
-    runtime: Runtime,
-    request: Request,
-    route: ActiveRoute,
-    service: str,
-    endpoint: str,
-    status: int,
-    cause: str,
-    seconds: float,
-    request_bytes: int,
-    answer_bytes: int,
-) -> None:
-    """Count an answer of a backend, whole or cut; `cause`: why it was cut."""
-    route.stats.request_done(service, request.method, status, seconds, request_bytes, answer_bytes)
-    if runtime.accesslog.enabled:
-        runtime.accesslog.request(request, status, service, answer_bytes, seconds, route.id, endpoint, cause)
-
-
 def count_abandoned(runtime: Runtime, request: Request, route: ActiveRoute, failure: Failure, answer_bytes: int) -> None:
     """Log a request whose client left: it is no answered one, but the backend may have it, with its id."""
     if runtime.accesslog.enabled:
@@ -98,15 +80,15 @@ def outline(head: bytes, client: Client, trusts: Callable[[bytes], bool]) -> Req
     target, space, _ = rest.partition(b" ")
     if not space and not lines and not end and len(target) < SHOWN:
         target = b""  # it has no end yet: nobody knows what it was to be
-    found: dict[bytes, list[bytes]] = {}
+    fields_by_name: dict[bytes, list[bytes]] = {}
     for line in lines if end else lines[:-1]:
         name, colon, value = line.partition(b":")
         if colon:
-            found.setdefault(name.lower(), []).append(value.strip(b" \t"))
-    hosts, agents = found.get(b"host", []), found.get(b"user-agent", [])
+            fields_by_name.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    hosts, agents = fields_by_name.get(b"host", []), fields_by_name.get(b"user-agent", [])
     host = hosts[0][: SHOWN // 4].decode("latin-1") if len(hosts) == 1 else ""
-    fields = [b"User-Agent: " + agents[0][: SHOWN // 4]] if agents else []
-    request = Request(client, method.decode(), target[:SHOWN].decode("latin-1"), 11, host, host, fields, upgrade=False)
-    if client.trusted and b"x-forwarded-for" in found:
-        request.address = client_behind(b", ".join(found[b"x-forwarded-for"]).decode("latin-1"), client.peer, trusts)
+    agent = [b"User-Agent: " + agents[0][: SHOWN // 4]] if agents else []
+    request = Request(client, method.decode(), target[:SHOWN].decode("latin-1"), 11, host, host, agent, upgrade=False)
+    if client.trusted and b"x-forwarded-for" in fields_by_name:
+        request.address = client_behind(b", ".join(fields_by_name[b"x-forwarded-for"]).decode("latin-1"), client.peer, trusts)
     return request

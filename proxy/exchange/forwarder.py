@@ -8,7 +8,7 @@ common case is one write to a pooled connection and one write to the client. Syn
 import asyncio
 from typing import Final
 
-from proxy.exchange.accounting import CLIENT_CLOSED, count_abandoned, count_exchange, report
+from proxy.exchange.accounting import CLIENT_CLOSED, count_abandoned, report
 from proxy.exchange.answer_filters import FilteredAnswer
 from proxy.exchange.contract import NO_CONTENT, NO_PIECES, UNKNOWN, DownstreamCodec, UpstreamCodec
 from proxy.exchange.states import (
@@ -166,24 +166,21 @@ class Exchange:
         self._waited = 0.0
         """Seconds that the body waited for the backend before that, or for a connection to it: not the client's fault."""
         self._began = runtime.loop.time()
-        route.stats.in_flight += 1
-        self._count_pool(pool, 1)
-
-    def _count_pool(self, pool: EndpointPool, change: int) -> None:
-        pool.in_flight += change
-        # An upgrade counts by its `Reservation`.
-        if not self.request.upgrade:
-            if change > 0:
-                pool.counter.begin_request()
-            else:
-                pool.counter.end_request()
+        route.stats.begin_request()
+        pool.in_flight += 1
+        if not request.upgrade:  # an upgrade counts by its `Reservation`
+            pool.counter.begin_request()
 
     def _take_pool(self, pool: EndpointPool | None) -> None:
-        if self._pool is not None:
-            self._count_pool(self._pool, -1)
-        self._pool = pool
+        before, self._pool = self._pool, pool
+        if before is not None:
+            before.in_flight -= 1
+            if not self.request.upgrade:
+                before.counter.end_request()
         if pool is not None:
-            self._count_pool(pool, 1)
+            pool.in_flight += 1
+            if not self.request.upgrade:
+                pool.counter.begin_request()
 
     def _enter(self, phase: int, seconds: float) -> None:
         self.phase = phase
@@ -205,10 +202,13 @@ class Exchange:
         if connection is None:
             self._dial(pool)
             return
-        if self._whole:
-            self._await_answer()
-        else:
+        if not self._whole:
             self._enter(BODY_RATE, min(BODY_GRACE, self._timeouts.response))
+        elif self.request.upgrade:
+            self._enter(HANDSHAKE, self._timeouts.handshake)
+        else:
+            self.phase = RESPONSE
+            self._runtime.wheel.schedule(self._deadline, self._timeouts.response)
         self._send(connection)
 
     def _dial(self, pool: EndpointPool | None) -> None:
@@ -399,13 +399,10 @@ class Exchange:
             self._release_upstream()
             filtered.end(pieces, trailers)
         else:
-            self._respond_whole(head, added, length, pieces, trailers)
-
-    def _respond_whole(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
-        if pieces:
-            self._count_answer(pieces)
-        self._downstream.respond_whole(head, added, length, pieces, trailers)
-        self._finish()
+            if pieces:
+                self._answer_bytes = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+            self._downstream.respond_whole(head, added, length, pieces, trailers)
+            self._finish()
 
     def _begin_answer(self, head: ResponseHead, length: int) -> bytes:
         """Judge and count the final head; return the fields that it gets in addition."""
@@ -479,7 +476,8 @@ class Exchange:
         self.answer_state = DONE
         self.end = ANSWERED
         self._filtered = None
-        self._release_upstream()
+        if self._upstream_codec is not None:
+            self._release_upstream()
         self._account(self._status, "")
         self._downstream.finished()
 
@@ -509,7 +507,9 @@ class Exchange:
     def filtered_whole(self, head: ResponseHead, length: int, pieces: list[bytes], trailers: bytes) -> None:
         """Send the head and all of the body."""
         self._status = head.status
-        self._respond_whole(head, b"", length, pieces, trailers)
+        self._count_answer(pieces)
+        self._downstream.respond_whole(head, b"", length, pieces, trailers)
+        self._finish()
 
     def filtered_data(self, pieces: list[bytes]) -> None:
         """Send more of the body."""
@@ -584,7 +584,7 @@ class Exchange:
         """Answer in the backend's place. `endpoint`: where it is another than the present one."""
         self.end = REPLACED
         self._close_upstream()
-        self.route.stats.in_flight -= 1
+        self.route.stats.end_request()
         failure = self._failure(status, cause, endpoint)
         self._take_pool(None)
         report(self._runtime, self._upstream, failure, self.request)
@@ -601,7 +601,7 @@ class Exchange:
         """End without a word: it is logged, and counts as no answer."""
         self.end = ABANDONED
         self._close_upstream()
-        self.route.stats.in_flight -= 1
+        self.route.stats.end_request()
         failure = self._failure(self._status if self.answer_state >= BODY else CLIENT_CLOSED, cause, "")
         self._take_pool(None)
         count_abandoned(self._runtime, self.request, self.route, failure, self._answer_bytes)
@@ -613,14 +613,16 @@ class Exchange:
 
     def _account(self, status: int, cause: str) -> None:
         runtime, pool = self._runtime, self._pool
-        self.route.stats.in_flight -= 1
         seconds = runtime.loop.time() - self._began
         endpoint = pool.name if pool is not None else ""
         if cause:
             report(runtime, self._upstream, Failure(status, cause, self._upstream.key, endpoint, seconds), self.request)
         self._take_pool(None)
-        service, received, returned = self._upstream.key, self._body_bytes, self._answer_bytes
-        count_exchange(runtime, self.request, self.route, service, endpoint, status, cause, seconds, received, returned)
+        request, service, route = self.request, self._upstream.key, self.route
+        route.stats.end_request()
+        route.stats.request_done(service, request.method, status, seconds, self._body_bytes, self._answer_bytes)
+        if runtime.accesslog.enabled:
+            runtime.accesslog.request(request, status, service, self._answer_bytes, seconds, route.id, endpoint, cause)
 
     def _close_upstream(self) -> None:
         """Let go of the backend's connection, or of the attempt to make one."""

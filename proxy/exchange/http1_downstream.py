@@ -17,7 +17,6 @@ from proxy.exchange.contract import UNKNOWN
 from proxy.exchange.endpoint_choice import Refusal, begin_exchange
 from proxy.exchange.forwarder import WRITE_STALL, Exchange
 from proxy.exchange.http1_request import INCOMPLETE, READY, RequestReader
-from proxy.exchange.http1_response import encode_head
 from proxy.exchange.states import OPEN
 from proxy.http.local_replies import GATEWAY, NO_CONTENT, TIMED_OUT, with_hsts
 from proxy.http.message import Answer, Client, Failure, Request, ResponseHead
@@ -46,7 +45,7 @@ class ServerConnection:
 
     __slots__ = (
         *("_body_turns", "_busy", "_chunked", "_filtering", "_reader", "_request_turns", "_reservation", "_stalls", "_unsent"),
-        *("client", "closing", "deadline", "eof", "exchange", "lingering", "lost", "more", "read_paused"),
+        *("client", "closing", "deadline", "eof", "exchange", "lingering", "lost", "may_send_more", "read_paused"),
         *("runtime", "served", "transport", "unframed", "write", "write_paused"),
     )
 
@@ -70,7 +69,7 @@ class ServerConnection:
         """The connection ends after the answer under way."""
         self.unframed = False
         """That answer lasts until the connection ends: cut by a FIN it would look whole (RFC 9112, 8)."""
-        self.more = False
+        self.may_send_more = False
         """The client may send more than will be read: a body that is not waited for, or what follows what is no request."""
         self.lingering: Lingering | None = None
         self.lost = False
@@ -114,10 +113,13 @@ class ServerConnection:
         if reader.body_open:
             self._body_received(data)
             return
-        reader.add(data)
+        if not reader.buffer and reader.late is None:
+            reader.buffer, reader.at = data, 0
+        else:
+            reader.add(data)
         if self.exchange is None and not self._busy and not self._request_turns.waiting and self._filtering is None:
             self.proceed()
-        if reader.waits and self.waiting > BUFFER_LIMIT:
+        if (reader.buffer or reader.late is not None) and reader.waiting > BUFFER_LIMIT:
             self.pause_reading()
 
     @property
@@ -146,7 +148,7 @@ class ServerConnection:
         reader = self._reader
         left, end = REQUESTS_PER_TURN, 0.0
         while (
-            reader.waits
+            (reader.buffer or reader.late is not None)
             and not self.write_paused
             and self.exchange is None
             and self._filtering is None
@@ -160,9 +162,9 @@ class ServerConnection:
                     self._request_turns.leave(None, self._go_on)  # what comes waits in a buffer, and a FIN has to be seen
                     break
             left -= 1
-            found = reader.next_head()
-            if found != READY:
-                if found == INCOMPLETE:
+            progress = reader.next_head()
+            if progress != READY:
+                if progress == INCOMPLETE:
                     self._wait_for_head()
                 else:
                     self.refuse(reader.refusal, reader.refused)
@@ -266,7 +268,7 @@ class ServerConnection:
             pieces = reader.begin_body(reader.framing.length) if data is None else reader.body(data, 0)
         except ChunkError:
             reader.body_open = False
-            self.closing = self.more = True
+            self.closing = self.may_send_more = True
             exchange.request_malformed()
             return
         if not reader.body_open:
@@ -319,9 +321,11 @@ class ServerConnection:
     def respond_whole(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
         """Send the final head and all of the body."""
         out = self._encode_head(head, added, length)
-        if pieces:
-            out += self._encode(pieces)
-        self.write(out + self._last_chunk(trailers) if self._chunked else out)
+        if self._chunked:
+            out += encode_chunks(pieces) + self._last_chunk(trailers)
+        elif pieces:
+            out += pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.write(out)
 
     def respond_data(self, pieces: list[bytes]) -> None:
         """Send more of the body."""
@@ -340,13 +344,19 @@ class ServerConnection:
         if self._reader.body_open or self.runtime.draining:
             # An early answer: the rest of the body is not waited for, and the connection does not serve again.
             self.closing = True
+        out = head.encoded
+        if added:
+            out += added
         self._chunked = False
         if length == UNKNOWN:
             if version >= 11:
                 self._chunked = True
+                out += b"Transfer-Encoding: %bchunked\r\n" % head.codings
             else:
                 self.closing = self.unframed = True
-        return encode_head(head, added, version, chunked=self._chunked, close=self.closing)
+        if self.closing:
+            return out + b"Connection: close\r\n\r\n"
+        return out + (b"Connection: keep-alive\r\n\r\n" if version < 11 else b"\r\n")
 
     def _encode(self, pieces: list[bytes]) -> bytes:
         if self._chunked:
@@ -382,7 +392,7 @@ class ServerConnection:
         """Answer a request ourselves; `failure` where a backend should have."""
         if answer.close or body_follows:
             # A body that nobody reads would be taken for the next request.
-            self.closing = self.more = True
+            self.closing = self.may_send_more = True
         elif request.version < 11 or self.runtime.draining:
             self.closing = True
         if route is not None and route.hsts and request.secure:
@@ -394,7 +404,7 @@ class ServerConnection:
 
     def refuse(self, answer: Answer, head: bytes = b"") -> None:
         """Answer what is no request, and end the connection. `head`: how it begins; else it is what was not read yet."""
-        self.closing = self.more = True
+        self.closing = self.may_send_more = True
         rest = self._reader.take_rest()
         self.write(refusal(answer, head or rest, self.client, self.runtime))
         self._end()
@@ -406,17 +416,20 @@ class ServerConnection:
             self.exchange = None
             if reader.body_open or (exchange.request.upgrade and self.waiting):
                 reader.body_open = False
-                self.closing = self.more = True
+                self.closing = self.may_send_more = True
             if self._body_turns is not None:
                 self._body_turns.paused = False
         self.served = True
-        self._give_back()
-        if self.closing or self.runtime.draining:
+        if self._reservation is not None:
+            self._give_back()
+        runtime = self.runtime
+        if self.closing or runtime.draining:
             self._end()
             return
-        self.arm(self.runtime.settings.keepalive_timeout)
-        self.resume_reading()
-        if not self._busy and (reader.waits or self.eof):
+        runtime.wheel.schedule(self.deadline, runtime.settings.keepalive_timeout)
+        if self.read_paused:
+            self.resume_reading()
+        if not self._busy and (reader.buffer or reader.late is not None or self.eof):
             self.proceed()
 
     def _give_back(self) -> None:
@@ -430,7 +443,7 @@ class ServerConnection:
         """Close when what was written has arrived; a peer that does not take it is cut."""
         if self.lost or self.lingering is not None or self.transport.is_closing():
             return
-        if (self.more or self.waiting) and not self.eof:
+        if (self.may_send_more or self.waiting) and not self.eof:
             self._reader.drop_rest()
             self.runtime.wheel.cancel(self.deadline)
             self.lingering = Lingering(self.transport, self.runtime.wheel, self.runtime.close_wait, self.connection_lost, self._cut)

@@ -1,7 +1,7 @@
 # Compiled by mypyc: see setup.py.
 """Requests in HTTP/1.1: the client's bytes become heads and pieces of bodies, and a request becomes bytes for a backend.
 
-A codec: it frames, and decides nothing. What came is in `buffer` from `at` on, and behind that in `_late`: what came while
+A codec: it frames, and decides nothing. What came is in `buffer` from `at` on, and behind that in `late`: what came while
 something was in `buffer`, or the beginning of a head whose end is not here. So no byte is copied more than twice, however small
 the pieces are in which it comes.
 """
@@ -32,7 +32,6 @@ class RequestReader:
         "_client",
         "_decoder",
         "_head",
-        "_late",
         "_left",
         "_memo_fields",
         "_memo_framing",
@@ -44,6 +43,7 @@ class RequestReader:
         "buffer",
         "forwarded",
         "framing",
+        "late",
         "lines",
         "method",
         "refusal",
@@ -59,10 +59,10 @@ class RequestReader:
         self.buffer = b""
         self.at = 0
         """Where in `buffer` that begins which was not read yet. When all was read, there is no buffer."""
-        self._late: bytearray | None = None
+        self.late: bytearray | None = None
         """What came behind `buffer`."""
         self._head: PartialHead | None = None
-        """What `_late` begins with is a head whose end is not here."""
+        """What `late` begins with is a head whose end is not here."""
         self.method = ""
         """Of the head that is READY: its line;"""
         self.target = ""
@@ -91,39 +91,34 @@ class RequestReader:
 
     def add(self, data: bytes) -> None:
         """Take bytes that belong to no body, or wait behind one."""
-        if self._late is not None:
-            self._late += data
+        if self.late is not None:
+            self.late += data
         elif self.buffer:
-            self._late = bytearray(data)
+            self.late = bytearray(data)
         else:
             self.buffer, self.at = data, 0
 
     @property
-    def waits(self) -> bool:
-        """Something came that was not read yet."""
-        return bool(self.buffer) or self._late is not None
-
-    @property
     def waiting(self) -> int:
         """Bytes that came and were not read yet."""
-        late = self._late
+        late = self.late
         return len(self.buffer) - self.at + (len(late) if late is not None else 0)
 
     def take_rest(self) -> bytes:
         """Take what came and was not read yet."""
         rest = self.buffer[self.at :]
-        if self._late is not None:
-            rest += self._late
+        if self.late is not None:
+            rest += self.late
         self.drop_rest()
         return rest
 
     def drop_rest(self) -> None:
         """Forget what came and was not read yet."""
-        self.buffer, self.at, self._late, self._head = b"", 0, None, None
+        self.buffer, self.at, self.late, self._head = b"", 0, None, None
 
     def next_head(self) -> int:
         """Read the first head that is here: READY, REFUSED, or INCOMPLETE while it is not whole."""
-        if self._late is not None and not self._join():
+        if self.late is not None and not self._join():
             return self._judge()
         data, at = self.buffer, self.at
         if data[at : at + 1] in b"\r\n":
@@ -152,7 +147,7 @@ class RequestReader:
 
     def _join(self) -> bool:
         """Bring what came late to what it belongs to; False: that is a head whose end is still not here."""
-        late, head = self._late, self._head
+        late, head = self.late, self._head
         assert late is not None  # noqa: S101  the caller looked
         if head is None:
             if self.buffer:
@@ -161,17 +156,17 @@ class RequestReader:
                 late[:0] = self.buffer[self.at :]
         elif find_end(late, head.seen) < 0:
             return False
-        self.buffer, self.at, self._late, self._head = bytes(late), 0, None, None
+        self.buffer, self.at, self.late, self._head = bytes(late), 0, None, None
         return True
 
     def _wait(self) -> int:
         """Wait for the rest of a head that has begun."""
-        self.buffer, self.at, self._late, self._head = b"", 0, bytearray(self.buffer[self.at :]), PartialHead()
+        self.buffer, self.at, self.late, self._head = b"", 0, bytearray(self.buffer[self.at :]), PartialHead()
         return self._judge()
 
     def _judge(self) -> int:
         """Refuse the beginning of a head that can become nothing any more."""
-        late, head = self._late, self._head
+        late, head = self.late, self._head
         assert late is not None  # noqa: S101  the callers looked
         assert head is not None  # noqa: S101
         problem = head.look(late)
@@ -200,12 +195,12 @@ class RequestReader:
         framing = self._memo_framing
         # What the fields say depends on the method only where it is judged as a handshake.
         if framing is None or inspected != self._memo_inspected or line[2] != self._memo_version or framing.attempt:
-            found = read_request(
+            judged = read_request(
                 *(inspected, line[0], line[2], self._client), trusts=runtime.trusts, forwarded=runtime.settings.forwarded
             )
-            if isinstance(found, Answer):
-                return self._refuse(found, data)
-            framing = self._memo_framing = found
+            if isinstance(judged, Answer):
+                return self._refuse(judged, data)
+            framing = self._memo_framing = judged
             self._memo_inspected, self._memo_version = inspected, line[2]
         if framing.dropped:
             forwarded = without(forwarded, framing.dropped)
@@ -226,7 +221,7 @@ class RequestReader:
         self.trailers = b""
         self._left = length
         self._decoder = ChunkDecoder() if length == CHUNKED else None
-        if self._late is not None:
+        if self.late is not None:
             return self.body(self.take_rest(), 0)
         data, at = self.buffer, self.at
         self.buffer, self.at = b"", 0

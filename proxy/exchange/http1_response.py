@@ -1,7 +1,7 @@
 # Compiled by mypyc: see setup.py.
-"""Answers in HTTP/1.1: a backend's bytes become heads and pieces of bodies, and those become bytes for a client.
+"""Answers in HTTP/1.1: a backend's bytes become heads and pieces of bodies.
 
-A codec: it frames, and decides nothing.
+A codec: it frames, and decides nothing. Bytes for a client are made of them in http1_downstream.py.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from typing import Final
 
 from proxy.exchange.contract import NO_CONTENT, NO_PIECES, UNKNOWN, UpstreamEvents
 from proxy.exchange.http1_request import encode_request
-from proxy.http.message import Request, ResponseHead
+from proxy.http.message import Request
 from proxy.http1.chunked import ChunkDecoder, ChunkError, encode_chunks, last_chunk
 from proxy.http1.fields import ResponseFraming, read_response
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, scan_status_line
@@ -120,10 +120,16 @@ class Http1Upstream:
         """Take bytes of the answer."""
         if self._framing is not None:
             self._body(data)
-        elif self._partial is None:
-            self._head(data)
-        else:
+        elif self._partial is not None:
             self._late_head(self._partial, data)
+        else:
+            connection = self._connection
+            memo = connection.memo if connection is not None else None
+            if connection is not None and memo is not None and data.startswith(connection.memo_head):
+                # Backends repeat their heads byte for byte.
+                self._final_head(memo, data[len(connection.memo_head) :])
+            else:
+                self._head(data)
 
     def _late_head(self, partial: bytearray, data: bytes) -> None:
         partial += data
@@ -138,10 +144,6 @@ class Http1Upstream:
     def _head(self, data: bytes) -> None:
         connection = self._connection
         assert connection is not None  # noqa: S101  bytes come by it
-        memo = connection.memo
-        if memo is not None and data.startswith(connection.memo_head):
-            self._final_head(memo, data[len(connection.memo_head) :])
-            return
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._partial, self._seen = bytearray(data), len(data)
@@ -353,15 +355,3 @@ class Http1Upstream:
         self._connection = None
         connection.codec = None
         return connection.transport
-
-
-def encode_head(head: ResponseHead, added: bytes, version: int, *, chunked: bool, close: bool) -> bytes:
-    """Write an answer's head for a client of HTTP/1.0 or 1.1 (10, 11), with the fields `added` and those that are ours to say."""
-    out = head.encoded
-    if added:
-        out += added
-    if chunked:
-        out += b"Transfer-Encoding: %bchunked\r\n" % head.codings
-    if close:
-        return out + b"Connection: close\r\n\r\n"
-    return out + (b"Connection: keep-alive\r\n\r\n" if version < 11 else b"\r\n")

@@ -36,7 +36,7 @@ def open_tunnel(
     downstream, codec = sides
     now = runtime.loop.time()
     stats = route.stats
-    stats.in_flight -= 1
+    stats.end_request()
     if now >= pool.outlier_detection.successes_from:
         pool.record_status(101, request.address)
     stats.ws_handshake(101, now - began)

@@ -49,7 +49,7 @@ def forwarding_fields(
     for name, value in incoming:
         if value:  # a field without one says nothing
             lists.setdefault(name, []).append(value)
-    values = {name: ", ".join(found) for name, found in lists.items()}
+    values = {name: ", ".join(texts) for name, texts in lists.items()}
     peer = client.peer
     hops = [peer]
     chain = peer
@@ -80,16 +80,16 @@ def _forwarded(authority: str, client: Client, hops: list[str], values: dict[str
     which the load balancer let pass; without it, what a trusted peer sent goes first.
     """
     scheme = "https" if client.secure else "http"
-    told = _last(values.get("x-forwarded-proto", ""))
-    if _SCHEME.fullmatch(told) is None:
-        told = ""
+    forwarded_proto = _last(values.get("x-forwarded-proto", ""))
+    if _SCHEME.fullmatch(forwarded_proto) is None:
+        forwarded_proto = ""
     elements = [f"for={_node(hop)}" for hop in reversed(hops)]
     if len(hops) > 1:
         # What the first proxy was asked for, and how.
         host = _last(values.get("x-forwarded-host", ""))
-        elements[0] += (f";host={_quoted(host)}" if host else "") + (f";proto={told}" if told else "")
-    elif told:
-        scheme = told
+        elements[0] += (f";host={_quoted(host)}" if host else "") + (f";proto={forwarded_proto}" if forwarded_proto else "")
+    elif forwarded_proto:
+        scheme = forwarded_proto
     elements[-1] += f";host={_quoted(authority)};proto={scheme}"
     if "forwarded" in values and "x-forwarded-for" not in values:
         elements.insert(0, values["forwarded"])

@@ -5,10 +5,11 @@ What filters, routing and logs need to know of a request lives here; how it was 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.shared_memory.counters import Reservation
 
-NOTHING: frozenset[str] = frozenset()
+NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Client:

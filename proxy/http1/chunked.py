@@ -6,10 +6,10 @@ from typing import Final
 
 from proxy.http1.head_scanner import MAX_FIELDS
 
-MAX_LINE = 1024
+MAX_LINE: Final = 1024
 """Bytes of a chunk's size line, extensions included."""
-MAX_TRAILERS = 8192
-MAX_OVERHEAD = 16 * 1024
+MAX_TRAILERS: Final = 8192
+MAX_OVERHEAD: Final = 16 * 1024
 """Bytes of extensions that one body may carry."""
 
 LINES_PER_TURN: Final = 128
@@ -17,11 +17,11 @@ LINES_PER_TURN: Final = 128
 
 # RFC 9112, 7.1.1: no whitespace at the end, no empty extension. Sets of characters are possessive, so that nothing is tried twice;
 # possessive groups take half of a repetition on Python before 3.11.5 (python/cpython#106052).
-_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_EXTENSION = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (_NAME, _NAME, _QUOTED)
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*" % _EXTENSION)
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+_NAME: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (_NAME, _NAME, _QUOTED)
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*" % _EXTENSION)
+_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _IN_SIZE: Final = 0
 _IN_DATA: Final = 1
 _AFTER_DATA: Final = 2

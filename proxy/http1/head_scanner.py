@@ -12,11 +12,11 @@ from typing import Final
 
 from proxy.http.forwarded import is_forwarding
 
-MAX_HEAD = 64 * 1024
+MAX_HEAD: Final = 64 * 1024
 """Bytes of a head (docs/wire.md, size of a head): 431 above."""
-MAX_LINE = 16 * 1024
+MAX_LINE: Final = 16 * 1024
 """Bytes of a request line: 414 above."""
-MAX_FIELDS = 128
+MAX_FIELDS: Final = 128
 
 BAD: Final = 0
 PASS: Final = 1
@@ -24,18 +24,18 @@ CONSUME: Final = 2
 INSPECT: Final = 3
 """What a field line is: malformed; ordinary, so it passes as it is; the proxy's business and not passed on; both."""
 
-_REMEMBERED_LENGTH = 512
-_REMEMBERED_LINES = 4096
+_REMEMBERED_LENGTH: Final = 512
+_REMEMBERED_LINES: Final = 4096
 """About a megabyte at worst. Full, the memory is emptied: what is common comes back at once."""
 
-_TOKEN = bytes(sorted(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))
-_VALUE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
-_TARGET = bytes(code for code in range(0x21, 0x7F) if code != 0x23)
-_METHODS = {name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")}
-_VERSIONS = {b"HTTP/1.1": 11, b"HTTP/1.0": 10}
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([2-5][0-9][0-9]) ([\x20-\x7e\t]*)")
+_TOKEN: Final = bytes(sorted(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))
+_VALUE: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+_TARGET: Final = bytes(code for code in range(0x21, 0x7F) if code != 0x23)
+_METHODS: Final = {name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")}
+_VERSIONS: Final = {b"HTTP/1.1": 11, b"HTTP/1.0": 10}
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([2-5][0-9][0-9]) ([\x20-\x7e\t]*)")
 
-_HOP = frozenset(
+_HOP: Final = frozenset(
     (
         b"connection",
         b"keep-alive",
@@ -48,11 +48,11 @@ _HOP = frozenset(
         b"http2-settings",
     )
 )
-_REGULAR_FRAMING = re.compile(rb" ?(?:[0-9]{1,18}|[A-Za-z]+)")
-_REGULAR_CODINGS = re.compile(rb" ?[A-Za-z-]+(?:[ \t]*,[ \t]*[A-Za-z-]+)+")
+_REGULAR_FRAMING: Final = re.compile(rb" ?(?:[0-9]{1,18}|[A-Za-z]+)")
+_REGULAR_CODINGS: Final = re.compile(rb" ?[A-Za-z-]+(?:[ \t]*,[ \t]*[A-Za-z-]+)+")
 """More than one: they are an answer's to have (RFC 9112, 6.1), a request's are refused."""
-_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-_READ_OF_REQUEST = frozenset(
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
+_READ_OF_REQUEST: Final = frozenset(
     (
         b"host",
         b"content-length",
@@ -63,8 +63,10 @@ _READ_OF_REQUEST = frozenset(
         b"sec-websocket-extensions",
     )
 )
-_READ_OF_RESPONSE = frozenset((b"content-length", b"sec-websocket-accept", b"sec-websocket-protocol", b"sec-websocket-extensions"))
-_REPEATED = frozenset(
+_READ_OF_RESPONSE: Final = frozenset(
+    (b"content-length", b"sec-websocket-accept", b"sec-websocket-protocol", b"sec-websocket-extensions")
+)
+_REPEATED: Final = frozenset(
     (
         b"host",
         b"connection",
@@ -126,20 +128,20 @@ class FieldLines:
         self._auth_field = b"authorization" if request else b"www-authenticate"
         self._known: dict[bytes, int] = {}
 
-    def sort(self, lines: Iterable[bytes], kept: list[bytes], read: list[bytes]) -> bool:
-        """Append the field lines that pass to `kept` and those that the proxy must read to `read`; False: one is malformed."""
+    def sort(self, lines: Iterable[bytes], forwarded: list[bytes], inspected: list[bytes]) -> bool:
+        """Append lines that pass to `forwarded`, and those that the proxy must read to `inspected`; False: one is malformed."""
         known = self._known
         for line in lines:
             kind = known.get(line, -1)
             if kind < 0:
                 kind = self._classify(line)
             if kind == PASS:
-                kept.append(line)
+                forwarded.append(line)
             elif kind == CONSUME:
-                read.append(line)
+                inspected.append(line)
             elif kind == INSPECT:
-                kept.append(line)
-                read.append(line)
+                forwarded.append(line)
+                inspected.append(line)
             else:
                 return False
         return True

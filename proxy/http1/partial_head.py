@@ -2,14 +2,15 @@
 """A head of which only the beginning is here: what can be said of it, and where its end is. Each byte is looked at once."""
 
 import re
+from typing import Final
 
 from proxy.http.local_replies import BAD_REQUEST, TOO_LARGE, TOO_LONG
 from proxy.http.message import Answer
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE
 from proxy.http1.request_line import MAX_METHOD, judge_line, judge_method
 
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-_BARE_CR = re.compile(rb"\r(?!\n)")
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_BARE_CR: Final = re.compile(rb"\r(?!\n)")
 
 
 def find_end(data: bytes | bytearray, seen: int) -> int:

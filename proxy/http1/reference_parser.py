@@ -44,8 +44,8 @@ def judge_partial(data: bytes) -> Answer | None:
 
 def parse_request(head: bytes, loop: asyncio.AbstractEventLoop) -> tuple[str, str, int, list[bytes]] | Answer:
     """Parse a whole head, the empty line included: method, target in origin-form, version, field lines; or the answer to it."""
-    if (wrong := judge_partial(head)) is not None:
-        return wrong
+    if (refusal := judge_partial(head)) is not None:
+        return refusal
     judged = judge_line(head[: head.index(b"\r\n")])
     if isinstance(judged, Answer):
         return judged

@@ -10,17 +10,17 @@ from proxy.http.message import Answer
 MAX_METHOD: Final = 32
 """Bytes of a method; the longest that is registered has 17."""
 
-_NOT_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
-_NOT_TARGET = re.compile(r"[^!-\"$-~]")
-_FORM = re.compile(r"/|https?://[^/?]", re.IGNORECASE)
-_VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
+_NOT_TOKEN: Final = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_NOT_TARGET: Final = re.compile(r"[^!-\"$-~]")
+_FORM: Final = re.compile(r"/|https?://[^/?]", re.IGNORECASE)
+_VERSION: Final = re.compile(r"HTTP/[0-9]\.[0-9]")
 
 
 def judge_line(line: bytes) -> tuple[str, str, str] | Answer:
     """Judge a request line, without its CRLF: method, target and version; or the answer to it (RFC 9112, 3)."""
     method, _, rest = line.partition(b" ")
-    if (wrong := judge_method(method)) is not None:
-        return wrong
+    if (refusal := judge_method(method)) is not None:
+        return refusal
     target, _, version = rest.decode("latin-1").partition(" ")
     if not target or version not in ("HTTP/1.0", "HTTP/1.1"):
         return BAD_VERSION if target and _VERSION.fullmatch(version) else BAD_LINE

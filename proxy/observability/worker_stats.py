@@ -72,11 +72,17 @@ class RouteStats(Record):
         """Requests that are being answered."""
         return self._scalars[HTTP_IN_FLIGHT.slot]
 
-    @in_flight.setter
-    def in_flight(self, number: int) -> None:
+    def begin_request(self) -> None:
+        """Count a request that is being answered from now on."""
         if not self.touched:
             self.touch()
-        self._scalars[HTTP_IN_FLIGHT.slot] = number
+        self._scalars[HTTP_IN_FLIGHT.slot] += 1
+
+    def end_request(self) -> None:
+        """Count it no more."""
+        if not self.touched:
+            self.touch()
+        self._scalars[HTTP_IN_FLIGHT.slot] -= 1
 
     def request_done(self, service: str, method: str, status: int, seconds: float, request_bytes: int, response_bytes: int) -> None:
         """Count an answered request."""

@@ -46,7 +46,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
     """A worker that saw one of everything."""
     stats = WorkerStats()
     route = stats.route(route_id)
-    route.in_flight = 1
+    route.begin_request()
     route.first_byte(service_key, 0.02)
     route.request_done(service_key, "GET", 200, 0.3, 10, 2000)
     route.ws_handshake(101, 0.01)

@@ -156,9 +156,9 @@ def test_delta_in_flight_is_said_when_it_moves_and_not_otherwise() -> None:
     stats = WorkerStats()
     route = stats.route(ROUTE)
     said = []
-    for step in (+1, 0, -1, 0):
-        if step:
-            route.in_flight += step
+    for act in (route.begin_request, None, route.end_request, None):
+        if act is not None:
+            act()
         said.append({key: delta.gauges.get(of(HTTP_IN_FLIGHT), 0) for key, delta in stats.delta().routes.items()})
 
     assert said == [{ROUTE: 1}, {}, {ROUTE: 0}, {}]
