@@ -11,7 +11,7 @@ import msgspec
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
 from proxy.model.config import Conditions, Path, Route
-from proxy.model.precedence import route_order
+from proxy.model.route_order import route_order
 
 Place = tuple[str, bool, Path, Conditions, bool]
 """Host, upgrades or requests, path, conditions, a default backend or not: what only one route can serve."""

@@ -1,1 +1,1 @@
-"""One request and its answer, free of any wire version."""
+"""One request and its answer, in the form of HTTP/1.1, into which other versions are translated."""

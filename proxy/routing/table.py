@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 import re2
 
 from proxy.model.config import Conditions, Path, Route
-from proxy.model.precedence import route_order
+from proxy.model.route_order import route_order
 from proxy.routing.expressions import Automata, Expressions, MatchFailedError, Pattern, order_expressions
 from proxy.routing.hosts import wildcard_of
 from proxy.routing.paths import decode_unwritable, decoded_path, is_plain, readings
