@@ -31,14 +31,10 @@ from proxy.model.expression import (
     match_groups,
 )
 from proxy.model.policy import (
-    AllowedOrigins,
-    ClientAddresses,
-    Connections,
+    GUARDS,
     ExpressionRedirect,
     ExpressionRewrite,
-    MessageLimits,
     Policy,
-    Rate,
     Rewrite,
 )
 
@@ -47,7 +43,6 @@ Place = tuple[str, str]
 _NOWHERE: frozenset[Place] = frozenset()
 _LITERAL = re.compile(r"[^\\.\[\](){}*+?|^$]*")
 CLOSED = "Until then all paths that begin as it does answer 500, as this Ingress has a guard."
-_GUARDS = (ClientAddresses, AllowedOrigins, Rate, Connections, MessageLimits)
 
 
 class ExpressionHosts:
@@ -125,7 +120,7 @@ def shape_ingress(item: Ingress, routes: tuple[Route, ...], hosts: ExpressionHos
             target = _target(item, path.path) if by is not None else None
             doubled = _doubled_slash(item.ref, path.path, target) if target is not None else None
             problems += [doubled] if doubled is not None else []
-        elif by is not None and (route.fault or any(isinstance(policy, _GUARDS) for policy in route.policies)):
+        elif by is not None and (route.fault or any(isinstance(policy, GUARDS) for policy in route.policies)):
             # What it matches is not known: all that it may match is closed, so that nothing of it is served less guarded.
             closed = Path("expression", _beginning(path.path))
             made.append(msgspec.structs.replace(route, path=closed, fault="the expression of its path is not served"))

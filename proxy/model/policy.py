@@ -257,5 +257,7 @@ Policy = (
     | Rebalance
 )
 
-GUARDS: tuple[type, ...] = (ClientAddresses, AllowedOrigins)
-"""Policies that decide who may open a socket: `Close.on_policy_changed` is about these."""
+GUARDS: tuple[type, ...] = (ClientAddresses, AllowedOrigins, Rate, Connections, MessageLimits)
+"""Policies that protect: what a route has of them is never served without."""
+SOCKET_ADMISSION: tuple[type, ...] = (ClientAddresses, AllowedOrigins)
+"""Guards that decide who may open a socket: `Close.on_policy_changed` is about these."""

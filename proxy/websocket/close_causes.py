@@ -1,4 +1,4 @@
-"""Whether an open socket still has what it was opened with: its rule, its backend there, its guards, its endpoint. Pure.
+"""Whether an open socket still has what it was opened with: its rule, its backend there, who may open it, its endpoint. Pure.
 
 The answer is read off the present configuration and the route as the socket knew it last, and off nothing in between. So the
 proxy needs no word from its controller of what went away: changes that came together, a worker that was replaced, a controller
@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.model.config import Endpoint, Route, Target
-from proxy.model.policy import GUARDS, Close, CloseMode, Drain
+from proxy.model.policy import SOCKET_ADMISSION, Close, CloseMode, Drain
 from proxy.routing.hosts import wildcard_of
 
 ROUTE_DELETED, RULE_GONE, CLASS_GONE = "route_deleted", "rule_gone", "class_gone"
@@ -49,9 +49,9 @@ def close_of(route: Route) -> Close:
 _DEFAULT = Close()
 
 
-def guards_of(route: Route) -> tuple[object, ...]:
+def admission_of(route: Route) -> tuple[object, ...]:
     """Return everything of a route that decides who may open a socket."""
-    return (route.fault, *(policy for policy in route.policies if isinstance(policy, GUARDS)))
+    return (route.fault, *(policy for policy in route.policies if isinstance(policy, SOCKET_ADMISSION)))
 
 
 def find_rule(known: Route, host: str, routes: Mapping[str, Route], siblings: Sequence[Route]) -> Route | None:

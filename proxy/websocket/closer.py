@@ -71,9 +71,9 @@ class LiveUpstream(Protocol):
 
 
 class SocketEntry:
-    """The route and guards that one socket was opened with, and when it is to be closed."""
+    """The route that one socket was opened with, who might open it then, and when it is to be closed."""
 
-    __slots__ = ("active", "age", "guards", "opened", "route_id", "scheduled", "service", "socket", "unaffected")
+    __slots__ = ("active", "admission", "age", "opened", "route_id", "scheduled", "service", "socket", "unaffected")
 
     def __init__(self, socket: Socket, active: ActiveRoute) -> None:
         self.socket: Socket | None = socket
@@ -84,7 +84,7 @@ class SocketEntry:
         self.service = socket.stats.info.service
         self.unaffected = False
         """The last review found no cause, not even an ignored one: only a change of its own route or Service concerns it."""
-        self.guards = close_causes.guards_of(active.route)
+        self.admission = close_causes.admission_of(active.route)
         self.scheduled: ScheduledClose | None = None
         self.age: Deadline | None = None
 
@@ -272,9 +272,9 @@ class Closer:
         moved = close_causes.backend_cause(known, rule, info.service)
         if moved and not self._move_to_port(entry, rule, info):
             return CloseCause(moved, rule.id, close.on_route_removed, close.drain)
-        if close_causes.guards_of(rule) != entry.guards:
+        if close_causes.admission_of(rule) != entry.admission:
             if close.on_policy_changed == "keep":
-                entry.guards = close_causes.guards_of(rule)
+                entry.admission = close_causes.admission_of(rule)
             else:
                 return CloseCause(close_causes.POLICY_CHANGED, rule.id, close.on_policy_changed, close.drain)
         entry.active, entry.route_id = active, rule.id

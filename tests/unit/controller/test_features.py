@@ -16,6 +16,7 @@ from controller.resources.reading.schema import wsroute_schema
 from controller.translate.policies import POLICIES, depends_on_path, policies_of
 from controller.translate.route_context import RouteContext
 from proxy.model.config import Path
+from proxy.model.policy import GUARDS, SOCKET_ADMISSION
 
 REF = ObjectRef("Ingress", "shop", "web")
 FIELDS = {field.name for field in fields(Features)}
@@ -59,12 +60,8 @@ def readable(annotation: Annotation) -> Iterator[str]:
     return (text for text in SAMPLES if not isinstance(annotation.parse(text), Refused))
 
 
-UNDERSTOOD = [annotation for annotation in ANNOTATIONS.values() if annotation.parse is not None]
-
-
-@pytest.mark.parametrize("annotation", UNDERSTOOD, ids=lambda annotation: annotation.key)
-def test_annotation_that_is_understood_sets_its_feature_and_no_other(annotation: Annotation) -> None:
-    feature = FAMILY_OF[annotation.key].feature
+def needed_beside(annotation: Annotation) -> dict[str, str]:
+    """Annotations without which this one asks for nothing."""
     beside = dict[str, str]()
     if annotation.needs:
         beside[annotation.needs] = next(readable(ANNOTATIONS[annotation.needs]))
@@ -72,6 +69,16 @@ def test_annotation_that_is_understood_sets_its_feature_and_no_other(annotation:
         beside[OURS + "load-balancing-policy"] = "Hash"
     if annotation.attribute in ("multiplier", "exempt"):
         beside[NGINX + "limit-rps"] = "7"
+    return beside
+
+
+UNDERSTOOD = [annotation for annotation in ANNOTATIONS.values() if annotation.parse is not None]
+
+
+@pytest.mark.parametrize("annotation", UNDERSTOOD, ids=lambda annotation: annotation.key)
+def test_annotation_that_is_understood_sets_its_feature_and_no_other(annotation: Annotation) -> None:
+    feature = FAMILY_OF[annotation.key].feature
+    beside = needed_beside(annotation)
     without = (
         getattr(UNANNOTATED, feature) if "hashOn" in annotation.rule or annotation.needs else getattr(read(beside)[0], feature)
     )
@@ -85,6 +92,21 @@ def test_annotation_that_is_understood_sets_its_feature_and_no_other(annotation:
         assert (made[0] != made[1]) is depends_on_path(features)
 
     assert changed
+
+
+@pytest.mark.parametrize("annotation", UNDERSTOOD, ids=lambda annotation: annotation.key)
+def test_policies_of_annotations_that_guard_are_the_guards_of_the_model(annotation: Annotation) -> None:
+    """A path that cannot be read closes what it may match by the model's table: none of them may be missing there."""
+    context, beside = RouteContext(REF, "", Path("prefix", "/a")), needed_beside(annotation)
+    texts = list(readable(annotation))
+    made = {type(policy) for text in texts for policy in policies_of(read({**beside, annotation.key: text})[0], context)}
+
+    assert made.issubset(GUARDS) if annotation.guard is not Guard.NONE else made.isdisjoint(GUARDS)
+    assert made or annotation.guard is Guard.NONE
+
+
+def test_who_may_open_a_socket_is_decided_by_guards() -> None:
+    assert set(SOCKET_ADMISSION) < set(GUARDS)
 
 
 @pytest.mark.parametrize("annotation", UNDERSTOOD, ids=lambda annotation: annotation.key)
