@@ -1,4 +1,4 @@
-"""The one ordering table: which policy becomes which filter, and in which order filters see a request."""
+"""The two ordering tables: which policy becomes which filter, and in which order filters see a request, and an answer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

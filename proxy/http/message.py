@@ -1,5 +1,5 @@
 # Compiled by mypyc: see setup.py.
-"""One request and its answer, free of any wire version, and the connection it came by.
+"""One request and its answer in the form of HTTP/1.1, into which other versions are translated, and the connection it came by.
 
 What filters, routing and logs need to know of a request lives here; how it was framed does not.
 """
@@ -44,7 +44,7 @@ class Client:
         self.certificate = b""
         """Fingerprint of the certificate that the handshake's server name got; see `CertificateStore.fingerprint`."""
         self.proved = NOTHING
-        """What the handshake proved of what hosts may ask of TLS; see `CertificateStore.asks`."""
+        """What the handshake proved of what hosts may ask of TLS; see `CertificateStore.requirements_of`."""
 
 
 class Request:

@@ -199,7 +199,7 @@ class Runtime:
         return f"{self._id_prefix}{self._id_count:016x}"
 
     def trusts(self, address: bytes) -> bool:
-        """Tell whether an address, as `networks.packed` gives it, is in --trusted-proxies."""
+        """Tell whether an address, as `addresses.packed` gives it, is in --trusted-proxies."""
         return self._trusted is not None and self._trusted.covers(address)
 
     def flush_tunnel_stats(self) -> None:
