@@ -1,6 +1,8 @@
 """What filters are. A request filter sees a request before it goes on; an answer filter the backend's answer on its way back.
 
-Both are functions, made when their route is compiled, and synchronous unless they return an awaitable.
+Both are functions, made when their route is compiled, and synchronous unless they return an awaitable. No filter of today
+returns one, or changes a body. Both are for what has to ask or keep something: external authorization asks with the head,
+compression has the pieces of a body, pages of errors are bodies in place of the backend's.
 """
 
 from collections.abc import Awaitable, Callable

@@ -640,15 +640,16 @@ async def head_that_a_filter_thinks_about(one: Walk) -> None:
 
 @walk
 async def filter_that_fails(one: Walk) -> None:
-    for body, upgrade, said in (
-        (False, False, "fail 500 filter_failed"),
-        (True, False, "abort"),
-        (False, True, "fail 500 filter_failed"),
+    for body, upgrade, after, said in (
+        (False, False, b"", "fail 500 filter_failed"),
+        (True, False, b"", "abort"),
+        (False, True, b"", "fail 500 filter_failed"),
+        (False, True, INTERIM, "fail 500 filter_failed"),
     ):
         walked = one.another()
         waits = Filter(walked, body=body)
         if upgrade:
-            sent(walked, upgrade=True)
+            sent(walked, upgrade=True, after=after)
             walked.event("a 101", walked.gets(SWITCH))
         else:
             sent(walked, after=CHUNKED)
@@ -660,15 +661,17 @@ async def filter_that_fails(one: Walk) -> None:
 
 @walk
 async def switch_that_a_filter_thinks_about(one: Walk) -> None:
-    waits = Filter(one)
-    sent(one, upgrade=True)
-    one.event("a 101", one.gets(SWITCH))
-    await waits.goes_on(one, DONE)
-    (tunnel,) = one.runtime.tunnels
+    for after, said in ((b"", ["detach"]), (INTERIM, ["interim 103", "detach"])):
+        walked = one.another()
+        waits = Filter(walked)
+        sent(walked, upgrade=True, after=after)
+        walked.event("a 101", walked.gets(SWITCH))
+        await waits.goes_on(walked, DONE)
+        (tunnel,) = one.runtime.tunnels
 
-    assert one.said == ["detach"]
-    tunnel.client.connection_lost(None)
-    tunnel.backend.connection_lost(None)
+        assert walked.said == said
+        tunnel.client.connection_lost(None)
+        tunnel.backend.connection_lost(None)
 
 
 @walk
