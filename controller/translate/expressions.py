@@ -17,7 +17,7 @@ from controller.resources.annotations.families.expressions import REWRITE_TARGET
 from controller.resources.features.expressions import RewriteTarget
 from controller.resources.features.rewrite import RewriteSpec
 from controller.resources.kinds.ingress import IngressPath
-from controller.resources.reading.fields import PATH_HINT, is_literal_path, shown
+from controller.resources.reading.fields import PATH_HINT, shown
 from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
 from controller.translate.dependencies import Dependents
@@ -48,36 +48,36 @@ CLOSED = "Until then all paths that begin as it does answer 500, as this Ingress
 class ExpressionHosts:
     """Stage of the translation: which Ingress, if any, makes expressions of the paths of each host and namespace."""
 
-    __slots__ = ("_asked_by", "_asking", "_dependents", "_dirty", "_places")
+    __slots__ = ("_asked_by", "_asking", "_dirty", "_for_any_host", "_ingresses_of", "_places")
 
-    def __init__(self) -> None:
+    def __init__(self, ingresses_of: Dependents[str]) -> None:
+        """Make the stage. `ingresses_of`: host to the Ingresses with a path under it, which may be more."""
+        self._ingresses_of = ingresses_of
+        self._for_any_host: set[ObjectRef] = set()
+        """Ingresses with a path for hosts that nobody names."""
         self._asking = Dependents[Place]()
-        self._dependents = Dependents[Place]()
-        self._places: dict[ObjectRef, tuple[frozenset[Place], frozenset[Place]]] = {}
-        """Of each Ingress, where it has paths, and where it asks for expressions."""
+        self._places: dict[ObjectRef, frozenset[Place]] = {}
+        """Where each Ingress asks for expressions."""
         self._asked_by: dict[Place, ObjectRef] = {}
         self._dirty: set[Place] = set()
 
     def replace(self, ref: ObjectRef, item: Ingress | None, routes: Iterable[Route]) -> None:
         """Let an Ingress have `routes`, with the hosts that it may have, and no others."""
-        used: set[Place] = set()
-        asking: set[Place] = set()
-        if item is not None:
-            spec = item.features.expressions
-            for route in routes:
-                if not route.fallback:
-                    path = item.paths[route.index]
-                    used.add((path.host, ref.namespace))
-                    if spec is not None and spec.applies_to(path.path):
-                        asking.add((path.host, ref.namespace))
-        old_used, old_asking = self._places.pop(ref, (_NOWHERE, _NOWHERE))
-        if used != old_used:
-            self._dependents.replace(ref, old_used - used, used - old_used)
-        if asking != old_asking:
-            self._asking.replace(ref, old_asking - asking, asking - old_asking)
-            self._dirty |= old_asking ^ asking
-        if used:
-            self._places[ref] = (frozenset(used), frozenset(asking) if asking else _NOWHERE)
+        spec = item.features.expressions if item is not None else None
+        asking = _NOWHERE
+        if spec is not None and item is not None:
+            asked = [route for route in routes if not route.fallback and spec.applies_to(item.paths[route.index].path)]
+            asking = frozenset([(route.hosts[0], ref.namespace) for route in asked])
+        before = self._places.pop(ref, _NOWHERE)
+        if asking:
+            self._places[ref] = asking
+        if asking != before:
+            self._asking.replace(ref, before - asking, asking - before)
+            self._dirty |= before ^ asking
+        self._for_any_host.discard(ref)
+        for route in routes:
+            if not route.hosts[0]:
+                self._for_any_host.add(ref)
 
     def resolve(self) -> set[ObjectRef]:
         """Decide dirty places anew; return the Ingresses whose paths may mean something else."""
@@ -87,9 +87,21 @@ class ExpressionHosts:
             if after is not None:
                 self._asked_by[place] = after
             if before != after:
-                dependents.update(self._dependents.of(place))
+                host, namespace = place
+                ingresses = self._ingresses_of.of(host) if host else self._for_any_host
+                dependents.update(ref for ref in ingresses if ref.namespace == namespace)
         self._dirty.clear()
         return dependents
+
+    def leaves(self, item: Ingress, routes: Iterable[Route]) -> bool:
+        """Tell whether the paths of an Ingress are literal, and none of them has to be left out."""
+        if item.features.expressions is not None:
+            return False
+        for path in item.paths:
+            if not path.literal:
+                return False
+        asked_by = self._asked_by
+        return not asked_by or not any((route.hosts[0], route.namespace) in asked_by for route in routes)
 
     def asked_by(self, host: str, namespace: str) -> ObjectRef | None:
         """Return an Ingress that makes expressions of the paths of a host and namespace; None: they are literal."""
@@ -131,7 +143,7 @@ def shape_ingress(item: Ingress, routes: tuple[Route, ...], hosts: ExpressionHos
 
 
 def _shape_literal(item: Ingress, route: Route, path: IngressPath) -> Route | Problem:
-    if is_literal_path(route.path.value):
+    if path.literal:
         return route
     field = f"{path.field}.path"
     return Problem(item.ref, Reason.INVALID_SPEC, field, f"{field}: {shown(path.path)} was found, {PATH_HINT}")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from controller.resources import Ingress, WsRoute
 from controller.resources.kinds.ingress import BackendRef
 from controller.resources.kinds.wsroute import WsRule, names_pods_by_host
-from controller.resources.reading.fields import encoded_path
 from controller.resources.reading.problems import Problem, Reason
 from controller.translate.policies import depends_on_path, policies_of
 from controller.translate.policies.load_balancing import translate_load_balancing
@@ -117,7 +116,7 @@ def translate_ingress(item: Ingress, resolve: Resolve) -> tuple[tuple[Route, ...
         )
 
     for number, path in enumerate(item.paths):
-        add(str(number), path.host, _path(path.kind, encoded_path(path.path)), path.backend)
+        add(str(number), path.host, _path(path.kind, path.literal or path.path), path.backend)
     if item.default_backend is not None:
         # Beside rules it is for their hosts, alone for hosts that nobody names.
         for host in dict.fromkeys((*(path.host for path in item.paths), *item.bare_hosts)) or ("",):

@@ -51,7 +51,7 @@ class Stages:
         self.claim_dependents = Dependents[str]()
         """Host to the objects that name it in a tls section."""
         self.host_owners = HostOwners()
-        self.expression_hosts = ExpressionHosts()
+        self.expression_hosts = ExpressionHosts(self.tls_dependents)
         self.conflicts = Conflicts()
         self.tls = TlsHosts()
         self.upstreams = Upstreams(self.rules)
@@ -200,10 +200,12 @@ class Update:
         self.verdicts_to_refresh |= self.dirty_routes
         for ref in self.dirty_routes:
             before, after = stages.path_routes.pop(ref, ()), stages.own_routes.get(ref, ())
-            stages.path_problems.pop(ref, None)
+            if stages.path_problems:
+                stages.path_problems.pop(ref, None)
             translation = stages.objects.get(ref)
-            if after and translation is not None and isinstance(translation.item, Ingress):
-                shaped = shape_ingress(translation.item, after, stages.expression_hosts)
+            item = translation.item if translation is not None else None
+            if after and isinstance(item, Ingress) and not stages.expression_hosts.leaves(item, after):
+                shaped = shape_ingress(item, after, stages.expression_hosts)
                 after = keep_identity(before, shaped.routes)
                 if shaped.problems:
                     stages.path_problems[ref] = shaped.problems

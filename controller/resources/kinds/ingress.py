@@ -11,7 +11,9 @@ from controller.resources.reading.fields import (
     PATH_HINT,
     Reader,
     check_names,
+    encoded_path,
     is_host,
+    is_literal_path,
     metadata_ref,
     read_created,
     read_generation,
@@ -41,6 +43,8 @@ class IngressPath:
     kind: Literal["exact", "prefix"]
     path: str
     """As it was written. Whether it is a literal path or a regular expression depends on others of its host."""
+    literal: str
+    """As requests write it; empty: none can, so that it can only be an expression."""
     backend: BackendRef
     field: str
 
@@ -133,7 +137,11 @@ def _parse_path(reader: Reader, host: str, field: str, item: Mapping[str, Any]) 
     backend = _parse_backend(reader, reader.mapping(item, "backend", f"{field}.backend"), f"{field}.backend")
     if backend is None:
         return None
-    return IngressPath(host, "exact" if kind == "Exact" else "prefix", path, backend, field)
+    literal = path
+    if not is_literal_path(path):
+        written = encoded_path(path)
+        literal = written if is_literal_path(written) else ""
+    return IngressPath(host, "exact" if kind == "Exact" else "prefix", path, literal, backend, field)
 
 
 def _parse_backend(reader: Reader, raw: Mapping[str, Any], field: str) -> BackendRef | None:
