@@ -24,19 +24,19 @@ _log = logging.getLogger("sluice.filters")
 class FilterOwner(Protocol):
     """Who sends on what the filters made of an answer."""
 
-    def filtered_head(self, head: ResponseHead, length: int, pieces: list[bytes]) -> None:
-        """Send the head, with what is here of the body."""
+    def respond(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes]) -> None:
+        """Send the head, with the fields `added`, and what is here of the body."""
 
-    def filtered_whole(self, head: ResponseHead, length: int, pieces: list[bytes], trailers: bytes) -> None:
-        """Send the head and all of the body."""
+    def respond_whole(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the head, with the fields `added`, and all of the body."""
 
-    def filtered_data(self, pieces: list[bytes]) -> None:
+    def respond_data(self, pieces: list[bytes]) -> None:
         """Send more of the body."""
 
-    def filtered_end(self, pieces: list[bytes], trailers: bytes) -> None:
+    def respond_end(self, pieces: list[bytes], trailers: bytes) -> None:
         """Send the last of the body."""
 
-    def filtered_switch(self, head: ResponseHead) -> None:
+    def switch(self, head: ResponseHead) -> None:
         """Go on with a 101."""
 
     def filter_waits(self) -> None:
@@ -195,7 +195,7 @@ class FilteredAnswer:
             self._took_verdict(verdict)
         if self._switch:
             self._ended = True
-            self._owner.filtered_switch(self._head.rendered(None))
+            self._owner.switch(self._head.rendered(None))
             return None
         if not self._head_out:
             self._prepare()
@@ -278,10 +278,10 @@ class FilteredAnswer:
             self._head_out = True
             head = self._head.rendered(self._content_length)
             if self._ended:
-                self._owner.filtered_whole(head, self._length, out, self._trailers)
+                self._owner.respond_whole(head, b"", self._length, out, self._trailers)
             else:
-                self._owner.filtered_head(head, self._length, out)
+                self._owner.respond(head, b"", self._length, out)
         elif self._ended:
-            self._owner.filtered_end(out, self._trailers)
+            self._owner.respond_end(out, self._trailers)
         elif out:
-            self._owner.filtered_data(out)
+            self._owner.respond_data(out)

@@ -3,36 +3,18 @@
 
 No version of HTTP is in here: the two sides are codecs (contract.py). Its states and deadlines are explained in states.py. The
 common case is one write to a pooled connection and one write to the client. Synchronous but for dialling.
+
+It is one machine, and so one long module: each event may meet each state.
 """
 
 import asyncio
 from typing import Final
 
+from proxy.exchange import states
 from proxy.exchange.accounting import CLIENT_CLOSED, count_abandoned, report
 from proxy.exchange.answer_filters import FilteredAnswer
 from proxy.exchange.contract import NO_CONTENT, NO_PIECES, UNKNOWN, DownstreamCodec, UpstreamCodec
-from proxy.exchange.states import (
-    ABANDONED,
-    ANSWERED,
-    BODY,
-    BODY_RATE,
-    CONNECT,
-    CUT,
-    DONE,
-    DOWNSTREAM_WRITE_STALL,
-    FILTER,
-    HANDSHAKE,
-    HEAD,
-    IDLE,
-    INTERIM,
-    NONE,
-    OPEN,
-    REPLACED,
-    RESPONSE,
-    STREAMING,
-    SWITCHED,
-    UPSTREAM_WRITE_STALL,
-)
+from proxy.exchange.early_body import EarlyBody
 from proxy.exchange.upgrade import open_tunnel, refuse_switch
 from proxy.exchange.upstream_codec import open_upstream
 from proxy.http.message import Failure, Request, ResponseHead
@@ -49,57 +31,16 @@ from proxy.upstream.rendezvous import NO_KEY
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 MAX_INTERIM: Final = 16
 """1xx answers that one request may bring."""
-EARLY_LIMIT: Final = 64 * 1024
-"""Bytes of a body that wait for a connection,"""
-PIECE_COST: Final = 64
-"""and what each piece of it counts beside its bytes: it is an object that is held, and maybe a chunk that is made."""
-BODY_GRACE = 30.0
-"""Seconds before the rate of a request's body is looked at (docs/wire.md, slow body)."""
-RATE_INTERVAL: Final = 1.0
-"""Seconds between looks at it."""
-WRITE_STALL = 60.0
-"""Seconds that a client may leave an answer unread (nginx: send_timeout)."""
 
 
 class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_answer_bytes",
-        "_began",
-        "_body_bytes",
-        "_connection_auth",
-        "_deadline",
-        "_dialling",
-        "_downstream",
-        "_early",
-        "_early_size",
-        "_fields",
-        "_filtered",
-        "_interims",
-        "_length",
-        "_paused_at",
-        "_policy",
-        "_pool",
-        "_replayable",
-        "_retried",
-        "_runtime",
-        "_selection",
-        "_status",
-        "_switch_lines",
-        "_switch_rest",
-        "_timeouts",
-        "_trailers",
-        "_upstream",
-        "_upstream_codec",
-        "_waited",
-        "_whole",
-        "answer_state",
-        "end",
-        "phase",
-        "request",
-        "request_state",
-        "route",
+        *("_answer_bytes", "_began", "_body_bytes", "_connection_auth", "_deadline", "_dialling", "_downstream", "_early"),
+        *("_fields", "_filtered", "_interims", "_length", "_paused_at", "_policy", "_pool", "_replayable", "_retried", "_runtime"),
+        *("_selection", "_status", "_switch_lines", "_switch_rest", "_timeouts", "_upstream", "_upstream_codec", "_waited"),
+        *("_whole", "answer_state", "end", "phase", "request", "request_state", "route"),
     )
 
     def __init__(
@@ -136,18 +77,16 @@ class Exchange:
         self._fields = fields
         self._length = length
         self._connection_auth = connection_auth
-        self.request_state = NONE
-        self.answer_state = NONE
-        self.end = OPEN
-        self.phase = CONNECT
+        self.request_state = states.NONE
+        self.answer_state = states.NONE
+        self.end = states.OPEN
+        self.phase = states.CONNECT
         self._upstream_codec: UpstreamCodec | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._whole = not length
         """The request's body has ended, on the client's side."""
-        self._early: list[bytes] = NO_PIECES
-        """What of the body waits for a connection, or may be sent again."""
-        self._early_size = 0
-        self._trailers = b""
+        self._early: EarlyBody | None = None
+        """What of the body waits for a connection, or may be sent again; None: nothing."""
         self._replayable = False
         """All that was sent of the request is still here."""
         self._retried = False
@@ -188,9 +127,9 @@ class Exchange:
 
     def _await_answer(self) -> None:
         if self.request.upgrade:
-            self._enter(HANDSHAKE, self._timeouts.handshake)
+            self._enter(states.HANDSHAKE, self._timeouts.handshake)
         else:
-            self._enter(RESPONSE, self._timeouts.response)
+            self._enter(states.RESPONSE, self._timeouts.response)
 
     # The request
 
@@ -203,16 +142,16 @@ class Exchange:
             self._dial(pool)
             return
         if not self._whole:
-            self._enter(BODY_RATE, min(BODY_GRACE, self._timeouts.response))
+            self._enter(states.BODY_RATE, min(states.BODY_GRACE, self._timeouts.response))
         elif self.request.upgrade:
-            self._enter(HANDSHAKE, self._timeouts.handshake)
+            self._enter(states.HANDSHAKE, self._timeouts.handshake)
         else:
-            self.phase = RESPONSE
+            self.phase = states.RESPONSE
             self._runtime.wheel.schedule(self._deadline, self._timeouts.response)
         self._send(connection)
 
     def _dial(self, pool: EndpointPool | None) -> None:
-        self.phase = CONNECT
+        self.phase = states.CONNECT
         self._deadline.at = 0.0  # the dial has one of its own, for all attempts, and counts what comes of each
         self._dialling = self._runtime.loop.create_task(self._connect(pool))
 
@@ -244,21 +183,23 @@ class Exchange:
             self._await_answer()
         else:
             self._waited += self._runtime.loop.time() - began
-            self._enter(BODY_RATE, RATE_INTERVAL)
+            self._enter(states.BODY_RATE, states.RATE_INTERVAL)
         self._send(connection)
         if self._downstream.write_paused:
             self.downstream_paused()
 
     def _send(self, connection: UpstreamConnection) -> None:
         codec = self._upstream_codec = open_upstream(connection, self, self._runtime)
+        early = self._early
+        pieces, trailers = (early.pieces, early.trailers) if early is not None else (NO_PIECES, b"")
         if self._whole:
-            self.request_state = DONE
+            self.request_state = states.DONE
             self._replayable = True
-            codec.send_whole(self.request, self._fields, self._length, self._early, self._trailers)
+            codec.send_whole(self.request, self._fields, self._length, pieces, trailers)
         else:
-            self.request_state = STREAMING
-            early, self._early, self._early_size = self._early, NO_PIECES, 0
-            codec.send(self.request, self._fields, self._length, early)
+            self.request_state = states.STREAMING
+            self._early = None
+            codec.send(self.request, self._fields, self._length, pieces)
         if self._length and not self._paused_at:  # the backend may have had enough with what was sent at once
             self._downstream.resume_request()
 
@@ -268,33 +209,32 @@ class Exchange:
         self._body_bytes += size
         if self._upstream_codec is not None:
             self._upstream_codec.send_data(pieces)
-            return
-        self._keep(pieces)
-        self._early_size += size + PIECE_COST * len(pieces)
-        if self._early_size > EARLY_LIMIT:
+        elif self._early_body().add(pieces, size):
             self._downstream.pause_request()
-
-    def _keep(self, pieces: list[bytes]) -> None:
-        if self._early is NO_PIECES:
-            self._early = []
-        self._early += pieces
 
     def request_end(self, pieces: list[bytes], trailers: bytes) -> None:
         """Take the last of the request's body."""
-        self._body_bytes += sum(map(len, pieces))
+        size = sum(map(len, pieces))
+        self._body_bytes += size
         self._whole = True
         if self._upstream_codec is None:
-            self._keep(pieces)
-            self._trailers = trailers
+            early = self._early_body()
+            early.add(pieces, size)
+            early.trailers = trailers
             return
-        self.request_state = DONE
-        if self.answer_state < HEAD and self.phase != DOWNSTREAM_WRITE_STALL:
+        self.request_state = states.DONE
+        if self.answer_state < states.HEAD and self.phase != states.DOWNSTREAM_WRITE_STALL:
             self._await_answer()
         self._upstream_codec.send_end(pieces, trailers)
 
+    def _early_body(self) -> EarlyBody:
+        if self._early is None:
+            self._early = EarlyBody()
+        return self._early
+
     def request_malformed(self) -> None:
         """Act on a body whose framing is broken: 400 if nothing was answered yet; both connections end."""
-        if self.answer_state < BODY:
+        if self.answer_state < states.BODY:
             self._replace(400, "request_body_malformed")
         else:
             self._abandon("request_body_malformed")
@@ -302,7 +242,7 @@ class Exchange:
 
     def client_lost(self) -> None:
         """End: nobody waits for the answer any more. The request is logged all the same: the backend may have it, with its id."""
-        if self.end == OPEN:
+        if self.end == states.OPEN:
             self._abandon("client_gone")
 
     def upstream_paused(self) -> None:
@@ -310,8 +250,8 @@ class Exchange:
         if self._whole:
             return
         self._paused_at = self._runtime.loop.time()
-        if self.phase == BODY_RATE:
-            self._enter(UPSTREAM_WRITE_STALL, self._timeouts.send)
+        if self.phase == states.BODY_RATE:
+            self._enter(states.UPSTREAM_WRITE_STALL, self._timeouts.send)
         self._downstream.pause_request()
 
     def upstream_resumed(self) -> None:
@@ -320,8 +260,8 @@ class Exchange:
             return
         self._waited += self._runtime.loop.time() - self._paused_at
         self._paused_at = 0.0
-        if self.phase == UPSTREAM_WRITE_STALL:
-            self._enter(BODY_RATE, RATE_INTERVAL)
+        if self.phase == states.UPSTREAM_WRITE_STALL:
+            self._enter(states.BODY_RATE, states.RATE_INTERVAL)
         self._downstream.resume_request()
 
     # The answer
@@ -332,7 +272,7 @@ class Exchange:
         if self._interims > MAX_INTERIM:
             self.upstream_malformed("too_many_interim")
             return
-        self.answer_state = INTERIM
+        self.answer_state = states.INTERIM
         self._downstream.respond_interim(head)
 
     def switched(self, head: ResponseHead, lines: list[bytes], rest: bytes) -> None:
@@ -345,52 +285,44 @@ class Exchange:
         if self.route.answer_filters:
             self._filter(head, b"", NO_CONTENT).proceed()
         else:
-            self._switch(head)
+            self.switch(head)
 
-    def _switch(self, head: ResponseHead) -> None:
+    def switch(self, head: ResponseHead) -> None:
+        """Make a tunnel of the two connections, behind a 101 that was judged."""
         codec, pool = self._upstream_codec, self._pool
         assert codec is not None  # noqa: S101  the 101 came by it
         assert pool is not None  # noqa: S101  as it has an endpoint
-        self.end = SWITCHED
-        self._upstream_codec = None
-        open_tunnel(
-            self._runtime,
-            self.request,
-            self.route,
-            self._upstream,
-            pool,
-            self._selection,
-            self._began,
-            (self._downstream, codec),
-            head,
-            self._switch_lines,
-            self._switch_rest,
-        )
+        self.end = states.SWITCHED
+        self._upstream_codec = self._filtered = None
+        whose = self._runtime, self.request, self.route, self._upstream, pool, self._selection, self._began
+        open_tunnel(*whose, (self._downstream, codec), head, self._switch_lines, self._switch_rest)
 
     def answer(self, head: ResponseHead, length: int, pieces: list[bytes]) -> None:
         """Pass the final head on, with what is here of the body."""
         added = self._begin_answer(head, length)
-        if self.end != OPEN:
+        if self.end != states.OPEN:
             return
         if self._selection is not None:
             self._learn(pieces)
         if self.route.answer_filters:
             self._filter(head, added, length).data(pieces)
         else:
-            self._respond(head, added, length, pieces)
+            self.respond(head, added, length, pieces)
 
-    def _respond(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes]) -> None:
-        if self.phase != DOWNSTREAM_WRITE_STALL:
-            self._enter(IDLE, self._timeouts.idle)
+    def respond(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes]) -> None:
+        """Send the head, with the fields `added`, and what is here of the body."""
+        self._status = head.status
+        if self.phase != states.DOWNSTREAM_WRITE_STALL:
+            self._enter(states.IDLE, self._timeouts.idle)
         if pieces:
             self._count_answer(pieces)
         self._downstream.respond(head, added, length, pieces)
-        self.answer_state = BODY
+        self.answer_state = states.BODY
 
     def answer_whole(self, head: ResponseHead, length: int, pieces: list[bytes], trailers: bytes) -> None:
         """Pass an answer on that is here in full."""
         added = self._begin_answer(head, length)
-        if self.end != OPEN:
+        if self.end != states.OPEN:
             return
         if self._selection is not None:
             self._learn(pieces)
@@ -399,14 +331,19 @@ class Exchange:
             self._release_upstream()
             filtered.end(pieces, trailers)
         else:
-            if pieces:
-                self._answer_bytes = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
-            self._downstream.respond_whole(head, added, length, pieces, trailers)
-            self._finish()
+            self.respond_whole(head, added, length, pieces, trailers)
+
+    def respond_whole(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the head, with the fields `added`, and all of the body."""
+        self._status = head.status
+        if pieces:
+            self._answer_bytes = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+        self._downstream.respond_whole(head, added, length, pieces, trailers)
+        self._finish()
 
     def _begin_answer(self, head: ResponseHead, length: int) -> bytes:
         """Judge and count the final head; return the fields that it gets in addition."""
-        self.answer_state = HEAD
+        self.answer_state = states.HEAD
         status = self._status = head.status
         request, stats, pool, runtime = self.request, self.route.stats, self._pool, self._runtime
         if head.codings and length == UNKNOWN and not self._downstream.takes_codings:
@@ -447,12 +384,13 @@ class Exchange:
         if self._filtered is not None:
             self._filtered.data(pieces)
         elif pieces:
-            self._respond_data(pieces)
+            self.respond_data(pieces)
 
-    def _respond_data(self, pieces: list[bytes]) -> None:
+    def respond_data(self, pieces: list[bytes]) -> None:
+        """Send more of the body."""
         self._count_answer(pieces)
         self._downstream.respond_data(pieces)
-        if self.phase == IDLE:
+        if self.phase == states.IDLE:
             self._deadline.at = self._runtime.wheel.now + self._timeouts.idle
 
     def answer_end(self, pieces: list[bytes], trailers: bytes) -> None:
@@ -463,9 +401,10 @@ class Exchange:
             self._release_upstream()
             self._filtered.end(pieces, trailers)
         else:
-            self._respond_end(pieces, trailers)
+            self.respond_end(pieces, trailers)
 
-    def _respond_end(self, pieces: list[bytes], trailers: bytes) -> None:
+    def respond_end(self, pieces: list[bytes], trailers: bytes) -> None:
+        """Send the last of the body."""
         if pieces:
             self._count_answer(pieces)
         self._downstream.respond_end(pieces, trailers)
@@ -473,8 +412,8 @@ class Exchange:
 
     def _finish(self) -> None:
         """End: the answer is whole."""
-        self.answer_state = DONE
-        self.end = ANSWERED
+        self.answer_state = states.DONE
+        self.end = states.ANSWERED
         self._filtered = None
         if self._upstream_codec is not None:
             self._release_upstream()
@@ -483,11 +422,10 @@ class Exchange:
 
     def _release_upstream(self) -> None:
         """Give the backend's connection back: all of the answer came."""
-        codec = self._upstream_codec
-        self._upstream_codec = None
+        codec, self._upstream_codec = self._upstream_codec, None
         if codec is not None:
             # An early answer: the rest of the body is not waited for, and neither connection serves again.
-            if self.request_state == DONE and not self.request.upgrade and not self._connection_auth:
+            if self.request_state == states.DONE and not self.request.upgrade and not self._connection_auth:
                 codec.release()
             else:
                 codec.close()
@@ -499,56 +437,30 @@ class Exchange:
         filtered = self._filtered = FilteredAnswer(self, loop, filters, self.request, head, added, length)
         return filtered
 
-    def filtered_head(self, head: ResponseHead, length: int, pieces: list[bytes]) -> None:
-        """Send the head, with what is here of the body."""
-        self._status = head.status
-        self._respond(head, b"", length, pieces)
-
-    def filtered_whole(self, head: ResponseHead, length: int, pieces: list[bytes], trailers: bytes) -> None:
-        """Send the head and all of the body."""
-        self._status = head.status
-        self._count_answer(pieces)
-        self._downstream.respond_whole(head, b"", length, pieces, trailers)
-        self._finish()
-
-    def filtered_data(self, pieces: list[bytes]) -> None:
-        """Send more of the body."""
-        self._respond_data(pieces)
-
-    def filtered_end(self, pieces: list[bytes], trailers: bytes) -> None:
-        """Send the last of the body."""
-        self._respond_end(pieces, trailers)
-
-    def filtered_switch(self, head: ResponseHead) -> None:
-        """Make a tunnel of the two connections."""
-        self._filtered = None
-        self._switch(head)
-
     def filter_waits(self) -> None:
         """Stop reading the backend: a filter needs time, for all of which one deadline holds."""
         if self._upstream_codec is not None:
             self._upstream_codec.pause_answer()
-        if self.phase != DOWNSTREAM_WRITE_STALL:
-            self._enter(FILTER, self._timeouts.response)
+        if self.phase != states.DOWNSTREAM_WRITE_STALL:
+            self._enter(states.FILTER, self._timeouts.response)
 
     def filter_goes_on(self) -> None:
         """Read the backend again."""
-        if self.phase == FILTER:
-            self._enter(IDLE, self._timeouts.idle)
-        if self._upstream_codec is not None and self.phase != DOWNSTREAM_WRITE_STALL:
+        if self.phase == states.FILTER:
+            self._enter(states.IDLE, self._timeouts.idle)
+        if self._upstream_codec is not None and self.phase != states.DOWNSTREAM_WRITE_STALL:
             self._upstream_codec.resume_answer()
 
     def filter_failed(self) -> None:
         """Give the answer up: what a filter should have kept back does not go out without it."""
-        if self.answer_state < BODY:
+        if self.answer_state < states.BODY:
             self._replace(500, "filter_failed")
         else:
             self._cut(self._status, "filter_failed")
 
     def body_not_wanted(self) -> None:
         """Let the rest of the backend's answer go: another body takes its place."""
-        codec = self._upstream_codec
-        self._upstream_codec = None
+        codec, self._upstream_codec = self._upstream_codec, None
         if codec is not None:
             codec.close()
 
@@ -556,7 +468,7 @@ class Exchange:
 
     def upstream_malformed(self, cause: str) -> None:
         """Act on an answer that is none."""
-        if self.answer_state < BODY:
+        if self.answer_state < states.BODY:
             self._blame(502, cause)
         else:
             self._cut(self._status, cause)
@@ -566,7 +478,7 @@ class Exchange:
         if stale and self._replayable and not self._retried and self.request.method in IDEMPOTENT:
             self._retried = True
             self._upstream_codec = None
-            self.request_state = NONE
+            self.request_state = states.NONE
             self._dial(None)
         else:
             self.upstream_malformed(cause)
@@ -582,7 +494,7 @@ class Exchange:
 
     def _replace(self, status: int, cause: str, endpoint: str = "") -> None:
         """Answer in the backend's place. `endpoint`: where it is another than the present one."""
-        self.end = REPLACED
+        self.end = states.REPLACED
         self._close_upstream()
         self.route.stats.end_request()
         failure = self._failure(status, cause, endpoint)
@@ -592,17 +504,17 @@ class Exchange:
 
     def _cut(self, status: int, cause: str) -> None:
         """Abort the client: an answer that is not whole must not look whole."""
-        self.end = CUT
+        self.end = states.CUT
         self._close_upstream()
         self._account(status, cause)
         self._downstream.abort()
 
     def _abandon(self, cause: str) -> None:
         """End without a word: it is logged, and counts as no answer."""
-        self.end = ABANDONED
+        self.end = states.ABANDONED
         self._close_upstream()
         self.route.stats.end_request()
-        failure = self._failure(self._status if self.answer_state >= BODY else CLIENT_CLOSED, cause, "")
+        failure = self._failure(self._status if self.answer_state >= states.BODY else CLIENT_CLOSED, cause, "")
         self._take_pool(None)
         count_abandoned(self._runtime, self.request, self.route, failure, self._answer_bytes)
 
@@ -639,55 +551,47 @@ class Exchange:
     def expired(self) -> None:
         """Act on the end of the phase's time."""
         phase = self.phase
-        if phase == BODY_RATE:
-            self._check_rate()
-        elif phase == UPSTREAM_WRITE_STALL:
+        if phase == states.BODY_RATE:
+            elapsed = self._runtime.loop.time() - self._began - self._waited
+            if elapsed >= states.BODY_GRACE and self._body_bytes < self._runtime.settings.min_body_rate * elapsed:
+                self._cut(408, "body_too_slow")
+            else:
+                self._enter(states.BODY_RATE, states.RATE_INTERVAL)
+        elif phase == states.UPSTREAM_WRITE_STALL:
             self._blame(504, "body_not_taken")
-        elif phase == RESPONSE:
+        elif phase == states.RESPONSE:
             self._blame(504, "answer_timeout")
-        elif phase == HANDSHAKE:
+        elif phase == states.HANDSHAKE:
             self._blame(504, "handshake_timeout")
-        elif phase == IDLE:
+        elif phase == states.IDLE:
             self._cut(self._status, "idle_timeout")
-        elif phase == DOWNSTREAM_WRITE_STALL:
+        elif phase == states.DOWNSTREAM_WRITE_STALL:
             self._cut(self._status or 502, "client_stalled")
-        elif phase == FILTER:
-            self._replace(504, "filter_timeout") if self.answer_state < BODY else self._cut(self._status, "filter_timeout")
-
-    def _check_rate(self) -> None:
-        elapsed = self._runtime.loop.time() - self._began - self._waited
-        if elapsed >= BODY_GRACE and self._body_bytes < self._runtime.settings.min_body_rate * elapsed:
-            self._cut(408, "body_too_slow")
-        else:
-            self._enter(BODY_RATE, RATE_INTERVAL)
+        elif phase == states.FILTER:
+            self._replace(504, "filter_timeout") if self.answer_state < states.BODY else self._cut(self._status, "filter_timeout")
 
     # Backpressure of the client
-
-    @property
-    def answering(self) -> bool:
-        """The head of the final answer is out."""
-        return self.answer_state >= BODY
 
     def downstream_paused(self) -> None:
         """Stop reading the backend: the client does not take its answer."""
         if self._upstream_codec is not None:
             self._upstream_codec.pause_answer()
-            self._enter(DOWNSTREAM_WRITE_STALL, WRITE_STALL)
+            self._enter(states.DOWNSTREAM_WRITE_STALL, states.WRITE_STALL)
 
     def downstream_resumed(self) -> None:
         """Read the backend again."""
-        if self.phase != DOWNSTREAM_WRITE_STALL:
+        if self.phase != states.DOWNSTREAM_WRITE_STALL:
             return
         if self._filtered is not None and self._filtered.waits:
-            self._enter(FILTER, self._timeouts.response)
+            self._enter(states.FILTER, self._timeouts.response)
             return  # `filter_goes_on` reads on
-        if self.answer_state >= HEAD:
-            self._enter(IDLE, self._timeouts.idle)
+        if self.answer_state >= states.HEAD:
+            self._enter(states.IDLE, self._timeouts.idle)
         elif self._whole:
             self._await_answer()
         elif self._paused_at:
-            self._enter(UPSTREAM_WRITE_STALL, self._timeouts.send)
+            self._enter(states.UPSTREAM_WRITE_STALL, self._timeouts.send)
         else:
-            self._enter(BODY_RATE, RATE_INTERVAL)
+            self._enter(states.BODY_RATE, states.RATE_INTERVAL)
         if self._upstream_codec is not None:
             self._upstream_codec.resume_answer()

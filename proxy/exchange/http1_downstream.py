@@ -15,9 +15,9 @@ from typing import Final
 from proxy.exchange.accounting import count_answer, refusal
 from proxy.exchange.contract import UNKNOWN
 from proxy.exchange.endpoint_choice import Refusal, begin_exchange
-from proxy.exchange.forwarder import WRITE_STALL, Exchange
+from proxy.exchange.forwarder import Exchange
 from proxy.exchange.http1_request import INCOMPLETE, READY, RequestReader
-from proxy.exchange.states import OPEN
+from proxy.exchange.states import BODY, OPEN, WRITE_STALL
 from proxy.http.local_replies import GATEWAY, NO_CONTENT, TIMED_OUT, with_hsts
 from proxy.http.message import Answer, Client, Failure, Request, ResponseHead
 from proxy.http1.chunked import ChunkError, encode_chunks, last_chunk
@@ -488,7 +488,7 @@ class ServerConnection:
 
     def retire(self) -> None:
         """Let the next answer say that it is the last: a client that knows loses no request to a closed connection."""
-        if self.exchange is None or not self.exchange.answering:
+        if self.exchange is None or self.exchange.answer_state < BODY:
             self.closing = True
 
     def drain(self) -> None:

@@ -62,6 +62,13 @@ IDLE: Final = 5
 DOWNSTREAM_WRITE_STALL: Final = 6
 FILTER: Final = 7
 
+BODY_GRACE = 30.0
+"""Seconds before the rate of a request's body is looked at (docs/wire.md, slow body)."""
+RATE_INTERVAL: Final = 1.0
+"""Seconds between looks at it."""
+WRITE_STALL = 60.0
+"""Seconds that a client may leave an answer unread (nginx: send_timeout)."""
+
 PHASES: Final = {
     CONNECT: "CONNECT",
     BODY_RATE: "BODY_RATE",

@@ -232,7 +232,7 @@ async def test_body_that_a_backend_does_not_take_is_named(caplog: pytest.LogCapt
 async def test_body_that_comes_too_slowly_is_the_clients_doing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.BODY_GRACE", 0.2)
+    monkeypatch.setattr("proxy.exchange.states.BODY_GRACE", 0.2)
     async with watching(caplog, (Timeouts(connect=1.0),), Settings(min_body_rate=1_000_000)) as (proxy, next_line):
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\na")
@@ -492,7 +492,7 @@ async def test_body_that_is_broken_is_the_clients_doing(caplog: pytest.LogCaptur
 async def test_client_that_takes_nothing_is_no_error_of_the_backend(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.WRITE_STALL", 0.3)
+    monkeypatch.setattr("proxy.exchange.states.WRITE_STALL", 0.3)
     async with watching(caplog) as (proxy, next_line):
         with proxy.blocking_client(secure=False) as client:
             client.sendall(GET)

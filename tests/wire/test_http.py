@@ -425,7 +425,7 @@ async def test_odd_but_legal_request_is_served(sent: bytes, forwarded: bytes | N
 
 @pytest.mark.slow
 async def test_body_that_is_too_slow_ends_both_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.BODY_GRACE", 0.2)
+    monkeypatch.setattr("proxy.exchange.states.BODY_GRACE", 0.2)
     async with proxying(Settings(min_body_rate=1_000_000)) as proxy:
         client = await proxy.client()
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\nslow")

@@ -186,7 +186,7 @@ async def test_broken_endpoint_is_left_out_once_clients_of_three_networks_met_it
 @pytest.mark.slow
 async def test_slow_body_that_is_given_up_is_no_answer_of_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one client that sends slowly keeps a broken endpoint in."""
-    monkeypatch.setattr("proxy.exchange.forwarder.BODY_GRACE", 0.2)
+    monkeypatch.setattr("proxy.exchange.states.BODY_GRACE", 0.2)
     reply, _ = BROKEN["answers 503"]
 
     def answers(port: int, head: bytes) -> bytes | None:

@@ -27,7 +27,7 @@ SECURE = pytest.mark.parametrize("secure", [False, True])
 async def test_client_that_does_not_read_loses_its_connection_and_frees_the_backends(
     monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.WRITE_STALL", 0.3)
+    monkeypatch.setattr("proxy.exchange.states.WRITE_STALL", 0.3)
     async with proxying() as proxy:
         client = await proxy.client(secure=secure)
         client.writer.transport.pause_reading()
@@ -58,7 +58,7 @@ def sip(proxy: Proxy, *, secure: bool) -> int:
 
 @SECURE
 async def test_client_that_reads_a_few_bytes_at_a_time_is_as_bad(monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.WRITE_STALL", 0.5)
+    monkeypatch.setattr("proxy.exchange.states.WRITE_STALL", 0.5)
     async with proxying() as proxy:
         sipping = asyncio.create_task(asyncio.to_thread(sip, proxy, secure=secure))
         backend = await proxy.backend.accepts()
@@ -73,7 +73,7 @@ async def test_client_that_reads_a_few_bytes_at_a_time_is_as_bad(monkeypatch: py
 
 @SECURE
 async def test_body_that_is_too_slow_ends_both_connections_over_tls_too(monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.BODY_GRACE", 0.2)
+    monkeypatch.setattr("proxy.exchange.states.BODY_GRACE", 0.2)
     async with proxying(Settings(min_body_rate=1_000_000)) as proxy:
         client = await proxy.client(secure=secure)
         await client.sends(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\nslow")
@@ -190,7 +190,7 @@ async def test_endpoint_that_takes_no_body_is_504_and_held_against_it() -> None:
 
 
 async def test_time_that_a_body_waits_for_the_endpoint_is_not_held_against_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.exchange.forwarder.BODY_GRACE", 0.1)
+    monkeypatch.setattr("proxy.exchange.states.BODY_GRACE", 0.1)
     size = 64 * MIB
     async with proxying(Settings(min_body_rate=16 * MIB)) as proxy:
         client = await proxy.client()
