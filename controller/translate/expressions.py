@@ -38,9 +38,9 @@ from proxy.model.policy import (
     Rewrite,
 )
 
-Place = tuple[str, str]
-"""A host and a namespace."""
-_NOWHERE: frozenset[Place] = frozenset()
+HostScope = tuple[str, str]
+"""A host and a namespace: where paths mean the same."""
+_NO_SCOPES: frozenset[HostScope] = frozenset()
 _LITERAL = re.compile(r"[^\\.\[\](){}*+?|^$]*")
 CLOSED = "Until then all paths that begin as it does answer 500, as this Ingress has a guard."
 
@@ -48,29 +48,29 @@ CLOSED = "Until then all paths that begin as it does answer 500, as this Ingress
 class ExpressionHosts:
     """Stage of the translation: which Ingress, if any, makes expressions of the paths of each host and namespace."""
 
-    __slots__ = ("_asked_by", "_asking", "_dirty", "_for_any_host", "_ingresses_of", "_places")
+    __slots__ = ("_asked_by", "_asking", "_dirty", "_for_any_host", "_ingresses_of", "_scopes")
 
     def __init__(self, ingresses_of: Dependents[str]) -> None:
         """Make the stage. `ingresses_of`: host to the Ingresses with a path under it, which may be more."""
         self._ingresses_of = ingresses_of
         self._for_any_host: set[ObjectRef] = set()
         """Ingresses with a path for hosts that nobody names."""
-        self._asking = Dependents[Place]()
-        self._places: dict[ObjectRef, frozenset[Place]] = {}
+        self._asking = Dependents[HostScope]()
+        self._scopes: dict[ObjectRef, frozenset[HostScope]] = {}
         """Where each Ingress asks for expressions."""
-        self._asked_by: dict[Place, ObjectRef] = {}
-        self._dirty: set[Place] = set()
+        self._asked_by: dict[HostScope, ObjectRef] = {}
+        self._dirty: set[HostScope] = set()
 
     def replace(self, ref: ObjectRef, item: Ingress | None, routes: Iterable[Route]) -> None:
         """Let an Ingress have `routes`, with the hosts that it may have, and no others."""
         spec = item.features.expressions if item is not None else None
-        asking = _NOWHERE
+        asking = _NO_SCOPES
         if spec is not None and item is not None:
             asked = [route for route in routes if not route.fallback and spec.applies_to(item.paths[route.index].path)]
             asking = frozenset([(route.hosts[0], ref.namespace) for route in asked])
-        before = self._places.pop(ref, _NOWHERE)
+        before = self._scopes.pop(ref, _NO_SCOPES)
         if asking:
-            self._places[ref] = asking
+            self._scopes[ref] = asking
         if asking != before:
             self._asking.replace(ref, before - asking, asking - before)
             self._dirty |= before ^ asking
@@ -80,14 +80,14 @@ class ExpressionHosts:
                 self._for_any_host.add(ref)
 
     def resolve(self) -> set[ObjectRef]:
-        """Decide dirty places anew; return the Ingresses whose paths may mean something else."""
+        """Decide dirty scopes anew; return the Ingresses whose paths may mean something else."""
         dependents: set[ObjectRef] = set()
-        for place in self._dirty:
-            before, after = self._asked_by.pop(place, None), min(self._asking.of(place), default=None)
+        for scope in self._dirty:
+            before, after = self._asked_by.pop(scope, None), min(self._asking.of(scope), default=None)
             if after is not None:
-                self._asked_by[place] = after
+                self._asked_by[scope] = after
             if before != after:
-                host, namespace = place
+                host, namespace = scope
                 ingresses = self._ingresses_of.of(host) if host else self._for_any_host
                 dependents.update(ref for ref in ingresses if ref.namespace == namespace)
         self._dirty.clear()
@@ -109,26 +109,26 @@ class ExpressionHosts:
 
 
 @dataclass(frozen=True, slots=True)
-class Shaped:
+class ResolvedPaths:
     """The routes of an Ingress with what their paths are, and what is wrong with those that are missing."""
 
     routes: tuple[Route, ...]
     problems: tuple[Problem, ...] = ()
 
 
-def shape_ingress(item: Ingress, routes: tuple[Route, ...], hosts: ExpressionHosts) -> Shaped:
+def resolve_paths(item: Ingress, routes: tuple[Route, ...], hosts: ExpressionHosts) -> ResolvedPaths:
     """Make expressions of the paths of an Ingress where they are some, and leave out what is no path."""
     made: list[Route] = []
     problems: list[Problem] = []
     for route in routes:
         if route.fallback:
-            made.append(_shape_fallback(item, route))
+            made.append(_resolve_fallback(item, route))
             continue
         path = item.paths[route.index]
         by = hosts.asked_by(path.host, item.ref.namespace)
-        shaped = _shape_literal(item, route, path) if by is None else _shape_expression(item, route, path, by)
-        if isinstance(shaped, Route):
-            made.append(shaped)
+        resolved = _resolve_literal(item, route, path) if by is None else _resolve_expression(item, route, path, by)
+        if isinstance(resolved, Route):
+            made.append(resolved)
             target = _target(item, path.path) if by is not None else None
             doubled = _doubled_slash(item.ref, path.path, target) if target is not None else None
             problems += [doubled] if doubled is not None else []
@@ -136,20 +136,20 @@ def shape_ingress(item: Ingress, routes: tuple[Route, ...], hosts: ExpressionHos
             # What it matches is not known: all that it may match is closed, so that nothing of it is served less guarded.
             closed = Path("expression", _beginning(path.path))
             made.append(msgspec.structs.replace(route, path=closed, fault="the expression of its path is not served"))
-            problems.append(replace(shaped, message=f"{shaped.message} {CLOSED}"))
+            problems.append(replace(resolved, message=f"{resolved.message} {CLOSED}"))
         else:
-            problems.append(shaped)
-    return Shaped(tuple(made), tuple(problems))
+            problems.append(resolved)
+    return ResolvedPaths(tuple(made), tuple(problems))
 
 
-def _shape_literal(item: Ingress, route: Route, path: IngressPath) -> Route | Problem:
+def _resolve_literal(item: Ingress, route: Route, path: IngressPath) -> Route | Problem:
     if path.literal:
         return route
     field = f"{path.field}.path"
     return Problem(item.ref, Reason.INVALID_SPEC, field, f"{field}: {shown(path.path)} was found, {PATH_HINT}")
 
 
-def _shape_expression(item: Ingress, route: Route, path: IngressPath, by: ObjectRef) -> Route | Problem:
+def _resolve_expression(item: Ingress, route: Route, path: IngressPath, by: ObjectRef) -> Route | Problem:
     try:
         check_expression(path.path)
     except BadExpressionError as error:
@@ -194,7 +194,7 @@ def _beginning(path: str) -> str:
     return path[: max(end, 1)]
 
 
-def _shape_fallback(item: Ingress, route: Route) -> Route:
+def _resolve_fallback(item: Ingress, route: Route) -> Route:
     """Rewrite for a default backend beside rules, which stands for the path / of their hosts."""
     target = _target(item, "/")
     if target is None or item.features.rewrite is not None or not (item.paths or item.bare_hosts):

@@ -11,7 +11,7 @@ from controller.sources.snapshot import SourceSnapshot
 from controller.translate.certificates import Claim, TlsHosts, names_covering, secret_ref
 from controller.translate.conflicts import Conflicts, HostOwners
 from controller.translate.dependencies import Dependents, changed_refs
-from controller.translate.expressions import ExpressionHosts, shape_ingress
+from controller.translate.expressions import ExpressionHosts, resolve_paths
 from controller.translate.ingress_class import Classes, find_classes
 from controller.translate.per_object import ObjectTranslation, keep_identity, translate_object
 from controller.translate.policies.https_redirect import with_redirect
@@ -205,10 +205,10 @@ class Update:
             translation = stages.objects.get(ref)
             item = translation.item if translation is not None else None
             if after and isinstance(item, Ingress) and not stages.expression_hosts.leaves(item, after):
-                shaped = shape_ingress(item, after, stages.expression_hosts)
-                after = keep_identity(before, shaped.routes)
-                if shaped.problems:
-                    stages.path_problems[ref] = shaped.problems
+                resolved = resolve_paths(item, after, stages.expression_hosts)
+                after = keep_identity(before, resolved.routes)
+                if resolved.problems:
+                    stages.path_problems[ref] = resolved.problems
             if after:
                 stages.path_routes[ref] = after
             if before != after:

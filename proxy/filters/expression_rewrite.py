@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from proxy.filters.contract import Filter
-from proxy.http.local_replies import AMBIGUOUS_PATH, EXPRESSIONS_FAILED, REWRITTEN_PATH, elsewhere
+from proxy.http.local_replies import AMBIGUOUS_PATH, EXPRESSIONS_FAILED, REWRITTEN_PATH, expression_redirect
 from proxy.http.message import Answer, Request
 from proxy.model.expression import check_expression
 from proxy.model.policy import ExpressionRedirect, ExpressionRewrite
@@ -48,7 +48,7 @@ def compile_expression_redirect(policy: ExpressionRedirect, automata: Automata) 
         if isinstance(made, Answer):
             return made
         location = origin + made + request.target[len(request.path) :]
-        return elsewhere(location)
+        return expression_redirect(location)
 
     return redirect
 

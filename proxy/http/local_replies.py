@@ -173,7 +173,7 @@ def with_hsts(answer: Answer, value: str) -> Answer:
     return Answer(answer.status, answer.message, headers, answer.close, answer.cause)
 
 
-def elsewhere(location: str) -> Answer:
+def expression_redirect(location: str) -> Answer:
     """Answer that what a path of a route leads to has another address."""
     return Answer(302, "What this path leads to has another address.", (("Location", location),), cause="redirect")
 
