@@ -1,5 +1,6 @@
 """The stages of a translation: what each remembers, and one update of all of them (`incremental.py` tells how)."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import msgspec
@@ -73,8 +74,8 @@ class Update:
         self.old, self.new = stages.snapshot, snapshot
         self.dirty: set[ObjectRef] = set()
         """Objects that came, went, or were translated anew."""
-        self.dirty_routes: set[ObjectRef] = set()
-        """Objects whose TLS claims or redirects may differ."""
+        self.objects_to_serve: set[ObjectRef] = set()
+        """Objects of which something that is served may differ: hosts, paths, conflicts, TLS claims or redirects."""
         self.verdicts_to_refresh: set[ObjectRef] = set()
         before = stages.snapshot
         self.problems_differ = (
@@ -117,7 +118,11 @@ class Update:
         for ref in dirty:
             self._translate(ref)
         self.verdicts_to_refresh |= dirty
-        self._mark_secrets()
+        malformed = changed_refs(old.malformed, new.malformed)
+        self.verdicts_to_refresh.update(ref for ref in malformed if ref.kind in ROUTING_KINDS)
+        secrets = changed_refs(old.secrets, new.secrets)
+        self.problems_differ |= any(ref.path == stages.settings.default_certificate for ref in secrets)
+        self._mark_dependents_of((*secrets, *(ref for ref in malformed if ref.kind == "Secret")))
 
     def _translate(self, ref: ObjectRef) -> None:
         stages, item = self.stages, self._item(ref)
@@ -141,14 +146,10 @@ class Update:
         malformed = self.new.malformed.get(ref)
         return malformed.fault if malformed is not None and self._classes.serves(malformed) else ""
 
-    def _mark_secrets(self) -> None:
-        """Mark what depends on Secrets that changed."""
-        old, new, stages = self.old, self.new, self.stages
-        malformed = changed_refs(old.malformed, new.malformed)
-        self.verdicts_to_refresh.update(ref for ref in malformed if ref.kind in ROUTING_KINDS)
-        secrets = changed_refs(old.secrets, new.secrets)
-        self.problems_differ |= any(ref.path == stages.settings.default_certificate for ref in secrets)
-        for ref in (*secrets, *(ref for ref in malformed if ref.kind == "Secret")):
+    def _mark_dependents_of(self, secrets: Iterable[ObjectRef]) -> None:
+        """Mark the objects that name Secrets, and the hosts that they name them for."""
+        stages = self.stages
+        for ref in secrets:
             users = stages.secret_dependents.of(ref)
             self.verdicts_to_refresh.update(users)
             claims = (claim for user in users for claim in stages.objects[user].claims)
@@ -190,15 +191,15 @@ class Update:
                 translation = stages.objects.get(ref)
                 item = translation.item if translation is not None else None
                 stages.expression_hosts.replace(ref, item if isinstance(item, Ingress) else None, after)
-        self.dirty_routes |= changed
+        self.objects_to_serve |= changed
         self.verdicts_to_refresh |= changed
 
     def resolve_paths(self) -> None:
         """Make of the paths of Ingresses what they are on their hosts, which one Ingress decides for all of its namespace."""
         stages = self.stages
-        self.dirty_routes |= stages.expression_hosts.resolve()
-        self.verdicts_to_refresh |= self.dirty_routes
-        for ref in self.dirty_routes:
+        self.objects_to_serve |= stages.expression_hosts.resolve()
+        self.verdicts_to_refresh |= self.objects_to_serve
+        for ref in self.objects_to_serve:
             before, after = stages.path_routes.pop(ref, ()), stages.own_routes.get(ref, ())
             if stages.path_problems:
                 stages.path_problems.pop(ref, None)
@@ -217,13 +218,13 @@ class Update:
     def resolve_conflicts(self) -> None:
         """Decide which route serves each place; an object that serves none has no say in TLS."""
         contestants = self.stages.conflicts.resolve()
-        self.dirty_routes |= contestants
+        self.objects_to_serve |= contestants
         self.verdicts_to_refresh |= contestants
 
     def resolve_tls(self) -> None:
         """Give hosts their Secrets, and mark the Ingresses whose redirects depend on hosts that came or went."""
         stages = self.stages
-        for ref in self.dirty_routes:
+        for ref in self.objects_to_serve:
             before, after = stages.claims.pop(ref, ()), self._claims(ref)
             if after:
                 stages.claims[ref] = after
@@ -232,7 +233,7 @@ class Update:
         claimants, hosts = stages.tls.resolve(lambda secret: secret_ref(secret) in self.new.secrets)
         self.verdicts_to_refresh |= claimants
         for host in hosts:
-            self.dirty_routes.update(stages.tls_dependents.of(host))
+            self.objects_to_serve.update(stages.tls_dependents.of(host))
 
     def _claims(self, ref: ObjectRef) -> tuple[Claim, ...]:
         translation = self.stages.objects.get(ref)
@@ -246,7 +247,7 @@ class Update:
     def serve_routes(self) -> bool:
         """Put what is served together; return whether anything of it differs."""
         stages, differs = self.stages, False
-        for ref in self.dirty_routes:
+        for ref in self.objects_to_serve:
             before = stages.served_routes.pop(ref, ())
             after = stages.path_routes.get(ref, ())
             translation = stages.objects.get(ref)
