@@ -123,10 +123,10 @@ def _claims_without_hosts(
 
 def _left_out(entry: Claim, names: Sequence[str], missing: Sequence[str]) -> Problem:
     """Say which hosts the certificate of an entry without hosts does not cover."""
-    hosts = f"{_listed(missing)} of the rules" if missing else "any host"
+    hosts = f"{_join_names(missing)} of the rules" if missing else "any host"
     message = (
-        f'{entry.field}: the certificate of Secret "{entry.secret}" is for {_listed(names)}, and no hosts stand beside it: it is '
-        f"not served for {hosts}, nor are requests redirected to https; one for these hosts too would be accepted."
+        f'{entry.field}: the certificate of Secret "{entry.secret}" is for {_join_names(names)}, and no hosts stand beside it: it '
+        f"is not served for {hosts}, nor are requests redirected to https; one for these hosts too would be accepted."
     )
     return Problem(entry.owner, Reason.SECRET_INVALID, entry.field, message)
 
@@ -163,13 +163,13 @@ def check_names(claim: Claim, secret: Secret) -> Problem | None:
     if secret.names is None or covered(claim.host, secret.names):
         return None
     message = (
-        f'{claim.field}: the certificate of Secret "{claim.secret}" is for {_listed(secret.names)}: it is served for host '
+        f'{claim.field}: the certificate of Secret "{claim.secret}" is for {_join_names(secret.names)}: it is served for host '
         f'"{claim.host}" too, where clients refuse it; one for that host would be accepted.'
     )
     return Problem(claim.owner, Reason.SECRET_INVALID, claim.field, message)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     if not names:
         return "no DNS name"
     more = len(names) - MOST_LISTED
@@ -232,11 +232,11 @@ class TlsHosts:
     def resolve(self, usable: Callable[[str], bool]) -> tuple[set[ObjectRef], set[str]]:
         """Decide dirty hosts anew; return objects whose problems differ, and hosts that came to be listed or ceased to be."""
         claimants: set[ObjectRef] = set()
-        listed: set[str] = set()
+        listing_changed: set[str] = set()
         for host in self._dirty:
             claims = [claim for of_owner in self._claims.get(host, {}).values() for claim in of_owner]
             if bool(claims) != (host in self.listed):
-                listed.add(host)
+                listing_changed.add(host)
                 (self.listed.add if claims else self.listed.discard)(host)
             winner = min((claim for claim in claims if claim.secret and usable(claim.secret)), key=_order, default=None)
             late: dict[ObjectRef, tuple[Problem, ...]] = {}
@@ -254,7 +254,7 @@ class TlsHosts:
             else:
                 self._late.pop(host, None)
         self._dirty.clear()
-        return claimants, listed
+        return claimants, listing_changed
 
     def problems(self, claims: Iterable[Claim]) -> list[Problem]:
         """Return what is wrong with claims for hosts that have another Secret."""

@@ -55,7 +55,7 @@ def field_text(rule: str, hint: str) -> Parse:
     return lambda text: text if rule_part_takes(path, text) else Refused(hint)
 
 
-def listed(read: Callable[[str], str | None], hint: str) -> Parse:
+def comma_list(read: Callable[[str], str | None], hint: str) -> Parse:
     """Make a reader of a list with commas, none of whose entries may be wrong."""
 
     def parse(text: str) -> Any:
@@ -65,4 +65,4 @@ def listed(read: Callable[[str], str | None], hint: str) -> Parse:
     return parse
 
 
-networks = listed(lambda text: parse_network(text, bare=True), ADDRESS_HINT)
+networks = comma_list(lambda text: parse_network(text, bare=True), ADDRESS_HINT)

@@ -1,7 +1,7 @@
 """Who may come at all, by origin and by network."""
 
 from controller.resources.annotations.annotation import NGINX, Annotation, Family, Guard, ours
-from controller.resources.annotations.values import listed, networks
+from controller.resources.annotations.values import comma_list, networks
 from controller.resources.features.access import ORIGIN_HINT, parse_origin
 
 _NETWORKS = "networks and addresses, separated by commas"
@@ -16,7 +16,7 @@ FAMILY = Family(
     (
         ours(
             "origins",
-            listed(parse_origin, ORIGIN_HINT),
+            comma_list(parse_origin, ORIGIN_HINT),
             "origins, separated by commas",
             "upgrades with another `Origin`, or with none, get 403; `https://*.example.com` has one label for `*`",
             guard=Guard.TEXT,
