@@ -195,7 +195,7 @@ class FilteredAnswer:
             self._took_verdict(verdict)
         if self._switch:
             self._ended = True
-            self._owner.switch(self._head.rendered(None))
+            self._owner.switch(self._head.render(None))
             return None
         if not self._head_out:
             self._prepare()
@@ -243,7 +243,7 @@ class FilteredAnswer:
         if self._bodies:
             if self._codings and body is None:
                 raise ValueError("a transfer coding that is not undone keeps the body from being filtered")
-            head.body_changes()
+            head.drop_fields_of_old_body()
         if self._request.method == "HEAD" or head.status in NO_CONTENT_STATUSES:
             if body is not None and not self._bodies and head.status not in NO_CONTENT_STATUSES:
                 self._content_length = b"%d" % len(body)
@@ -276,7 +276,7 @@ class FilteredAnswer:
         out, self._out = self._out or NO_PIECES, []
         if not self._head_out:
             self._head_out = True
-            head = self._head.rendered(self._content_length)
+            head = self._head.render(self._content_length)
             if self._ended:
                 self._owner.respond_whole(head, b"", self._length, out, self._trailers)
             else:

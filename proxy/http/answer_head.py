@@ -95,7 +95,7 @@ class AnswerHead:
         self.body = body
         self._drop(_OF_THE_BODY)
 
-    def body_changes(self) -> None:
+    def drop_fields_of_old_body(self) -> None:
         """Take away what is not true of a body that a filter changes, whether or not there is one (RFC 9110, 7.7, 8.8.1)."""
         self._length = b""
         self._drop(_OF_THE_BYTES)
@@ -106,7 +106,7 @@ class AnswerHead:
     def _drop(self, names: frozenset[bytes]) -> None:
         self.fields = [(name, value) for name, value in self.fields if name.lower() not in names]
 
-    def rendered(self, length: bytes | None) -> ResponseHead:
+    def render(self, length: bytes | None) -> ResponseHead:
         """Return the head as it goes to the client; `length`: its Content-Length, None for the backend's own.
 
         Raises ValueError where a filter wrote what is no field.
