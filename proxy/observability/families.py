@@ -25,7 +25,7 @@ def families(records: Iterable[tuple[Labels, RecordTotal]]) -> Iterator[Family]:
         for (number, labels), value in record.numbers():
             numbers[number].add_metric((*owner, *labels), value)
         for (number, labels), histogram in record.histograms.items():
-            histograms[number].add_metric((*owner, *labels), histogram.buckets(), histogram.total)
+            histograms[number].add_metric((*owner, *labels), histogram.buckets(), histogram.sum)
     for metric in METRICS:
         yield histograms[metric.number] if metric.kind == HISTOGRAM else numbers[metric.number]
 

@@ -43,22 +43,22 @@ _BOUNDS: Final = {metric.number: metric.bounds for metric in METRICS if isinstan
 class HistogramTotal:
     """A histogram that adds up deltas."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+        self.sum = 0.0
 
     def add(self, delta: HistogramDelta) -> None:
         """Add what a worker observed."""
         self.counts = list(map(add, self.counts, delta.counts))
-        self.total += delta.total
+        self.sum += delta.sum
 
     def observe(self, value: float) -> None:
         """Count one observation."""
         self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+        self.sum += value
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return the upper bound of each bucket, with the number of observations up to it."""

@@ -11,7 +11,7 @@ class HistogramDelta(msgspec.Struct, array_like=True):
     """What was observed since the last delta: counts per bucket (the last one is +Inf) and their sum."""
 
     counts: list[int]
-    total: float
+    sum: float
 
 
 class RecordDelta(msgspec.Struct, omit_defaults=True):

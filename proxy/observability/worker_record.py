@@ -24,12 +24,12 @@ INFINITY: Final = float("inf")
 class Histogram:
     """Observations in buckets, since the last delta. Most fall into the bucket of the one before: only others are searched for."""
 
-    __slots__ = ("_above", "_place", "_upto", "bounds", "counts", "total")
+    __slots__ = ("_above", "_place", "_upto", "bounds", "counts", "sum")
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+        self.sum = 0.0
         self._place = 0
         """The last observation's bucket, with its bounds; none fits at first."""
         self._above = INFINITY
@@ -42,7 +42,7 @@ class Histogram:
             self._above = self.bounds[place - 1] if place else -INFINITY
             self._upto = self.bounds[place] if place < len(self.bounds) else INFINITY
         self.counts[self._place] += 1
-        self.total += value
+        self.sum += value
 
 
 Counts = dict[object, int]
@@ -180,13 +180,13 @@ class Record:
         for metric in self._scope.histograms:
             histogram = self._histograms[metric.slot]
             if histogram is not None:
-                taken[metric.number, ()] = HistogramDelta(histogram.counts, histogram.total)
+                taken[metric.number, ()] = HistogramDelta(histogram.counts, histogram.sum)
                 self._histograms[metric.slot] = None
         for labelled in self._scope.labelled_histograms:
             histograms = self._labelled_histograms[labelled.slot]
             if histograms is not None:
                 for key, observed in histograms.items():
-                    taken[labelled.number, _labels_of(key)] = HistogramDelta(observed.counts, observed.total)
+                    taken[labelled.number, _labels_of(key)] = HistogramDelta(observed.counts, observed.sum)
                 self._labelled_histograms[labelled.slot] = None
         return taken
 

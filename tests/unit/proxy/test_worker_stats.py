@@ -59,7 +59,7 @@ def test_histogram_bound_is_inclusive_and_the_last_bucket_takes_all_beyond() -> 
     for value in (0.0, 1.0, 1.5, 2.0, 2.1, 1e9):
         histogram.observe(value)
 
-    assert (histogram.counts, histogram.total) == ([2, 2, 2], 0.0 + 1.0 + 1.5 + 2.0 + 2.1 + 1e9)
+    assert (histogram.counts, histogram.sum) == ([2, 2, 2], 0.0 + 1.0 + 1.5 + 2.0 + 2.1 + 1e9)
 
 
 def test_histogram_observes_alike_whatever_was_observed_before() -> None:
@@ -73,7 +73,7 @@ def test_histogram_observes_alike_whatever_was_observed_before() -> None:
             for value in (first, second):
                 alone[(value > 1.0) + (value > 2.0)] += 1
 
-            assert (histogram.counts, histogram.total) == (alone, first + second)
+            assert (histogram.counts, histogram.sum) == (alone, first + second)
 
 
 def test_delta_of_a_request_says_all_of_it_once() -> None:
