@@ -223,8 +223,13 @@ class ServerConnection:
             self._filtering = runtime.loop.create_task(self._filter(verdict, request, route))
 
     async def _filter(self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute) -> None:
-        answer = await verdict
-        self._filtering = None
+        try:
+            answer = await verdict
+        finally:
+            self._filtering = None
+            self._reservation = request.reservation  # filters behind the one that needed time may have counted it
+            if self.lost:
+                self._give_back()
         if self.lost:
             return
         if answer is None:

@@ -9,7 +9,7 @@ import gc
 import ipaddress
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -228,7 +228,9 @@ class Runtime:
         for route_filter in route.filters:
             verdict = route_filter(request)
             if verdict is not None:
-                return route, verdict
+                if isinstance(verdict, Answer):
+                    return route, verdict
+                return route, _ask_behind(verdict, request, route.filters[route.filters.index(route_filter) + 1 :])
         return route, None
 
     def apply(self, changed: Mapping[str, Entry], removed: Iterable[str]) -> None:
@@ -380,3 +382,14 @@ class Runtime:
 
 def _rejected(route: Route) -> Route:
     return msgspec.structs.replace(route, path=Path("prefix", "/"), fault="the path's pattern does not compile")
+
+
+async def _ask_behind(verdict: Awaitable[Answer | None], request: Request, filters: tuple[Filter, ...]) -> Answer | None:
+    """Wait for a filter that needs time, and ask those behind it: a guard is not passed over because another one thinks."""
+    answer = await verdict
+    for route_filter in filters:
+        if answer is not None:
+            break
+        found = route_filter(request)
+        answer = found if found is None or isinstance(found, Answer) else await found
+    return answer

@@ -9,6 +9,7 @@ import pytest
 from wire.harness import WAIT, Peer, Proxy, config_for, connectionless, proxying, socketless
 from wire.verbs import SWITCH, UPGRADE, opened, told
 
+from proxy.http.message import Answer
 from proxy.model.config import Endpoint, ProxyConfig, Upstream
 from proxy.model.policy import AllowedOrigins, Connections, Policy, Rate, Timeouts
 from proxy.settings import Settings
@@ -249,3 +250,37 @@ async def test_sockets_from_before_there_was_a_limit_count_once(policy: Policy, 
         seen.append((await told(proxy))[0])
         del more
     assert seen == [status, status, status]
+
+
+async def test_limit_behind_a_filter_that_needs_time_holds_and_is_given_back() -> None:
+    asked = asyncio.Event()
+    gate = asyncio.Event()
+
+    async def passes() -> Answer | None:
+        await asyncio.sleep(0)
+        return None
+
+    async def waits() -> Answer | None:
+        asked.set()
+        await gate.wait()
+        return None
+
+    async with proxying(policies=(Connections(total=1),)) as proxy:
+        (route,) = proxy.runtime.routes.values()
+        limits = route.filters
+        route.filters = (lambda _: passes(), *limits, lambda _: waits())
+        client = await proxy.client()
+        await client.sends(UPGRADE + b"\r\n")
+        async with asyncio.timeout(WAIT):
+            await asked.wait()
+
+        assert (await told(proxy))[0] == 503
+        client.resets()
+        await until_free(proxy)
+        gate.set()
+        client, _ = await opened(proxy)
+        assert (await told(proxy))[0] == 503
+        client.resets()
+        await until_free(proxy)
+        await opened(proxy)
+        route.filters = ()
