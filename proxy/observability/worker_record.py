@@ -24,13 +24,13 @@ INFINITY: Final = float("inf")
 class Histogram:
     """Observations in buckets, since the last delta. Most fall into the bucket of the one before: only others are searched for."""
 
-    __slots__ = ("_above", "_place", "_upto", "bounds", "counts", "sum")
+    __slots__ = ("_above", "_bucket", "_upto", "bounds", "counts", "sum")
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
-        self._place = 0
+        self._bucket = 0
         """The last observation's bucket, with its bounds; none fits at first."""
         self._above = INFINITY
         self._upto = -INFINITY
@@ -38,10 +38,10 @@ class Histogram:
     def observe(self, value: float) -> None:
         """Count one observation; bounds are inclusive."""
         if not self._above < value <= self._upto:
-            place = self._place = bisect_left(self.bounds, value)
-            self._above = self.bounds[place - 1] if place else -INFINITY
-            self._upto = self.bounds[place] if place < len(self.bounds) else INFINITY
-        self.counts[self._place] += 1
+            bucket = self._bucket = bisect_left(self.bounds, value)
+            self._above = self.bounds[bucket - 1] if bucket else -INFINITY
+            self._upto = self.bounds[bucket] if bucket < len(self.bounds) else INFINITY
+        self.counts[self._bucket] += 1
         self.sum += value
 
 
@@ -78,15 +78,15 @@ class Record:
             self._histograms = [None] * len(scope.histograms)
             self._labelled_histograms = [None] * len(scope.labelled_histograms)
 
-    def count(self, metric: ScalarMetric, amount: int = 1, place: int = 0) -> None:
-        """Add to a counter or a gauge; `place`: of the label's value in the table."""
+    def count(self, metric: ScalarMetric, amount: int = 1, offset: int = 0) -> None:
+        """Add to a counter or a gauge; `offset`: of the label's value in the table."""
         if not self.touched:
             self.touch()
-        self._scalars[metric.slot + place] += amount
+        self._scalars[metric.slot + offset] += amount
 
-    def set(self, metric: ScalarMetric, amount: int, place: int = 0) -> None:
-        """Set a gauge; `place`: of the label's value in the table."""
-        slot = metric.slot + place
+    def set(self, metric: ScalarMetric, amount: int, offset: int = 0) -> None:
+        """Set a gauge; `offset`: of the label's value in the table."""
+        slot = metric.slot + offset
         if self._scalars[slot] != amount:
             if not self.touched:
                 self.touch()
@@ -122,15 +122,15 @@ class Record:
             histogram = histograms[key] = Histogram(metric.bounds)
         histogram.observe(seconds)
 
-    def value(self, metric: ScalarMetric, place: int = 0) -> int:
+    def value(self, metric: ScalarMetric, offset: int = 0) -> int:
         """Return a gauge, or what a counter was counted since the last delta."""
-        return self._scalars[metric.slot + place]
+        return self._scalars[metric.slot + offset]
 
     def labelled(self, metric: LabelledMetric) -> Counts:
         """Return the gauge, or what the counter was counted since the last delta, by labels."""
         return (self._labelled[metric.slot] if self._labelled else None) or {}
 
-    def taken(self) -> tuple[dict[Series, int], dict[Series, float], dict[Series, HistogramDelta]]:
+    def take_counts(self) -> tuple[dict[Series, int], dict[Series, float], dict[Series, HistogramDelta]]:
         """Return what was added, which is forgotten, and gauges; none of them is 0 but what was not the last time."""
         self.touched = False
         counts: dict[Series, int] = {}

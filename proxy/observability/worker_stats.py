@@ -140,9 +140,9 @@ class RouteStats(Record):
         """Count a socket that was cut because an end did not answer our close frame in time."""
         self.count(WS_UNANSWERED_CLOSES)
 
-    def take(self) -> RecordDelta:
+    def take_delta(self) -> RecordDelta:
         """Return and forget what was added; gauges stay. A Service without open sockets is named once more, with its zero."""
-        counts, gauges, histograms = self.taken()
+        counts, gauges, histograms = self.take_counts()
         return RecordDelta(counts, gauges, histograms)
 
 
@@ -194,9 +194,9 @@ class ServiceStats(Record):
         # Not only when a connection comes or goes: a socket may take one that was idle, and those of other workers count too.
         return self.touched or ((self.connections > 0 or self._imbalance > 0.0) and self._imbalance != self._imbalance_now())
 
-    def take(self) -> ServiceDelta:
+    def take_delta(self) -> ServiceDelta:
         """Return and forget what was added; gauges stay."""
-        counts, gauges, histograms = self.taken()
+        counts, gauges, histograms = self.take_counts()
         self._imbalance = self._imbalance_now()
         if self._imbalance:
             gauges[WS_IMBALANCE.series[0]] = self._imbalance
@@ -263,13 +263,13 @@ class WorkerStats(Record):
         """Count how late the loop was."""
         self.observe(LOOP_LAG, seconds)
 
-    def delta(self) -> StatsDelta:
-        """Return what was added since the last call.
+    def take_delta(self) -> StatsDelta:
+        """Return and forget what was added since the last call.
 
         Routes and upstreams of which there is nothing new are left out, gauges included: asking 5,000 of them takes a millisecond,
         and is done each second.
         """
-        routes = {stats.route_id: stats.take() for stats in (self.unmatched, *self.routes.values()) if stats.touched}
-        services = {key: service.take() for key, service in self.services.items() if service.changed()}
-        counts, gauges, histograms = self.taken()
+        routes = {stats.route_id: stats.take_delta() for stats in (self.unmatched, *self.routes.values()) if stats.touched}
+        services = {key: service.take_delta() for key, service in self.services.items() if service.changed()}
+        counts, gauges, histograms = self.take_counts()
         return StatsDelta(counts, gauges, histograms, routes, services, self.stand_ins)

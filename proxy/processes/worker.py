@@ -195,7 +195,7 @@ class Worker:
         self._log.dropped = 0
         runtime.stats.stand_ins = self._store.stand_ins()
         runtime.stats.set(WORKER_TASKS, len(asyncio.all_tasks(self._loop)))
-        self._channel.send(Counted(number, runtime.stats.delta()))
+        self._channel.send(Counted(number, runtime.stats.take_delta()))
 
     def _list(self, number: int, tunnels: list[Tunnel]) -> None:
         """Send a part of the list, and the rest in the next turns of the loop."""

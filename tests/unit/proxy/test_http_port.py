@@ -31,7 +31,7 @@ class View:
         stats = WorkerStats()
         stats.connection_opened("http")
         stats.route("ingress/n/a/0").request_done("n/s:80", "GET", 200, 0.01, 0, 5)
-        self.totals.add(1, stats.delta())
+        self.totals.add(1, stats.take_delta())
 
     def alive(self) -> bool:
         return True

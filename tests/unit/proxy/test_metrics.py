@@ -48,7 +48,7 @@ def counted(scope: Scope) -> tuple[dict[Series, int], dict[Series, float], dict[
         record.observe(histogram, 0.2)
     for by_label in scope.labelled_histograms:
         record.observe_labelled(by_label, "a", 0.2)
-    return record.taken()
+    return record.take_counts()
 
 
 def page(*workers: int) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -75,7 +75,7 @@ def busy_worker(route_id: str = ROUTE, service_key: str = SERVICE) -> WorkerStat
 def full() -> Totals:
     """Totals in which every family has a sample."""
     totals = Totals()
-    totals.add(1, busy_worker().delta())
+    totals.add(1, busy_worker().take_delta())
     totals.certificates = {("chat.example.com", "shop/tls"): 2e9}
     totals.set_labelled(PROBLEMS, {("BackendNotFound",): 2})
     for metric, value in ((CONFIG_APPLIED, 1.7e9), (WORKERS, 2), (CONFIG_REJECTED, 3)):
@@ -134,7 +134,7 @@ def test_openmetrics_is_valid_and_has_the_same_samples() -> None:
 
 def test_text_values_are_what_the_workers_counted() -> None:
     totals = full()
-    totals.add(2, busy_worker().delta())
+    totals.add(2, busy_worker().take_delta())
     found = samples(totals)
     expected: Mapping[str, float] = {
         f"sluice_http_requests_total{{code=200,method=GET,route={ROUTE},service={SERVICE}}}": 2,
@@ -184,7 +184,7 @@ def test_text_values_are_what_the_workers_counted() -> None:
 
 def test_gone_worker_takes_its_gauges_and_no_counter() -> None:
     totals = Totals()
-    totals.add(1, busy_worker().delta())
+    totals.add(1, busy_worker().take_delta())
     before = samples(totals)
     totals.worker_gone(1)
     after = samples(totals)
@@ -205,7 +205,7 @@ def test_gone_worker_takes_its_gauges_and_no_counter() -> None:
 def test_sockets_of_a_worker_that_ended_without_a_word_are_counted_as_closed_by_that() -> None:
     totals = Totals()
     for worker in (1, 2):
-        totals.add(worker, busy_worker().delta())
+        totals.add(worker, busy_worker().take_delta())
     before = samples(totals)
     lost = (totals.worker_lost(1), totals.worker_lost(3))
     totals.worker_gone(1)
@@ -220,9 +220,9 @@ def test_sockets_of_a_worker_that_ended_without_a_word_are_counted_as_closed_by_
 
 def test_replaced_worker_goes_on_counting() -> None:
     totals = Totals()
-    totals.add(1, busy_worker().delta())
+    totals.add(1, busy_worker().take_delta())
     totals.worker_gone(1)
-    totals.add(2, busy_worker().delta())
+    totals.add(2, busy_worker().take_delta())
     names = ("sluice_http_requests_total", "sluice_ws_connections")
 
     assert list(some(samples(totals), *names).values()) == [2, 1]
@@ -230,27 +230,27 @@ def test_replaced_worker_goes_on_counting() -> None:
 
 def test_quiet_worker_keeps_its_gauges() -> None:
     totals, stats = Totals(), busy_worker()
-    totals.add(1, stats.delta())
+    totals.add(1, stats.take_delta())
     before = samples(totals)
-    totals.add(1, stats.delta())
+    totals.add(1, stats.take_delta())
 
     assert samples(totals) == before
 
 
 def test_closed_socket_leaves_a_zero() -> None:
     totals, stats = Totals(), busy_worker()
-    totals.add(1, stats.delta())
+    totals.add(1, stats.take_delta())
     stats.route(ROUTE).ws_closed(SERVICE, 1000, "client", 1.0)
     for _ in range(3):
-        totals.add(1, stats.delta())
+        totals.add(1, stats.take_delta())
 
     assert some(samples(totals), "sluice_ws_connections") == {f"sluice_ws_connections{{route={ROUTE},service={SERVICE}}}": 0}
 
 
 def test_series_go_with_their_route() -> None:
     totals = full()
-    totals.add(1, busy_worker("ingress/shop/web/0").delta())
-    totals.add(1, busy_worker("-").delta())
+    totals.add(1, busy_worker("ingress/shop/web/0").take_delta())
+    totals.add(1, busy_worker("-").take_delta())
     totals.keep({"r/ingress/shop/web/0", f"u/{SERVICE}"})
     found = samples(totals)
 
@@ -262,11 +262,11 @@ def test_series_go_with_their_route() -> None:
 def test_series_go_with_their_service_but_open_sockets_stay() -> None:
     totals = Totals()
     stats = busy_worker()
-    totals.add(1, stats.delta())
+    totals.add(1, stats.take_delta())
     totals.keep({f"r/{ROUTE}"})
     left = [key for key in samples(totals) if f"service={SERVICE}" in key]
     stats.route(ROUTE).ws_closed(SERVICE, 1000, "client", 1.0)
-    totals.add(1, stats.delta())
+    totals.add(1, stats.take_delta())
     totals.keep({f"r/{ROUTE}"})
 
     assert left == [f"sluice_ws_connections{{route={ROUTE},service={SERVICE}}}"]
@@ -279,7 +279,7 @@ def test_close_codes_of_all_workers_are_at_most_32_others() -> None:
         stats = WorkerStats()
         for number in range(40):
             stats.route(ROUTE).ws_closed(SERVICE, 3000 + 100 * worker + number, "client", 1.0)
-        totals.add(worker, stats.delta())
+        totals.add(worker, stats.take_delta())
     closes = some(samples(totals), "sluice_ws_closes_total")
 
     assert len(closes) == 33
@@ -303,12 +303,12 @@ def test_expiry_is_that_of_what_workers_serve() -> None:
     first, second = WorkerStats(), WorkerStats()
     first.stand_ins = {"ns/a": 5.0, "ns/b": 0.0}
     second.stand_ins = {"ns/b": 4.0}
-    totals.add(1, first.delta())
-    totals.add(2, second.delta())
+    totals.add(1, first.take_delta())
+    totals.add(2, second.take_delta())
     name = "sluice_tls_certificate_expiry_timestamp_seconds"
     both = some(samples(totals), name)
     totals.worker_gone(1)
-    totals.add(2, WorkerStats().delta())
+    totals.add(2, WorkerStats().take_delta())
 
     assert both == {
         f"{name}{{host=a.test,secret=ns/a}}": 5.0,
@@ -330,7 +330,7 @@ def test_label_values_of_a_hostile_controller_stay_in_their_quotes() -> None:
 def test_thousand_routes_are_rendered_in_bounded_time(record_property: Callable[[str, object], None]) -> None:
     totals = Totals()
     for number in range(1000):
-        totals.add(1, busy_worker(f"wsroute/ns/name-{number}/0", f"ns/name-{number}:80").delta())
+        totals.add(1, busy_worker(f"wsroute/ns/name-{number}/0", f"ns/name-{number}:80").take_delta())
     start = time.perf_counter()
     lines = len(generate_latest(totals.registry).splitlines())
     seconds = time.perf_counter() - start

@@ -82,7 +82,7 @@ def test_delta_of_a_request_says_all_of_it_once() -> None:
     route.first_byte(SERVICE, 0.02)
     route.request_done(SERVICE, "GET", 200, 0.3, 10, 2000)
 
-    assert stats.delta() == StatsDelta(
+    assert stats.take_delta() == StatsDelta(
         routes={
             ROUTE: RecordDelta(
                 {
@@ -95,7 +95,7 @@ def test_delta_of_a_request_says_all_of_it_once() -> None:
             )
         }
     )
-    assert stats.delta() == StatsDelta()
+    assert stats.take_delta() == StatsDelta()
 
 
 def test_delta_of_unknown_methods_adds_them_up_as_other() -> None:
@@ -103,7 +103,7 @@ def test_delta_of_unknown_methods_adds_them_up_as_other() -> None:
     for method in ("PROPFIND", "get", "GET", "X" * 8000):
         stats.unmatched.request_done("", method, 404, 0.0, 0, 0)
 
-    assert stats.delta().routes["-"].counts == {
+    assert stats.take_delta().routes["-"].counts == {
         of(HTTP_REQUESTS, "-", "other", "404"): 3,
         of(HTTP_REQUESTS, "-", "GET", "404"): 1,
     }
@@ -122,12 +122,12 @@ def test_delta_of_a_socket_says_its_gauge_until_it_is_zero() -> None:
     route = stats.route(ROUTE)
     route.ws_handshake(101, 0.01)
     route.ws_opened(SERVICE)
-    opened = stats.delta()
-    quiet = stats.delta()
+    opened = stats.take_delta()
+    quiet = stats.take_delta()
     route.ws_traffic(3, 30, 1, 5)
-    talked = stats.delta()
+    talked = stats.take_delta()
     route.ws_closed(SERVICE, 1001, "proxy:drain", 7.0)
-    closed = stats.delta()
+    closed = stats.take_delta()
 
     one = {of(WS_CONNECTIONS, SERVICE): 1.0}
     assert opened.routes == {ROUTE: RecordDelta({of(WS_HANDSHAKES, "101"): 1}, one, {of(WS_HANDSHAKE_DURATION): at(0.01)})}
@@ -142,14 +142,14 @@ def test_delta_of_a_socket_says_its_gauge_until_it_is_zero() -> None:
             {of(WS_CLOSES, "1001", "proxy:drain"): 1}, {of(WS_CONNECTIONS, SERVICE): 0.0}, {of(WS_DURATION): at(7.0, LIFETIME)}
         )
     }
-    assert stats.delta() == StatsDelta()
+    assert stats.take_delta() == StatsDelta()
 
 
 def test_delta_first_byte_of_an_answer_that_goes_on_is_said_at_once() -> None:
     stats = WorkerStats()
     stats.route(ROUTE).first_byte(SERVICE, 0.5)
 
-    assert stats.delta().routes == {ROUTE: RecordDelta(histograms={of(HTTP_FIRST_BYTE, SERVICE): at(0.5)})}
+    assert stats.take_delta().routes == {ROUTE: RecordDelta(histograms={of(HTTP_FIRST_BYTE, SERVICE): at(0.5)})}
 
 
 def test_delta_in_flight_is_said_when_it_moves_and_not_otherwise() -> None:
@@ -159,7 +159,7 @@ def test_delta_in_flight_is_said_when_it_moves_and_not_otherwise() -> None:
     for act in (route.begin_request, None, route.end_request, None):
         if act is not None:
             act()
-        said.append({key: delta.gauges.get(of(HTTP_IN_FLIGHT), 0) for key, delta in stats.delta().routes.items()})
+        said.append({key: delta.gauges.get(of(HTTP_IN_FLIGHT), 0) for key, delta in stats.take_delta().routes.items()})
 
     assert said == [{ROUTE: 1}, {}, {ROUTE: 0}, {}]
 
@@ -168,7 +168,7 @@ def test_refused_handshake_has_no_duration() -> None:
     stats = WorkerStats()
     stats.route(ROUTE).ws_handshake(503)
 
-    assert stats.delta().routes == {ROUTE: RecordDelta({of(WS_HANDSHAKES, "503"): 1})}
+    assert stats.take_delta().routes == {ROUTE: RecordDelta({of(WS_HANDSHAKES, "503"): 1})}
 
 
 def test_close_codes_beyond_32_others_are_other_for_good() -> None:
@@ -176,13 +176,13 @@ def test_close_codes_beyond_32_others_are_other_for_good() -> None:
     route = stats.route(ROUTE)
     for code in (*range(1000, 1016), *range(3000, 3040)):
         route.ws_closed(SERVICE, code, "client", 1.0)
-    first = stats.delta().routes[ROUTE].counts
+    first = stats.take_delta().routes[ROUTE].counts
     route.ws_closed(SERVICE, 3031, "client", 1.0)
     route.ws_closed(SERVICE, 4999, "client", 1.0)
 
     known = {of(WS_CLOSES, str(code), "client"): 1 for code in (*range(1000, 1016), *range(3000, 3032))}
     assert first == known | {of(WS_CLOSES, "other", "client"): 8}
-    assert stats.delta().routes[ROUTE].counts == {of(WS_CLOSES, "3031", "client"): 1, of(WS_CLOSES, "other", "client"): 1}
+    assert stats.take_delta().routes[ROUTE].counts == {of(WS_CLOSES, "3031", "client"): 1, of(WS_CLOSES, "other", "client"): 1}
 
 
 def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
@@ -195,24 +195,24 @@ def test_delta_of_a_service_is_said_when_it_changes_and_not_otherwise() -> None:
 
     open_ = {of(UPSTREAM_CONNECTIONS): 1.0}
     ready, draining = ({of(ENDPOINTS, state): number} for state, number in (("ready", 2.0), ("draining", 1.0)))
-    assert stats.delta().services == {
+    assert stats.take_delta().services == {
         SERVICE: ServiceDelta(
             {of(UPSTREAM_CONNECT_FAILURES): 1}, open_ | ready | draining, {of(UPSTREAM_CONNECT_DURATION): at(0.004)}
         )
     }
-    assert stats.delta().services == {}
+    assert stats.take_delta().services == {}
     for cause in ("truncated", "connect_refused", "truncated"):
         service.failed(cause)
-    assert stats.delta().services == {
+    assert stats.take_delta().services == {
         SERVICE: ServiceDelta(
             {of(UPSTREAM_ERRORS, "truncated"): 2, of(UPSTREAM_ERRORS, "connect_refused"): 1}, open_ | ready | draining
         )
     }
     stats.service(SERVICE).set_endpoints(0, 0, ())
-    assert stats.delta().services == {SERVICE: ServiceDelta({}, open_)}
+    assert stats.take_delta().services == {SERVICE: ServiceDelta({}, open_)}
     for ejected in ((("10.0.0.1", 80),), (("10.0.0.2", 80),)):  # as many, but another one
         service.set_endpoints(1, 0, ejected)
-        assert stats.delta().services == {
+        assert stats.take_delta().services == {
             SERVICE: ServiceDelta({}, open_ | dict.fromkeys((of(ENDPOINTS, "ready"), of(ENDPOINTS, "unhealthy")), 1.0), {}, ejected)
         }
 
@@ -225,7 +225,7 @@ def test_dropped_route_and_service_are_not_said_and_begin_anew() -> None:
     old.ws_closed(SERVICE, 1000, "client", 1.0)
     old_service.connect_failed()
 
-    assert stats.delta() == StatsDelta()
+    assert stats.take_delta() == StatsDelta()
     assert stats.route(ROUTE) is not old
     assert stats.service(SERVICE) is not old_service
 
@@ -242,7 +242,7 @@ def test_delta_of_connections_handshakes_lag_and_log() -> None:
     stats.set(WORKER_TASKS, 2)
 
     gauges = {of(CONNECTIONS, "https"): 1.0, of(WORKER_TASKS): 2.0}
-    assert stats.delta() == StatsDelta(
+    assert stats.take_delta() == StatsDelta(
         {
             of(CONNECTIONS_TOTAL, "https"): 2,
             of(TLS_HANDSHAKES, "ok"): 1,
@@ -252,17 +252,17 @@ def test_delta_of_connections_handshakes_lag_and_log() -> None:
         gauges,
         {of(TLS_DURATION): at(0.002), of(LOOP_LAG): at(0.001)},
     )
-    assert stats.delta() == StatsDelta({}, gauges)
+    assert stats.take_delta() == StatsDelta({}, gauges)
     stats.connection_closed("https")
-    assert stats.delta().gauges == gauges | {of(CONNECTIONS, "https"): 0.0}
-    assert stats.delta().gauges == gauges | {of(CONNECTIONS, "https"): 0.0}
+    assert stats.take_delta().gauges == gauges | {of(CONNECTIONS, "https"): 0.0}
+    assert stats.take_delta().gauges == gauges | {of(CONNECTIONS, "https"): 0.0}
 
 
 def test_delta_survives_the_line_to_the_supervisor() -> None:
     stats = WorkerStats()
     stats.route(ROUTE).request_done(SERVICE, "GET", 200, 0.3, 10, 2000)
     stats.service(SERVICE).connected(0.1)
-    delta = stats.delta()
+    delta = stats.take_delta()
 
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(delta), type=StatsDelta) == delta
 
@@ -273,19 +273,19 @@ def test_routes_that_were_silent_do_not_count_for_each_other() -> None:
     first.request_done(SERVICE, "GET", 200, 0.004, 0, 0)
     first.ws_closed(SERVICE, 1000, "client", 7.0)
 
-    assert set(stats.delta().routes) == {"a"}
+    assert set(stats.take_delta().routes) == {"a"}
     second.ws_ping(0.01)
     second.ws_traffic(1, 0, 0, 0)
-    assert stats.delta().routes == {"b": RecordDelta({of(WS_MESSAGES, "in"): 1}, {}, {of(WS_PING_RTT): at(0.01)})}
-    assert stats.route("c").take() == RecordDelta()
+    assert stats.take_delta().routes == {"b": RecordDelta({of(WS_MESSAGES, "in"): 1}, {}, {of(WS_PING_RTT): at(0.01)})}
+    assert stats.route("c").take_delta() == RecordDelta()
 
 
 def test_round_trips_of_pings_are_told_once() -> None:
     stats = WorkerStats()
     stats.route(ROUTE).ws_ping(0.03)
 
-    assert stats.delta() == StatsDelta(routes={ROUTE: RecordDelta(histograms={of(WS_PING_RTT): at(0.03)})})
-    assert stats.delta() == StatsDelta()
+    assert stats.take_delta() == StatsDelta(routes={ROUTE: RecordDelta(histograms={of(WS_PING_RTT): at(0.03)})})
+    assert stats.take_delta() == StatsDelta()
 
 
 def test_answers_of_our_own_are_counted_by_cause() -> None:
@@ -293,8 +293,8 @@ def test_answers_of_our_own_are_counted_by_cause() -> None:
     for cause in ("no_route", "misdirected", "no_route"):
         stats.unmatched.local_reply(cause)
 
-    assert stats.delta().routes["-"].counts == {
+    assert stats.take_delta().routes["-"].counts == {
         of(HTTP_LOCAL_REPLIES, "no_route"): 2,
         of(HTTP_LOCAL_REPLIES, "misdirected"): 1,
     }
-    assert stats.delta() == StatsDelta()
+    assert stats.take_delta() == StatsDelta()
