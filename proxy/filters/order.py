@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from proxy.filters.answer_paths import compile_answer_paths
 from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.connections import compile_connections, compile_pod_connections
 from proxy.filters.contract import AnswerFilter, Filter
@@ -16,6 +15,7 @@ from proxy.filters.origins import compile_origins
 from proxy.filters.pod_target import compile_pod_target
 from proxy.filters.rates import compile_rate
 from proxy.filters.rewrite import compile_rewrite
+from proxy.filters.rewrite_answers import compile_rewrite_answers
 from proxy.model.policy import (
     AllowedOrigins,
     ClientAddresses,
@@ -86,7 +86,7 @@ ORDER: Mapping[type, Compile[Any]] = dict(
 # what the route's owner adds to what the application said, last what holds whatever was said before.
 ANSWER_ORDER: Mapping[type, CompileAnswer[Any]] = dict(
     (
-        _answer_row(Rewrite, compile_answer_paths),
+        _answer_row(Rewrite, compile_rewrite_answers),
         _answer_row(ResponseHeaderModifier, compile_response_header_modifier),
         _answer_row(Hsts, compile_hsts),
     )

@@ -33,7 +33,7 @@ class _Inner:
         return outer + path[len(self.path) :] or b"/"
 
 
-def compile_answer_paths(policy: Rewrite) -> AnswerFilter | None:
+def compile_rewrite_answers(policy: Rewrite) -> AnswerFilter | None:
     """Make the filter; None: answers stay as they are."""
     public = policy.answers
     if public is None:
