@@ -14,7 +14,7 @@ from proxy.http.message import Answer, Request
 from proxy.model.expression import check_expression
 from proxy.model.policy import ExpressionRedirect, ExpressionRewrite
 from proxy.routing.expressions import Automata, MatchFailedError
-from proxy.routing.paths import decoded_path, is_plain, readings
+from proxy.routing.paths import decoded_path, is_plain, lies_under, readings
 
 _NO_PATH = re.compile(r"//|/\.{1,2}(?:[/;]|$)")
 # As nginx encodes a path (NGX_ESCAPE_URI): what is left of a decoded one needs no other.
@@ -89,7 +89,7 @@ def _compile_path(expression: str, parts: Sequence[str | int], automata: Automat
         if plain or not directory:
             return sent
         variants = readings(sent)
-        if variants is None or not all(_lies_under(variant, directory) for variant in variants):
+        if variants is None or not all(lies_under(variant, directory) for variant in variants):
             return AMBIGUOUS_PATH
         return sent
 
@@ -105,7 +105,3 @@ def _directory(parts: Sequence[str | int]) -> str:
     first = parts[0]
     directory = first[: first.rfind("/")].strip("/") if isinstance(first, str) and "/" in first else ""
     return "/" + directory if directory else ""
-
-
-def _lies_under(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(directory + "/")

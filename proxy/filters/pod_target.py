@@ -5,7 +5,7 @@ import re
 from proxy.filters.contract import Filter
 from proxy.http.local_replies import AMBIGUOUS_PATH, UNNAMED
 from proxy.http.message import Answer, Request
-from proxy.routing.paths import is_plain, readings
+from proxy.routing.paths import is_plain, lies_under, readings
 
 _NAME = re.compile(r"[0-9A-Za-z][-.:0-9A-Za-z]{0,252}|::[:0-9A-Fa-f]{0,37}")
 """Names of pods and IP addresses; nothing that needs decoding."""
@@ -31,9 +31,8 @@ def compile_pod_target(after: str | None) -> Filter:
             return UNNAMED
         if not is_plain(path):
             whole = start + name
-            for reading in readings(path) or ():
-                if reading != whole and not reading.startswith(whole + "/"):
-                    return AMBIGUOUS_PATH
+            if not all(lies_under(reading, whole) for reading in readings(path) or ()):
+                return AMBIGUOUS_PATH
         request.pod = name.lower()
         return None
 

@@ -8,7 +8,7 @@ under the new one too: dots must not climb out of it.
 from proxy.filters.contract import Filter
 from proxy.http.local_replies import AMBIGUOUS_PATH
 from proxy.http.message import Answer, Request
-from proxy.routing.paths import is_plain, readings
+from proxy.routing.paths import is_plain, lies_under, readings
 
 
 def compile_rewrite(prefix: str, matched: str | None, *, pod: bool) -> Filter:
@@ -27,13 +27,9 @@ def compile_rewrite(prefix: str, matched: str | None, *, pod: bool) -> Filter:
                 _, slash, behind = rest[1:].partition("/")
                 rest = slash + behind
         sent = prefix + rest or "/"
-        if matched is not None and not is_plain(path) and not all(_under(reading, prefix) for reading in readings(sent) or ()):
+        if matched is not None and not is_plain(path) and not all(lies_under(reading, prefix) for reading in readings(sent) or ()):
             return AMBIGUOUS_PATH
         request.sent_target = sent + request.target[len(path) :]
         return None
 
     return rewrite
-
-
-def _under(path: str, prefix: str) -> bool:
-    return path == prefix or path.startswith(prefix + "/")

@@ -19,6 +19,11 @@ _PARAMETERS: Final = re.compile(";[^/]*")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
+def lies_under(path: str, directory: str) -> bool:
+    """Tell whether a path is a directory, given without its trailing slash, or below it."""
+    return path == directory or path.startswith(directory + "/")
+
+
 def is_plain(path: str) -> bool:
     """Tell whether a path has only one reading."""
     # Five searches for what is hardly ever there are twice as fast as one for any of them.
