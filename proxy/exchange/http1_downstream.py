@@ -8,6 +8,7 @@ http1_response.py; what becomes of a request, in forwarder.py.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable
 from typing import Final
@@ -18,7 +19,7 @@ from proxy.exchange.endpoint_choice import Refusal, begin_exchange
 from proxy.exchange.forwarder import Exchange
 from proxy.exchange.http1_request import INCOMPLETE, READY, RequestReader
 from proxy.exchange.states import BODY, OPEN, WRITE_STALL
-from proxy.http.local_replies import GATEWAY, NO_CONTENT, TIMED_OUT, with_hsts
+from proxy.http.local_replies import FILTER_FAILED, GATEWAY, NO_CONTENT, TIMED_OUT, with_hsts
 from proxy.http.message import Answer, Client, Failure, Request, ResponseHead
 from proxy.http1.chunked import ChunkError, encode_chunks, last_chunk
 from proxy.http1.fields import NO_BODY
@@ -31,6 +32,8 @@ from proxy.transport.deferred import Deferred
 from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, not_connected
 from proxy.transport.timer_wheel import Deadline, nothing
+
+_log = logging.getLogger("sluice.filters")
 
 BUFFER_LIMIT: Final = 64 * 1024
 """Bytes of pipelined requests that may wait."""
@@ -225,6 +228,9 @@ class ServerConnection:
     async def _filter(self, verdict: Awaitable[Answer | None], request: Request, route: ActiveRoute) -> None:
         try:
             answer = await verdict
+        except Exception:  # noqa: BLE001  a filter's fault is its route's, and what it was to guard is not served
+            _log.exception("a filter failed")
+            answer = FILTER_FAILED
         finally:
             self._filtering = None
             self._reservation = request.reservation  # filters behind the one that needed time may have counted it

@@ -44,10 +44,10 @@ UPSTREAM: Final[Mapping[str, str]] = {
 """What a backend, or the way to it, did: counted by Service in `sluice_upstream_errors_total`."""
 
 FILTERS: Final[Mapping[str, str]] = {
-    "filter_failed": "a filter of the route failed on the backend's answer",
+    "filter_failed": "a filter of the route failed, on the request or on the backend's answer",
     "filter_timeout": "a filter of the route took longer over the backend's answer than timeouts.response",
 }
-"""What the proxy itself did to a backend's answer."""
+"""What the proxy itself did to a request or to a backend's answer."""
 
 CLIENT: Final[Mapping[str, str]] = {
     "client_gone": "the client ended the connection before it had the whole answer",

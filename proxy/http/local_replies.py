@@ -37,6 +37,7 @@ MISDIRECTED: Final = Answer(
     421, "This connection was made for another host; make a new one for this host.", close=True, cause="misdirected"
 )
 FAULT: Final = Answer(500, "The route of this host and path has a fault in its configuration.", cause="route_fault")
+FILTER_FAILED: Final = Answer(500, "A filter of this route failed.", cause="filter_failed")
 UNRESOLVED: Final = Answer(
     500,
     "The backend of this route cannot be resolved; its object's conditions or Events, and /problems of the admin port, say why.",

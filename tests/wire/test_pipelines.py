@@ -7,7 +7,8 @@ from wire.harness import WAIT, proxying
 from wire.verbs import GET, OK
 
 from proxy.exchange.states import NONE
-from proxy.http.message import Answer
+from proxy.filters.contract import Verdict
+from proxy.http.message import Answer, Request
 
 MIB = 1024 * 1024
 
@@ -71,6 +72,38 @@ async def test_client_that_stops_reading_while_a_filter_thinks_stops_the_backend
         connection.resume_writing()  # type: ignore[attr-defined]
         assert (await client.head()).endswith(b"Content-Length: %d\r\n\r\n" % size)
         assert await client.reads(size) == bytes(size)
+        route.filters = ()
+
+
+async def test_filter_that_fails_while_it_thinks_answers_its_own_request_and_serves_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> Answer | None:
+        await asyncio.sleep(0)
+        raise RuntimeError("the guard's server is away")
+
+    def guard(request: Request) -> Verdict:
+        return fail() if request.path == "/guarded" else None
+
+    guarded = b" /guarded HTTP/1.1\r\nHost: a.test\r\n"
+    async with proxying() as proxy:
+        (route,) = proxy.runtime.routes.values()
+        route.filters = (guard,)
+        client = await proxy.client()
+        await client.sends(b"GET" + guarded + b"\r\n" + GET)
+        status, fields, _ = await client.answer()
+        assert (status, fields.get("connection")) == (500, None)
+        backend = await proxy.backend.accepts()
+        assert (await backend.head()).startswith(b"GET /x?a=b ")
+        await backend.sends(OK)
+        assert (await client.answer())[2] == b"hello"
+        # A body that nobody reads is no request.
+        await client.sends(b"POST" + guarded + b"Content-Length: %d\r\n\r\n" % len(GET) + GET)
+        status, fields, _ = await client.answer()
+        assert (status, fields["connection"]) == (500, "close")
+        await client.ends()
+        assert proxy.backend.count == 1
+        assert caplog.text.count("RuntimeError: the guard's server is away\n") == 2
         route.filters = ()
 
 
