@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 MODULE_LIMIT = 600
+FUNCTION_LIMIT = 80
 
 
 def main() -> int:
@@ -24,9 +25,14 @@ def main() -> int:
         print(f"longest {title}:")
         for lines, name in sorted(rows, reverse=True)[:10]:
             print(f"  {lines:5} {name}")
-    over = [name for lines, name in modules if lines > MODULE_LIMIT]
-    for name in over:
-        print(f"{name} has more than {MODULE_LIMIT} lines: split it")
+    over = [
+        (name, limit)
+        for rows, limit in ((modules, MODULE_LIMIT), (functions, FUNCTION_LIMIT))
+        for lines, name in rows
+        if lines > limit
+    ]
+    for name, limit in over:
+        print(f"{name} has more than {limit} lines: split it")
     return 1 if over else 0
 
 

@@ -361,7 +361,7 @@ class Exchange:
         if status >= 500 or now >= pool.outlier_detection.successes_from:
             pool.record_status(status, request.address)
         if self._policy == "ewma" and status < 500 and not self._body_bytes:
-            # A body's time is the client's. An error may come faster than any answer, and is health's business.
+            # A body's time is the client's. An error may come faster than any answer, and is outlier detection's business.
             pool.ewma.observe(seconds, runtime.wheel.now)
         return self._selection.answer_fields(status, head.encoded, pool) if self._selection is not None else b""
 

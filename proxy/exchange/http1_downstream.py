@@ -566,7 +566,7 @@ class ServerConnection:
             self.arm(WRITE_STALL)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Read the backend's answer on: the client takes it again."""
         self.write_paused = False
         if self.exchange is not None:
             self.exchange.downstream_resumed()

@@ -19,7 +19,7 @@ def hsts_value(policy: Hsts) -> str:
 
 
 def compile_hsts(policy: Hsts) -> AnswerFilter:
-    """Make the filter."""
+    """Make the filter of one route. A field of the backend stays unless the policy overrides it."""
     value, lowered = hsts_value(policy).encode(), NAME.lower()
 
     def secure(request: Request, head: AnswerHead) -> None:

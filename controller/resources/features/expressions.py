@@ -33,7 +33,7 @@ class RewriteTarget:
 
 @dataclass(frozen=True, slots=True)
 class ExpressionSpec:
-    """What an Ingress asks for."""
+    """What an Ingress asks for of its paths; it decides for its hosts and namespace (`translate/expressions.py`)."""
 
     use_regex: bool = False
     target: RewriteTarget | None = None

@@ -6,7 +6,7 @@ from proxy.model.policy import Connections, Rate
 
 
 def translate_limits(features: Features, _context: RouteContext) -> tuple[Rate | Connections, ...]:
-    """Make the policies."""
+    """Return the rate of handshakes per second, and the numbers of open sockets; limits of 0 are none."""
     limits = features.limits
     if limits is None:
         return ()

@@ -12,13 +12,13 @@ NOT_SERVED = (
 
 
 def is_canary(text: str) -> bool | Refused:
-    """Read the flag as ingress-nginx does, which ignores what is no flag; an empty text is none."""
+    """Parse the value as ingress-nginx does, which ignores what is no flag; an empty text is none."""
     value = read_go_bool(text) if text else False
     return Refused('so this Ingress is served as no canary; "true" or "false" would be accepted.') if value is None else value
 
 
 def build(values: Mapping[str, bool]) -> bool:
-    """Tell whether it is one."""
+    """Tell whether an Ingress is a canary."""
     return values["canary"]
 
 
