@@ -207,6 +207,9 @@ class Exchange:
         """Take more of the request's body."""
         size = sum(map(len, pieces))
         self._body_bytes += size
+        if self._body_bytes > self.route.body_limit:
+            self._refuse_body(413, "body_grew_too_large")
+            return
         if self._upstream_codec is not None:
             self._upstream_codec.send_data(pieces)
         elif self._early_body().add(pieces, size):
@@ -216,6 +219,9 @@ class Exchange:
         """Take the last of the request's body."""
         size = sum(map(len, pieces))
         self._body_bytes += size
+        if self._body_bytes > self.route.body_limit:
+            self._refuse_body(413, "body_grew_too_large")
+            return
         self._whole = True
         if self._upstream_codec is None:
             early = self._early_body()
@@ -234,10 +240,13 @@ class Exchange:
 
     def request_malformed(self) -> None:
         """Act on a body whose framing is broken: 400 if nothing was answered yet; both connections end."""
+        self._refuse_body(400, "request_body_malformed")
+
+    def _refuse_body(self, status: int, cause: str) -> None:
         if self.answer_state < states.BODY:
-            self._replace(400, "request_body_malformed")
+            self._replace(status, cause)
         else:
-            self._abandon("request_body_malformed")
+            self._abandon(cause)
             self._downstream.abort()
 
     def client_lost(self) -> None:

@@ -287,6 +287,8 @@ class ServerConnection:
             return
         if pieces:
             exchange.request_data(pieces)
+            if exchange.end != OPEN:
+                return
         if reader.more:
             self._turns_of_body().leave(self, self._go_on_with_body)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from proxy.filters.body_size import compile_body_size
 from proxy.filters.client_addresses import compile_client_addresses
 from proxy.filters.connections import compile_connections, compile_pod_connections
 from proxy.filters.contract import AnswerFilter, Filter
@@ -18,6 +19,7 @@ from proxy.filters.rewrite import compile_rewrite
 from proxy.filters.rewrite_answers import compile_rewrite_answers
 from proxy.model.policy import (
     AllowedOrigins,
+    BodySize,
     ClientAddresses,
     Connections,
     ExpressionRedirect,
@@ -65,14 +67,15 @@ def _answer_row(policy: type[AnyPolicy], compile_policy: CompileAnswer[AnyPolicy
 
 # A path that is elsewhere redirects before all else, as in ingress-nginx; then the redirect to https: nothing else of a request
 # over plain HTTP is worth deciding on a host that is served over https.
-# Then clients that are refused altogether, cheapest check first; then those that are too fast. A refused client must not learn
-# which pods there are. Sockets are counted last: only of clients that nothing else refuses.
+# Then clients that are refused altogether, cheapest check first; then bodies that are too large, and clients that are too fast. A
+# refused client must not learn which pods there are. Sockets are counted last: only of clients that nothing else refuses.
 ORDER: Mapping[type, Compile[Any]] = dict(
     (
         _row(ExpressionRedirect, lambda policy, settings, _: compile_expression_redirect(policy, settings.automata)),
         _row(HttpsRedirect, lambda policy, settings, _: compile_https_redirect(settings.public_https_port, policy.hosts)),
         _row(ClientAddresses, lambda policy, _settings, _: compile_client_addresses(policy)),
         _row(AllowedOrigins, lambda policy, _settings, _: compile_origins(policy)),
+        _row(BodySize, lambda policy, _settings, _: compile_body_size(policy)),
         _row(Rate, lambda policy, settings, route_id: compile_rate(policy, route_id, settings.counters)),
         _row(PodTarget, lambda policy, _settings, _: compile_pod_target(policy.after)),
         _row(Rewrite, lambda policy, _settings, _: compile_rewrite(policy.prefix, policy.matched, pod=policy.pod)),

@@ -54,6 +54,7 @@ CLIENT: Final[Mapping[str, str]] = {
     "client_stalled": "the client took nothing of the answer for 60 s",
     "body_too_slow": "the request's body came slower than --min-body-rate",
     "request_body_malformed": "the chunked coding of the request's body is broken",
+    "body_grew_too_large": "the request's chunked body came to more than proxy-body-size",
 }
 """What a client did while its request was with a backend."""
 
@@ -101,6 +102,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "https_redirect": "the host is served over https",
     "redirect": "the route redirects to another address",
     "address_refused": "the client's address is not among those that the route serves",
+    "body_too_large": "the request's Content-Length is more than proxy-body-size",
     "origin_refused": "the upgrade came from a page of an origin that is not listed",
     "rate_exceeded": "the client comes faster than limits let it",
     "route_full": "the route has as many open WebSockets as it may have",

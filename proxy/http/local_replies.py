@@ -131,6 +131,7 @@ HANDSHAKE_VERSION: Final = Answer(
 # What became of a request on its way; the cause is found there.
 GATEWAY: Final = {
     400: Answer(400, "The request's body is malformed.", close=True),
+    413: Answer(413, "The request's body is larger than this route takes."),
     500: Answer(500, "The answer of this route's backend could not be filtered."),
     502: Answer(502, "The backend of this route refused the connection or did not answer properly."),
     503: Answer(503, "The backend of this route has no ready endpoint.", RETRY),
@@ -146,6 +147,8 @@ PLAIN_ON_TLS: Final = Answer(400, "This port speaks HTTPS; the request came as p
 # Guards and limits.
 ADDRESS_REFUSED: Final = Answer(403, "This address may not use this route.", cause="address_refused")
 ORIGIN_REFUSED: Final = Answer(403, "Pages of this origin may not open WebSockets here.", cause="origin_refused")
+
+BODY_TOO_LARGE: Final = Answer(413, "The request's body is larger than this route takes.", cause="body_too_large")
 
 ROUTE_FULL: Final = Answer(503, "This route has as many open WebSockets as it may have.", RETRY, cause="route_full")
 POD_FULL: Final = Answer(503, "This proxy has as many open WebSockets as it may have.", RETRY, cause="pod_full")

@@ -48,6 +48,13 @@ class MessageLimits(msgspec.Struct, frozen=True, tag="message-limits", omit_defa
     """Messages that may come at once."""
 
 
+class BodySize(msgspec.Struct, frozen=True, tag="body-size"):
+    """How large a request's body may be; a larger one gets 413."""
+
+    most: int
+    """Bytes, without what frames them."""
+
+
 class HttpsRedirect(msgspec.Struct, frozen=True, tag="https-redirect", omit_defaults=True):
     """Answer plain HTTP with 308 to https, upgrades too, except under `/.well-known/acme-challenge/`."""
 
@@ -239,6 +246,7 @@ Policy = (
     | HttpsRedirect
     | Keepalive
     | MessageLimits
+    | BodySize
     | ClientAddresses
     | AllowedOrigins
     | Connections

@@ -2,15 +2,18 @@
 """A route as it runs, and where its traffic goes: what a configuration compiles to."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from proxy.filters.contract import AnswerFilter, Filter
 from proxy.filters.hsts import hsts_value
 from proxy.model.config import LoadBalancing, Route
-from proxy.model.policy import Connections, Hsts, Keepalive, MessageLimits, Timeouts
+from proxy.model.policy import BodySize, Connections, Hsts, Keepalive, MessageLimits, Timeouts
 from proxy.observability.worker_stats import RouteStats
 from proxy.upstream.affinity import Affinity
 from proxy.upstream.balance import Shares
 from proxy.upstream.pool import LiveUpstream
+
+ANY_SIZE: Final = 1 << 60
 
 
 class ActiveTarget:
@@ -38,6 +41,7 @@ class ActiveRoute:
 
     __slots__ = (
         "answer_filters",
+        "body_limit",
         "fault",
         "filters",
         "hsts",
@@ -70,6 +74,8 @@ class ActiveRoute:
         self.timeouts = next((policy for policy in route.policies if isinstance(policy, Timeouts)), Timeouts())
         self.keepalive = next((policy for policy in route.policies if isinstance(policy, Keepalive)), None)
         self.message_limits = next((policy for policy in route.policies if isinstance(policy, MessageLimits)), None)
+        self.body_limit = next((policy.most for policy in route.policies if isinstance(policy, BodySize)), ANY_SIZE)
+        """Bytes that the body of a request may have."""
         self.sockets_per_endpoint = max(
             (policy.per_endpoint for policy in route.policies if isinstance(policy, Connections)), default=0
         )

@@ -1,5 +1,6 @@
 """Values of annotations: each function reads a text, or makes one that does. What cannot be read is `Refused`."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,21 @@ def text_of(read: Callable[[str], object | None], hint: str) -> Parse:
 
 timeout = text_of(parse_timeout, TIMEOUT_HINT)
 size = text_of(parse_size, "a size such as 65536, 64Ki or 1M would be accepted.")
+
+_NGINX_SIZE = re.compile(r"([0-9]{1,24})([kmg]?)", re.ASCII | re.IGNORECASE)
+_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30}
+MOST_BYTES = 1 << 60
+"""As far as the proxy counts."""
+
+
+def nginx_size(text: str) -> int | Refused:
+    """Read bytes as nginx does (ngx_parse_offset): powers of 1024. What is above the largest that can be counted is that."""
+    match = _NGINX_SIZE.fullmatch(text.strip())
+    if match is None:
+        return Refused(
+            "so nothing is limited; a size as nginx reads it, such as 8m, 512k or 1048576, or 0 for no limit, would be accepted."
+        )
+    return min(int(match[1]) << _SHIFTS[match[2].lower()], MOST_BYTES)
 
 
 def choice(*names: str) -> Parse:

@@ -10,6 +10,7 @@ from typing import Any
 
 from controller.resources.features.access import AccessLists, parse_access
 from controller.resources.features.affinity import Affinity, parse_affinity
+from controller.resources.features.body_size import BodySizeSpec
 from controller.resources.features.close import CloseSpec, parse_close
 from controller.resources.features.expressions import ExpressionSpec
 from controller.resources.features.header_modifiers import HeaderModifierSpec, parse_request_headers, parse_response_headers
@@ -41,6 +42,7 @@ class Features:
     limits: Limits | None = None
     request_limits: RequestLimits | None = None
     """What ingress-nginx's annotations limit. A WsRoute has no field for it."""
+    body_size: BodySizeSpec | None = None
     close: CloseSpec | None = None
     keepalive: KeepaliveSpec | None = None
     message_limits: MessageLimitsSpec | None = None

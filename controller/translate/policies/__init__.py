@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from controller.resources.features import Features
 from controller.translate.policies.access import translate_access
 from controller.translate.policies.affinity import translate_affinity
+from controller.translate.policies.body_size import translate_body_size
 from controller.translate.policies.close import translate_close
 from controller.translate.policies.header_modifiers import translate_request_headers, translate_response_headers
 from controller.translate.policies.hsts import translate_hsts
@@ -31,6 +32,7 @@ POLICIES: Mapping[str, Translate] = {
     "access": translate_access,
     "limits": translate_limits,
     "request_limits": translate_request_limits,
+    "body_size": translate_body_size,
     "close": translate_close,
     "keepalive": translate_keepalive,
     "message_limits": translate_message_limits,

@@ -255,7 +255,7 @@ STREAMS = "a connection, and the body has not ended"
 MALFORMED = "what the backend sends is malformed"
 LOST = "the backend's connection ends"
 CLIENT_LOST = "the client is lost"
-BAD_BODY = "the request's body is malformed"
+BAD_BODY = "the request's body is malformed or too large"
 HEAD_CAME = "the final head"
 END_CAME = "the end of the answer"
 
@@ -462,6 +462,24 @@ async def body_that_is_malformed(one: Walk) -> None:
         walked.event(BAD_BODY, walked.exchange.request_malformed)
 
         assert walked.said[-1] == said
+
+
+@walk
+async def chunked_body_that_grows_too_large(one: Walk) -> None:
+    (route,) = one.runtime.routes.values()
+    route.body_limit = 4
+    for after, said in ((b"", "fail 413 body_grew_too_large"), (INTERIM, "fail 413 body_grew_too_large"), (OK, "abort")):
+        for last in (False, True):
+            walked = one.another()
+            sent(walked, after=after, length=-1)
+            walked.exchange.request_data([b"1234"])
+            before = walked.transport.sent
+            if last:
+                walked.event(BAD_BODY, lambda walked=walked: walked.exchange.request_end([b"5"], b""))
+            else:
+                walked.event(BAD_BODY, lambda walked=walked: walked.exchange.request_data([b"5", b"6"]))
+
+            assert (walked.said[-1], walked.transport.sent) == (said, before)
 
 
 @walk

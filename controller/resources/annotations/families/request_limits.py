@@ -67,7 +67,6 @@ FAMILY = Family(
             "limit-req",
             guard=Guard.SWITCH,
         ),
-        *unread(Status.HARMLESS, "{name} has no effect: bodies are streamed and not limited. Remove it.", "proxy-body-size"),
     ),
     "request_limits",
     build,
