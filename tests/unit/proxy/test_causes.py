@@ -10,7 +10,7 @@ import pytest
 import proxy
 from proxy.exchange.accounting import outline
 from proxy.http import local_replies
-from proxy.http.causes import REFUSALS, UPSTREAM
+from proxy.http.causes import FILTERS, REFUSALS, UPSTREAM
 from proxy.http.local_replies import NO_CONTENT
 from proxy.http.message import Answer, Client, Failure
 from proxy.observability.metrics import UPSTREAM_ERRORS
@@ -27,7 +27,7 @@ MADE_WHEN_DUE = {
     "rate_exceeded": (429, 3),
     "https_redirect": ("https://a.test/",),
     "with_hsts": (local_replies.NOT_FOUND, "max-age=60"),
-    "elsewhere": ("https://a.test/",),
+    "expression_redirect": ("https://a.test/",),
 }
 """The functions of local_replies, and what each is called with."""
 
@@ -47,8 +47,8 @@ def test_every_answer_of_the_proxy_has_a_cause_that_is_documented() -> None:
     answers = own_answers()
 
     assert len(answers) > 30
-    assert {name: one.cause for name, one in answers.items() if one.cause not in {**REFUSALS, **UPSTREAM}} == {}
-    assert {one.cause for one in answers.values()} == {*REFUSALS, "no_endpoint", "endpoints_full"}
+    assert {name: one.cause for name, one in answers.items() if one.cause not in {**REFUSALS, **UPSTREAM, **FILTERS}} == {}
+    assert {one.cause for one in answers.values()} == {*REFUSALS, "no_endpoint", "endpoints_full", "filter_failed"}
     assert all(one.message.endswith(".") for one in answers.values())
 
 
