@@ -15,3 +15,11 @@ class RouteContext:
     path: Path
     pods_by_host: bool = False
     """The first label of the host names the pod, where one is named; else the path does."""
+
+    @property
+    def cookie_key(self) -> str:
+        """What keys a cookie's digests: the uid of the object, which all pods of the proxy know, and clients do not.
+
+        In a folder, where objects have none, the name stands for it: addresses are no secret there.
+        """
+        return self.uid or str(self.owner)

@@ -200,7 +200,23 @@ class CookieAffinity(msgspec.Struct, frozen=True, tag="cookie-affinity", omit_de
     name: str = "SLUICE"
     max_age: int = 0
     """Seconds; 0: until the browser ends."""
-    same_site: Literal["Lax", "Strict", "None"] = "Lax"
+    same_site: Literal["Lax", "Strict", "None", ""] = "Lax"
+    """Empty: without that attribute."""
+    same_site_by_browser: bool = False
+    """Browsers that refuse cookies with `SameSite=None` get them without it (chromium.org, SameSite incompatible clients)."""
+    path: str = "/"
+    domain: str = ""
+    """Empty: the host alone."""
+    secure: bool | None = None
+    """None: where the client speaks https."""
+    partitioned: bool = False
+    expires: int = 0
+    """Seconds from now, as a date; 0: none. Both ages below 0 end the cookie at once."""
+    replaces_others: bool = False
+    """A value that is none of ours is replaced. Else it is the application's, and left alone."""
+    balanced: bool = False
+    """By a key in the cookie, by which each endpoint has its share of the sessions: one that comes takes its share from the others.
+    A value that is none of ours is such a key too, and left alone."""
 
 
 class EngineIoAffinity(msgspec.Struct, frozen=True, tag="engine-io-affinity", omit_defaults=True):

@@ -9,7 +9,9 @@ their changes.
 
 import hashlib
 import ipaddress
+import random
 import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -21,10 +23,10 @@ from proxy.shared_memory.counters import Reservation
 from proxy.shared_memory.session_table import EndpointId, SessionTable, endpoint_id
 from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.balance import Shares
-from proxy.upstream.cookies import find_cookie, without_cookie
+from proxy.upstream.cookies import cookie_attributes, find_cookie, takes_same_site_none, without_cookie
 from proxy.upstream.engine_io import PACKET_LIMIT, read_open_packet, sid_of
 from proxy.upstream.pool import EndpointPool, LiveUpstream
-from proxy.upstream.rendezvous import NO_KEY, hash_key
+from proxy.upstream.rendezvous import KEY_MASK, NO_KEY, hash_key
 
 _OUR_COOKIE: Final = re.compile(r"s1\.[0-9a-f]{32}")
 """The form of our cookies; any other value of the same name is the application's own."""
@@ -151,6 +153,7 @@ class Selection:
         "_affinity",
         "_body_start",
         "_cookie_value",
+        "_same_site",
         "_secure",
         "expects_sid",
         "key",
@@ -174,6 +177,7 @@ class Selection:
         self._cookie_value = ""
         self._body_start = b""
         self._secure = False
+        self._same_site = True
         self.upstream = upstream
         self.pool = pool
         """None: the upstream has no endpoint."""
@@ -194,10 +198,11 @@ class Selection:
             return pool
         return None if self.strict else self.upstream.reserve(self.policy, limit, reservation, (pool,), self.key)
 
-    def remember(self, request: Request, cookie_value: str, *, expects_sid: bool) -> None:
-        """Keep what the answer depends on: the cookie that came, whether a session id is expected."""
+    def remember(self, request: Request, cookie_value: str, *, expects_sid: bool, same_site: bool) -> None:
+        """Keep what the answer depends on: the cookie that came, whether a session id is expected, and SameSite understood."""
         self._cookie_value = cookie_value
         self._secure = request.client.secure or (request.client.trusted and request.values("x-forwarded-proto")[-1:] == ["https"])
+        self._same_site = same_site
         self.expects_sid = expects_sid
 
     def answer_fields(self, status: int, head: bytes, pool: EndpointPool) -> bytes:
@@ -207,7 +212,7 @@ class Selection:
             self.expects_sid = status == 200 and (
                 b"\r\ncontent-encoding:" not in lowered or b"\r\ncontent-encoding: identity\r\n" in lowered
             )
-        return self._affinity.set_cookie(pool, self._cookie_value, secure=self._secure)
+        return self._affinity.set_cookie(pool, self._cookie_value, self.key, secure=self._secure, same_site=self._same_site)
 
     def read_answer(self, data: bytes, pool: EndpointPool) -> None:
         """Look for a session id in the next bytes of the answer's body."""
@@ -272,14 +277,16 @@ class Affinity:
         if self._pods is not None and request.upgrade:
             named = self._pods.find(request.pod)
             return NO_POD if named is None else Selection(self, named[0], named[1], self._policy, NO_KEY, strict=True)
-        cookie_value = (find_cookie(request.values("cookie"), self._cookie.name) or "") if self._cookie is not None else ""
+        cookie = self._cookie
+        cookie_value = (find_cookie(request.values("cookie"), cookie.name) or "") if cookie is not None else ""
         sid = sid_of(request.query) if self._engine is not None else None
-        key = self._key(request)
         policy = self._policy
+        balanced = cookie is not None and cookie.balanced
+        key = _session_key(cookie_value) if balanced else self._key(request)
         if key == NO_KEY and policy == "hash":
             policy = "least-connections" if request.upgrade else "round-robin"
         located = self._by_session(sid) if sid else None
-        if located is None and cookie_value:
+        if located is None and cookie_value and not balanced:
             located = self._by_cookie(cookie_value)
         if located is None:
             upstream = self._share(key)
@@ -289,7 +296,9 @@ class Affinity:
         else:
             selection = Selection(self, located[0], located[1], policy, key, strict=False)
         expects_sid = sid == "" and request.method == "GET" and "transport=polling" in request.query.split("&")
-        selection.remember(request, cookie_value, expects_sid=expects_sid)
+        by_browser = cookie is not None and cookie.same_site_by_browser and cookie.same_site == "None"
+        same_site = not by_browser or takes_same_site_none(request.values("user-agent"))
+        selection.remember(request, cookie_value, expects_sid=expects_sid, same_site=same_site)
         return selection
 
     def forwarded_fields(self, request: Request, forward: bytes) -> bytes:
@@ -341,18 +350,28 @@ class Affinity:
         if self._engine is not None and self._sessions is not None:
             self._session_table.learn(self._engine.scope, sid, self._sessions.id_of(pool), self._wheel.now)
 
-    def set_cookie(self, pool: EndpointPool, cookie_value: str, *, secure: bool) -> bytes:
+    def set_cookie(self, pool: EndpointPool, cookie_value: str, key: int, *, secure: bool, same_site: bool) -> bytes:
         """Return the field that names `pool` to the client; empty if what was given does so already, or is the application's."""
         cookie, cookies = self._cookie, self._cookies
-        if cookie is None or cookies is None or (cookie_value and _OUR_COOKIE.fullmatch(cookie_value) is None):
+        if cookie is None or cookies is None:
             return b""
-        named = cookies.find(_read(cookie_value)) if cookie_value else None
+        ours = _OUR_COOKIE.fullmatch(cookie_value) is not None
+        if cookie_value and not ours and not cookie.replaces_others:
+            return b""
+        named = cookies.find(_read(cookie_value)) if ours else None
         if named is not None and named[1] is pool:
             return b""
         endpoint = cookies.id_of(pool)
-        age = f"; Max-Age={cookie.max_age}" if cookie.max_age else ""
-        tail = f"; Path=/{age}; HttpOnly{'; Secure' if secure else ''}; SameSite={cookie.same_site}\r\n"
-        return f"Set-Cookie: {cookie.name}=s1.{endpoint.exact:016x}{endpoint.address:016x}{tail}".encode()
+        second = key if cookie.balanced else endpoint.address
+        attributes = cookie_attributes(cookie, time.time(), secure=secure, same_site=same_site)
+        return f"Set-Cookie: {cookie.name}=s1.{endpoint.exact:016x}{second:016x}{attributes}\r\n".encode()
+
+
+def _session_key(cookie_value: str) -> int:
+    """Return the key of a session; at random for one that begins."""
+    if not cookie_value:
+        return random.getrandbits(30)
+    return int(cookie_value[19:], 16) & KEY_MASK if _OUR_COOKIE.fullmatch(cookie_value) is not None else hash_key(cookie_value)
 
 
 def _read(cookie: str) -> EndpointId:

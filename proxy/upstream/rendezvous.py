@@ -13,7 +13,8 @@ from typing import Final, Protocol, TypeVar
 NO_KEY: Final = -1
 """The request has nothing to hash."""
 
-_MASK: Final = (1 << 30) - 1
+KEY_MASK: Final = (1 << 30) - 1
+"""Bits of a key."""
 
 
 class Ranked(Protocol):
@@ -27,7 +28,7 @@ R = TypeVar("R", bound=Ranked)
 
 def hash_key(text: str) -> int:
     """Return the key of a text: 30 bits."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") & _MASK
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") & KEY_MASK
 
 
 def seed_of(address: str, port: int) -> int:
@@ -37,8 +38,8 @@ def seed_of(address: str, port: int) -> int:
 
 def mix(number: int) -> int:
     """Spread 30 bits over 30 bits: each bit of the result depends on all (after the finalizer of MurmurHash3)."""
-    number = ((number ^ number >> 15) * 0x2C1B3C6D) & _MASK
-    number = ((number ^ number >> 12) * 0x297A2D39) & _MASK
+    number = ((number ^ number >> 15) * 0x2C1B3C6D) & KEY_MASK
+    number = ((number ^ number >> 12) * 0x297A2D39) & KEY_MASK
     return number ^ number >> 15
 
 

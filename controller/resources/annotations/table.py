@@ -22,6 +22,7 @@ from controller.resources.annotations.families import (
     rebalance,
     request_limits,
     rewrite,
+    session_cookie,
     timeouts,
     unsupported,
 )
@@ -42,6 +43,7 @@ FAMILIES: tuple[Family, ...] = (
     keepalive.FAMILY,
     load_balancing.FAMILY,
     affinity.FAMILY,
+    session_cookie.FAMILY,
     rewrite.FAMILY,
     expressions.FAMILY,
     rebalance.FAMILY,

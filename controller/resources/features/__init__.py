@@ -25,6 +25,7 @@ from controller.resources.features.proxy_timeouts import ProxyTimeouts
 from controller.resources.features.rebalance import RebalanceSpec, parse_rebalance
 from controller.resources.features.request_limits import RequestLimits
 from controller.resources.features.rewrite import RewriteSpec, parse_rewrite
+from controller.resources.features.session_cookie import SessionCookie
 from controller.resources.features.timeouts import TimeoutsSpec, parse_timeouts
 from controller.resources.reading.fields import Reader
 
@@ -47,6 +48,8 @@ class Features:
     keepalive: KeepaliveSpec | None = None
     message_limits: MessageLimitsSpec | None = None
     affinity: Affinity | None = None
+    session_cookie: SessionCookie | None = None
+    """What ingress-nginx's annotations ask for; the cookie of `affinity` comes first. A WsRoute has no field for it."""
     load_balancing: LoadBalancingSpec | None = None
     pod_target: bool = False
     """Upgrades name a pod."""

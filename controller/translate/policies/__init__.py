@@ -18,6 +18,7 @@ from controller.translate.policies.pod_target import translate_pod_target
 from controller.translate.policies.rebalance import translate_rebalance
 from controller.translate.policies.request_limits import translate_request_limits
 from controller.translate.policies.rewrite import translate_rewrite
+from controller.translate.policies.session_cookie import translate_session_cookie
 from controller.translate.policies.timeouts import translate_proxy_timeouts, translate_timeouts
 from controller.translate.route_context import RouteContext
 from proxy.model.policy import Policy
@@ -37,6 +38,7 @@ POLICIES: Mapping[str, Translate] = {
     "keepalive": translate_keepalive,
     "message_limits": translate_message_limits,
     "affinity": translate_affinity,
+    "session_cookie": translate_session_cookie,
     "load_balancing": translate_hash_on,
     "pod_target": translate_pod_target,
     "rewrite": translate_rewrite,
@@ -47,12 +49,14 @@ POLICIES: Mapping[str, Translate] = {
 """Fields of `Features`, in the order of the policies of a route."""
 
 PATH_DEPENDENT = ("pod_target", "rewrite")
-"""Those whose policies differ by the path of the route. The others are shared by all routes of an Ingress."""
+"""Those whose policies differ by the path of the route; `depends_on_path` knows one more. The others are shared by all routes of an
+Ingress."""
 
 
 def depends_on_path(features: Features) -> bool:
     """Tell whether the policies of routes that ask for the same differ by their paths."""
-    return any(getattr(features, name) for name in PATH_DEPENDENT)
+    cookie = features.session_cookie
+    return any(getattr(features, name) for name in PATH_DEPENDENT) or (cookie is not None and not cookie.path)
 
 
 def policies_of(features: Features, context: RouteContext) -> tuple[Policy, ...]:

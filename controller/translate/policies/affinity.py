@@ -6,11 +6,7 @@ from proxy.model.policy import CookieAffinity, EngineIoAffinity
 
 
 def translate_affinity(features: Features, context: RouteContext) -> tuple[CookieAffinity | EngineIoAffinity, ...]:
-    """Make the policies that were asked for.
-
-    The uid of the object keys the cookie's digests: all pods of the proxy know it, and clients do not. In a folder, where objects
-    have none, the name stands for it: addresses are no secret there.
-    """
+    """Make the policies that were asked for."""
     affinity = features.affinity
     if affinity is None:
         return ()
@@ -19,4 +15,4 @@ def translate_affinity(features: Features, context: RouteContext) -> tuple[Cooki
     if cookie is None:
         return by_id
     age = max(1, round(cookie.max_age)) if cookie.max_age else 0
-    return (*by_id, CookieAffinity(context.uid or str(context.owner), cookie.name, age, cookie.same_site))
+    return (*by_id, CookieAffinity(context.cookie_key, cookie.name, age, cookie.same_site))

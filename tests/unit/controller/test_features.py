@@ -25,6 +25,7 @@ NO_POLICIES = {"canary", "fault", "expressions"}
 SAMPLES = (
     *("true", "false", "2s", "7h", "64Ki", "3", "7/s", "1.7", "1001", "/app", "name", "10.0.0.0/8", "https://app.example.com"),
     *("Keep", "Now", "Backend", "EWMA", "Strict"),
+    *("cookie", "persistent"),
 )
 
 
