@@ -1,7 +1,7 @@
 # Compiled by mypyc: see setup.py.
 """The client's side over HTTP/1.1: one accepted connection, its requests in order, its end.
 
-`ServerConnection` is plain and synchronous: bytes in, calls out. One request is under way at a time; what the client pipelines
+`Http1Downstream` is plain and synchronous: bytes in, calls out. One request is under way at a time; what the client pipelines
 behind it waits in a bounded buffer while its connection is not read. How requests and answers are framed is in http1_request.py and
 http1_response.py; what becomes of a request, in forwarder.py.
 """
@@ -43,7 +43,7 @@ TURN_SECONDS = 0.002
 """and behind the first one for so long: some take a hundred times as long as others."""
 
 
-class ServerConnection:
+class Http1Downstream:
     """One client's connection."""
 
     __slots__ = (

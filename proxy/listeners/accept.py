@@ -10,7 +10,7 @@ import socket
 import sys
 from typing import Final
 
-from proxy.exchange.http1_downstream import ServerConnection
+from proxy.exchange.http1_downstream import Http1Downstream
 from proxy.http.addresses import packed, written
 from proxy.http.message import Client
 from proxy.listeners.tls import TlsHandshake, TlsTermination
@@ -143,7 +143,7 @@ class Listener:
         )
         stream: Stream
         if self.tls is None:
-            stream = ServerConnection(self.runtime, client)
+            stream = Http1Downstream(self.runtime, client)
         else:
             stream = TlsHandshake(self.runtime, self.tls, client, self.handshakes)
         task = self._loop.create_task(self._serve(sock, stream))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.exchange.accounting import refusal
-from proxy.exchange.http1_downstream import ServerConnection
+from proxy.exchange.http1_downstream import Http1Downstream
 from proxy.http.local_replies import PLAIN_ON_TLS
 from proxy.http.message import Client
 from proxy.platform.socket_queues import unread
@@ -170,7 +170,7 @@ class TlsHandshake:
         self._hello = bytearray()
         tls.certificates.record_handshake(client)
         runtime = self._runtime
-        stream = TlsStream(ServerConnection(runtime, client), tls.context, runtime.run_queue, self._finished, server_side=True)
+        stream = TlsStream(Http1Downstream(runtime, client), tls.context, runtime.run_queue, self._finished, server_side=True)
         transport.set_protocol(ProtocolAdapter(stream))
         transport.resume_reading()
         stream.begin(transport, hello)

@@ -12,7 +12,7 @@ import pytest
 from wire.harness import WAIT, Peer, Proxy, config_for, proxying
 from wire.verbs import GET, SWITCH, UPGRADE, frame, opened
 
-from proxy.exchange.http1_downstream import BUFFER_LIMIT, REQUESTS_PER_TURN, ServerConnection
+from proxy.exchange.http1_downstream import BUFFER_LIMIT, REQUESTS_PER_TURN, Http1Downstream
 from proxy.http.message import Client
 from proxy.http1.chunked import LINES_PER_TURN
 from proxy.http1.head_scanner import MAX_HEAD
@@ -376,7 +376,7 @@ class Nowhere(asyncio.Transport):
 
 def seconds_per_byte(proxy: Proxy, size: int) -> float:
     """Let a head of `size` bytes come byte by byte; the time that each takes."""
-    connection = ServerConnection(proxy.runtime, Client(peer="127.0.0.1"))
+    connection = Http1Downstream(proxy.runtime, Client(peer="127.0.0.1"))
     connection.connection_made(Nowhere())
     data = b"GET / HTTP/1.1\r\nHost: a.test\r\nX: " + b"x" * size
     start = time.process_time()
