@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Protocol, cast
 
-from proxy.exchange.contract import NO_CONTENT, NO_PIECES, UNKNOWN
+from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, UNKNOWN
 from proxy.filters.contract import AnswerFilter, BodyFilter
-from proxy.http.answer_head import NO_CONTENT as NO_CONTENT_STATUSES
-from proxy.http.answer_head import AnswerHead
+from proxy.http.answer_head import BODILESS_STATUSES, AnswerHead
 from proxy.http.message import Request, ResponseHead
 
 _log = logging.getLogger("sluice.filters")
@@ -92,7 +91,7 @@ class FilteredAnswer:
         self._request = request
         self._length = length
         self._switch = head.status == 101
-        self._head = AnswerHead(request, head, added, has_body=length != NO_CONTENT and not self._switch)
+        self._head = AnswerHead(request, head, added, has_body=length != NO_BODY_LENGTH and not self._switch)
         self._codings = head.codings
         self._body: bytes | None = None
         """What takes the place of the backend's body."""
@@ -244,16 +243,16 @@ class FilteredAnswer:
             if self._codings and body is None:
                 raise ValueError("a transfer coding that is not undone keeps the body from being filtered")
             head.drop_fields_of_old_body()
-        if self._request.method == "HEAD" or head.status in NO_CONTENT_STATUSES:
-            if body is not None and not self._bodies and head.status not in NO_CONTENT_STATUSES:
+        if self._request.method == "HEAD" or head.status in BODILESS_STATUSES:
+            if body is not None and not self._bodies and head.status not in BODILESS_STATUSES:
                 self._content_length = b"%d" % len(body)
             elif head.has_body or head.status == 204:
                 self._content_length = b""
-            self._length = NO_CONTENT
+            self._length = NO_BODY_LENGTH
             self._bodies.clear()
             if head.has_body:
                 self._restart(b"")
-        elif body is not None or self._length == NO_CONTENT:
+        elif body is not None or self._length == NO_BODY_LENGTH:
             body = body or b""
             self._length = UNKNOWN if self._bodies else len(body)
             self._content_length = b"" if self._bodies else b"%d" % len(body)

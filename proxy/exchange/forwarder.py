@@ -13,7 +13,7 @@ from typing import Final
 from proxy.exchange import states
 from proxy.exchange.accounting import CLIENT_CLOSED, count_abandoned, report
 from proxy.exchange.answer_filters import FilteredAnswer
-from proxy.exchange.contract import NO_CONTENT, NO_PIECES, UNKNOWN, DownstreamCodec, UpstreamCodec
+from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, UNKNOWN, DownstreamCodec, UpstreamCodec
 from proxy.exchange.early_body import EarlyBody
 from proxy.exchange.upgrade import open_tunnel, refuse_switch
 from proxy.exchange.upstream_codec import open_upstream
@@ -292,7 +292,7 @@ class Exchange:
             return
         self._switch_lines, self._switch_rest = lines, rest
         if self.route.answer_filters:
-            self._filter(head, b"", NO_CONTENT).proceed()
+            self._filter(head, b"", NO_BODY_LENGTH).proceed()
         else:
             self.switch(head)
 

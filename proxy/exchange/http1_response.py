@@ -7,7 +7,7 @@ A codec: it frames, and decides nothing. Bytes for a client are made of them in 
 import asyncio
 from typing import Final
 
-from proxy.exchange.contract import NO_CONTENT, NO_PIECES, UNKNOWN, UpstreamEvents
+from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, UNKNOWN, UpstreamEvents
 from proxy.exchange.http1_request import encode_request
 from proxy.http.message import Request
 from proxy.http1.chunked import ChunkDecoder, ChunkError, encode_chunks, last_chunk
@@ -38,9 +38,9 @@ class Http1Upstream:
         "_exchange",
         "_framing",
         "_interim",
+        "_is_head",
         "_left",
         "_mode",
-        "_no_content",
         "_over",
         "_partial",
         "_runtime",
@@ -53,7 +53,7 @@ class Http1Upstream:
         self._runtime = runtime
         self._chunked = False
         """The request's body goes out in chunks."""
-        self._no_content = False
+        self._is_head = False
         """The request is HEAD: its answer has no body."""
         self._partial: bytearray | None = None
         """The beginning of a head whose end is not here."""
@@ -80,7 +80,7 @@ class Http1Upstream:
         connection = self._connection
         assert connection is not None  # noqa: S101  it begins with one
         self._chunked = length == UNKNOWN
-        self._no_content = request.method == "HEAD"
+        self._is_head = request.method == "HEAD"
         head = encode_request(request, fields, length)
         connection.write(head + self._encode(pieces) if pieces else head)
 
@@ -88,7 +88,7 @@ class Http1Upstream:
         """Send the head and all of the body."""
         connection = self._connection
         assert connection is not None  # noqa: S101  it begins with one
-        self._no_content = request.method == "HEAD"
+        self._is_head = request.method == "HEAD"
         data = encode_request(request, fields, length)
         if length:
             self._chunked = length == UNKNOWN
@@ -191,10 +191,10 @@ class Http1Upstream:
 
     def _final_head(self, framing: ResponseFraming, rest: bytes) -> None:
         exchange, head, length = self._exchange, framing.head, framing.length
-        if self._no_content or head.status == 204 or head.status == 304:  # noqa: PLR1714  a set would be made and hashed
+        if self._is_head or head.status == 204 or head.status == 304:  # noqa: PLR1714  a set would be made and hashed
             self._framing = framing
             self._clean = not rest
-            exchange.answer_whole(head, NO_CONTENT, NO_PIECES, b"")
+            exchange.answer_whole(head, NO_BODY_LENGTH, NO_PIECES, b"")
         elif framing.chunked:
             # Before anything is sent: what is broken from the start is still answered for.
             decoder = ChunkDecoder()

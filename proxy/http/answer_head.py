@@ -7,7 +7,7 @@ from typing import Final
 
 from proxy.http.message import Request, ResponseHead, split_block
 
-NO_CONTENT: Final = frozenset((204, 304))
+BODILESS_STATUSES: Final = frozenset((204, 304))
 """Statuses of answers without a body (RFC 9110, 6.4.1)."""
 
 _OURS: Final = frozenset(
