@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Protocol, cast
 
-from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, UNKNOWN
+from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES
 from proxy.filters.contract import AnswerFilter, BodyFilter
 from proxy.http.answer_head import BODILESS_STATUSES, AnswerHead
-from proxy.http.message import Request, ResponseHead
+from proxy.http.message import UNKNOWN_LENGTH, Request, ResponseHead
 
 _log = logging.getLogger("sluice.filters")
 
@@ -254,11 +254,11 @@ class FilteredAnswer:
                 self._restart(b"")
         elif body is not None or self._length == NO_BODY_LENGTH:
             body = body or b""
-            self._length = UNKNOWN if self._bodies else len(body)
+            self._length = UNKNOWN_LENGTH if self._bodies else len(body)
             self._content_length = b"" if self._bodies else b"%d" % len(body)
             self._restart(body)
         elif self._bodies:
-            self._length = UNKNOWN
+            self._length = UNKNOWN_LENGTH
 
     def _restart(self, body: bytes) -> None:
         """Go on with another body than the backend's."""

@@ -2,7 +2,8 @@
 """What an exchange asks of its two sides, and what they tell it. A codec is one side in one version of HTTP; it decides nothing.
 
 Fields travel as one block: lines `Name: value`, each with its CRLF, which `split_block` takes apart. Bodies travel in pieces, which
-are never empty. A message's length is its number of bytes, UNKNOWN where only its end tells, NO_BODY_LENGTH where it can have none.
+are never empty. A message's length is its number of bytes, UNKNOWN_LENGTH where only its end tells, NO_BODY_LENGTH
+where it can have none.
 """
 
 import asyncio
@@ -10,7 +11,6 @@ from typing import Final, Protocol
 
 from proxy.http.message import Failure, Request, ResponseHead
 
-UNKNOWN: Final = -1
 NO_BODY_LENGTH: Final = -2
 """An answer to HEAD, a 204 or a 304: whatever length its fields give (RFC 9110, 6.4.1)."""
 

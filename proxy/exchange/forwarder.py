@@ -13,11 +13,11 @@ from typing import Final
 from proxy.exchange import states
 from proxy.exchange.accounting import CLIENT_CLOSED, count_abandoned, report
 from proxy.exchange.answer_filters import FilteredAnswer
-from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, UNKNOWN, DownstreamCodec, UpstreamCodec
+from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, DownstreamCodec, UpstreamCodec
 from proxy.exchange.early_body import EarlyBody
 from proxy.exchange.upgrade import open_tunnel, refuse_switch
 from proxy.exchange.upstream_codec import open_upstream
-from proxy.http.message import Failure, Request, ResponseHead
+from proxy.http.message import UNKNOWN_LENGTH, Failure, Request, ResponseHead
 from proxy.model.config import LoadBalancing
 from proxy.runtime.routes import ActiveRoute
 from proxy.runtime.state import Runtime
@@ -355,7 +355,7 @@ class Exchange:
         self.answer_state = states.HEAD
         status = self._status = head.status
         request, stats, pool, runtime = self.request, self.route.stats, self._pool, self._runtime
-        if head.codings and length == UNKNOWN and not self._downstream.takes_codings:
+        if head.codings and length == UNKNOWN_LENGTH and not self._downstream.takes_codings:
             # Nothing of this endpoint's: its codings may go to no client of HTTP/1.0 (RFC 9112, 6.1), and are not undone here.
             self._replace(502, "unsupported_coding")
             return b""

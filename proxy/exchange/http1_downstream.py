@@ -14,13 +14,12 @@ from collections.abc import Awaitable
 from typing import Final
 
 from proxy.exchange.accounting import count_answer, refusal
-from proxy.exchange.contract import UNKNOWN
 from proxy.exchange.endpoint_choice import Refusal, begin_exchange
 from proxy.exchange.forwarder import Exchange
 from proxy.exchange.http1_request import INCOMPLETE, READY, RequestReader
 from proxy.exchange.states import BODY, OPEN, WRITE_STALL
 from proxy.http.local_replies import FILTER_FAILED, GATEWAY, NO_CONTENT, TIMED_OUT, with_hsts
-from proxy.http.message import Answer, Client, Failure, Request, ResponseHead
+from proxy.http.message import UNKNOWN_LENGTH, Answer, Client, Failure, Request, ResponseHead
 from proxy.http1.chunked import ChunkError, encode_chunks, last_chunk
 from proxy.http1.fields import NO_BODY
 from proxy.http1.render import render
@@ -361,7 +360,7 @@ class Http1Downstream:
         if added:
             out += added
         self._chunked = False
-        if length == UNKNOWN:
+        if length == UNKNOWN_LENGTH:
             if version >= 11:
                 self._chunked = True
                 out += b"Transfer-Encoding: %bchunked\r\n" % head.codings

@@ -9,9 +9,9 @@ the pieces are in which it comes.
 from typing import Final
 
 from proxy.http.local_replies import BAD_REQUEST
-from proxy.http.message import Answer, Client, Request
+from proxy.http.message import UNKNOWN_LENGTH, Answer, Client, Request
 from proxy.http1.chunked import ChunkDecoder
-from proxy.http1.fields import CHUNKED, RequestFraming, read_request, without
+from proxy.http1.fields import RequestFraming, read_request, without
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, MAX_LINE, scan_request_line
 from proxy.http1.partial_head import PartialHead, find_end
 from proxy.http1.reference_parser import parse_request
@@ -220,7 +220,7 @@ class RequestReader:
         self.body_open = True
         self.trailers = b""
         self._left = length
-        self._decoder = ChunkDecoder() if length == CHUNKED else None
+        self._decoder = ChunkDecoder() if length == UNKNOWN_LENGTH else None
         if self.late is not None:
             return self.body(self.take_rest(), 0)
         data, at = self.buffer, self.at
@@ -269,7 +269,7 @@ class RequestReader:
 def encode_request(request: Request, fields: bytes, length: int) -> bytes:
     """Write a request's head for a backend: with `fields`, and those that are ours to say last."""
     tail = f"X-Request-ID: {request.id}\r\n"
-    if length == CHUNKED:
+    if length == UNKNOWN_LENGTH:
         tail += "Transfer-Encoding: chunked\r\n"
     if request.upgrade:
         tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -7,9 +7,9 @@ A codec: it frames, and decides nothing. Bytes for a client are made of them in 
 import asyncio
 from typing import Final
 
-from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, UNKNOWN, UpstreamEvents
+from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, UpstreamEvents
 from proxy.exchange.http1_request import encode_request
-from proxy.http.message import Request
+from proxy.http.message import UNKNOWN_LENGTH, Request
 from proxy.http1.chunked import ChunkDecoder, ChunkError, encode_chunks, last_chunk
 from proxy.http1.fields import ResponseFraming, read_response
 from proxy.http1.head_scanner import MAX_FIELDS, MAX_HEAD, scan_status_line
@@ -21,9 +21,9 @@ from proxy.transport.deferred import Deferred
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT
 from proxy.upstream.http1_connection import UpstreamConnection
 
-SIZED: Final = 0
-CHUNKED: Final = 1
-UNTIL_CLOSE: Final = 2
+MODE_SIZED: Final = 0
+MODE_CHUNKED: Final = 1
+MODE_UNTIL_CLOSE: Final = 2
 
 
 class Http1Upstream:
@@ -62,7 +62,7 @@ class Http1Upstream:
         """Something came before the final head."""
         self._framing: ResponseFraming | None = None
         """What the final head said."""
-        self._mode = SIZED
+        self._mode = MODE_SIZED
         self._left = 0
         self._decoder: ChunkDecoder | None = None
         self._clean = False
@@ -79,7 +79,7 @@ class Http1Upstream:
         """Send the head, with these fields, and what is here of the body."""
         connection = self._connection
         assert connection is not None  # noqa: S101  it begins with one
-        self._chunked = length == UNKNOWN
+        self._chunked = length == UNKNOWN_LENGTH
         self._is_head = request.method == "HEAD"
         head = encode_request(request, fields, length)
         connection.write(head + self._encode(pieces) if pieces else head)
@@ -91,7 +91,7 @@ class Http1Upstream:
         self._is_head = request.method == "HEAD"
         data = encode_request(request, fields, length)
         if length:
-            self._chunked = length == UNKNOWN
+            self._chunked = length == UNKNOWN_LENGTH
             data += self._encode(pieces)
             if self._chunked:
                 data += last_chunk(trailers)
@@ -203,12 +203,12 @@ class Http1Upstream:
             except ChunkError:
                 exchange.upstream_malformed("bad_chunk")
                 return
-            self._framing, self._mode, self._decoder = framing, CHUNKED, decoder
+            self._framing, self._mode, self._decoder = framing, MODE_CHUNKED, decoder
             if decoder.done:
                 self._clean = not decoder.rest
-                exchange.answer_whole(head, UNKNOWN, pieces, self._trailers(decoder, framing))
+                exchange.answer_whole(head, UNKNOWN_LENGTH, pieces, self._trailers(decoder, framing))
             else:
-                exchange.answer(head, UNKNOWN, pieces)
+                exchange.answer(head, UNKNOWN_LENGTH, pieces)
                 if decoder.more:
                     self._defer()
         elif length >= 0:
@@ -224,14 +224,14 @@ class Http1Upstream:
                 rest = rest[:length]
             exchange.answer_whole(head, length, [rest] if rest else NO_PIECES, b"")
         else:
-            self._framing, self._mode = framing, UNTIL_CLOSE
-            exchange.answer(head, UNKNOWN, [rest] if rest else NO_PIECES)
+            self._framing, self._mode = framing, MODE_UNTIL_CLOSE
+            exchange.answer(head, UNKNOWN_LENGTH, [rest] if rest else NO_PIECES)
 
     def _body(self, data: bytes) -> None:
         mode = self._mode
-        if mode == CHUNKED:
+        if mode == MODE_CHUNKED:
             self._chunks(data)
-        elif mode == UNTIL_CLOSE:
+        elif mode == MODE_UNTIL_CLOSE:
             self._exchange.answer_data([data])
         else:
             size = len(data)
@@ -300,7 +300,7 @@ class Http1Upstream:
             else:
                 stale = connection is not None and connection.reused and not self._interim
                 self._exchange.upstream_lost("closed_before_answer" if exc is None else "reset_before_answer", stale=stale)
-        elif self._mode == UNTIL_CLOSE and exc is None:
+        elif self._mode == MODE_UNTIL_CLOSE and exc is None:
             self._exchange.answer_end(NO_PIECES, b"")
         elif self._decoder is None or not self._decoder.more:
             self._exchange.upstream_lost("truncated", stale=False)

@@ -10,6 +10,8 @@ from typing import Final
 from proxy.shared_memory.counters import Reservation
 
 NOTHING: Final[frozenset[str]] = frozenset()
+UNKNOWN_LENGTH: Final = -1
+"""In place of the bytes of a body of which only its end tells how many they are: chunks, or all until the connection ends."""
 
 
 class Client:

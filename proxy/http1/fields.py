@@ -10,12 +10,11 @@ from typing import Final
 
 from proxy.http.forwarded import forwarding_fields, is_forwarding
 from proxy.http.local_replies import BAD_EXPECT, BAD_HOST, BAD_LENGTH
-from proxy.http.message import Answer, Client, ResponseHead
+from proxy.http.message import UNKNOWN_LENGTH, Answer, Client, ResponseHead
 from proxy.routing.hosts import normalise_host
 from proxy.websocket.handshake import check_attempt, is_attempt
 
 NO_BODY: Final = 0
-CHUNKED: Final = -1
 
 _LENGTH: Final = frozenset((b"content-length",))
 _KEPT_ANYWAY: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"close", b"keep-alive", b"upgrade"))
@@ -64,7 +63,7 @@ class RequestFraming:
         self.authority = ""
         self.keep_alive = True
         self.length = NO_BODY
-        """Bytes of the body, or CHUNKED."""
+        """Bytes of the body; UNKNOWN_LENGTH: it is chunked."""
         self.expect = False
         self.attempt = False
         """Asks for a WebSocket, well or badly; `refusal` says how badly."""
@@ -155,7 +154,7 @@ def read_request(
 
 def _body_length(lengths: list[str], codings: list[str], version: int) -> int | None:
     if codings:
-        return CHUNKED if codings == ["chunked"] and not lengths and version >= 11 else None
+        return UNKNOWN_LENGTH if codings == ["chunked"] and not lengths and version >= 11 else None
     if not lengths:
         return NO_BODY
     value = lengths[0]
