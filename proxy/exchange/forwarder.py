@@ -321,6 +321,8 @@ class Exchange:
     def respond(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes]) -> None:
         """Send the head, with the fields `added`, and what is here of the body."""
         self._status = head.status
+        if self.request.upgrade:
+            self.route.stats.ws_handshake(head.status)
         if self.phase != states.DOWNSTREAM_WRITE_STALL:
             self._enter(states.IDLE, self._timeouts.idle)
         if pieces:
@@ -345,6 +347,8 @@ class Exchange:
     def respond_whole(self, head: ResponseHead, added: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
         """Send the head, with the fields `added`, and all of the body."""
         self._status = head.status
+        if self.request.upgrade:
+            self.route.stats.ws_handshake(head.status)
         if pieces:
             self._answer_bytes = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         self._downstream.respond_whole(head, added, length, pieces, trailers)
@@ -362,8 +366,6 @@ class Exchange:
         now = runtime.loop.time()
         seconds = now - self._began
         stats.first_byte(self._upstream.key, seconds)
-        if request.upgrade:
-            stats.ws_handshake(status)
         if pool is None:
             return b""
         # Now, since it may go on for hours. What becomes of its body says nothing either way: a client may be the cause.

@@ -19,6 +19,7 @@ from proxy.filters.contract import AnswerFilter, BodyFilter
 from proxy.http.answer_head import AnswerHead
 from proxy.http.message import Request
 from proxy.model.policy import Timeouts
+from proxy.observability.metrics import WS_HANDSHAKES
 
 NATIVE = not proxy.__file__.endswith("/proxy/__init__.py") or "build/native" in proxy.__file__
 HEAD = b"HEAD /x HTTP/1.1\r\nHost: a.test\r\n\r\n"
@@ -664,3 +665,18 @@ async def test_route_without_answer_filters_calls_nothing_for_them() -> None:
     assert not [call for call in calls if call.startswith(("answer_filters", "answer_head", "contract"))]
     if not NATIVE:
         assert 40 < len(calls) <= 100, sorted(calls)
+
+
+@pytest.mark.parametrize(("fails", "status"), [(False, 418), (True, 500)])
+async def test_upgrade_that_is_answered_otherwise_counts_once_as_its_client_was_answered(*, fails: bool, status: int) -> None:
+    def change(_request: Request, head: AnswerHead) -> None:
+        head.status = 418
+        if fails:
+            raise RuntimeError("a filter's fault")
+
+    async with filtering(change) as one:
+        client, backend = await asked(one, UPGRADE + b"\r\n")
+        await backend.sends(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        assert (await client.answer())[0] == status
+        assert one.runtime.stats.route("ingress/test/a/0").labelled(WS_HANDSHAKES) == {status: 1}
