@@ -142,7 +142,7 @@ def is_address_or_localhost(authority: str) -> bool:
     """Tell whether a Host field has an IP address or localhost, with any port.
 
     Every other name can be one whose owner has it resolve to loopback, so that a page of its own may read what is here
-    (DNS rebinding). An address is nobody's to change, and localhost is loopback everywhere (RFC 6761, 6.3).
+    (DNS rebinding). An address resolves to nothing else, and localhost is loopback everywhere (RFC 6761, 6.3).
     """
     host = normalise_host(authority)
     if host is None or host == "localhost":

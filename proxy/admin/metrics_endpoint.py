@@ -77,7 +77,7 @@ async def in_child(make: Callable[[], bytes]) -> bytes:
         raise RenderError(f"writing the metrics took over {RENDER_SECONDS:g} s") from None
     finally:
         os.close(reader)
-        if not whole:  # it may be at work still: whoever asked has gone
+        if not whole:  # it may be at work still: the scraper has gone
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):  # the supervisor's own reaping may have been first

@@ -1,4 +1,4 @@
-"""Only clients of some networks are served, others not; everybody else gets 403. What is no address is nobody's friend."""
+"""Clients of listed networks are served, or refused with 403. A client whose address cannot be read is refused."""
 
 from proxy.filters.contract import Filter
 from proxy.http.addresses import Networks, packed

@@ -2,7 +2,7 @@
 
 All are tried at once where RE2 can do that without its automaton growing with every path, one by one otherwise. What is compiled
 belongs to a worker's `Automata`, which bounds what all of it takes, and is made when it is first needed. A match says that it
-could not be made, as a request must never go to whoever stands behind an expression that was not tried.
+could not be made, as a request must never go to the route of an expression that was not tried.
 """
 
 import re
@@ -87,7 +87,7 @@ class Automata:
         """Make room for what takes `size` bytes at most, and let it have them."""
         live = self._live
         self.release(one)
-        # Whoever was used since the last time gets another round; after one round nobody was.
+        # An automaton that was used since the last time gets another round; after one round none was.
         while live and self.spent + size > self.most:
             reference = next(iter(live))
             oldest, taken = reference(), live.pop(reference)
@@ -121,7 +121,7 @@ class _Automaton:
         """Since room was last made."""
 
     def drop(self) -> None:
-        """Let go of what was compiled; the next match compiles it again."""
+        """Drop the compiled automaton; the next match compiles it again."""
         self._compiled = None
 
     def _compile(self, sizes: Iterable[int], compile_with: Callable[[int], Any]) -> Any:

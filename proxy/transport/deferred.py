@@ -1,8 +1,8 @@
 # Compiled by mypyc: see setup.py.
-"""What a connection sent and one turn of the loop may not work off: it is left to a later turn, and nothing more is read meanwhile.
+"""Work over the limit of one turn of the loop: it is left to a later turn, and its connection is not read meanwhile.
 
-How much a turn may do is counted where the work is done; here is what is common to all who leave some: the place in the run
-queue, and that a source is read again only if neither work is left nor whoever takes it is paused.
+How much a turn may do is counted where the work is done; here is what all connections with such work have in common: an entry of
+the run queue, and that a source is read again only if neither work is left nor its receiver is paused.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Deferred:
         self.waiting = False
         """Work waits in the worker's queue for its turn."""
         self.paused = False
-        """Whoever takes what the work makes wants nothing."""
+        """The receiver of the work's results is paused."""
 
     def leave(self, source: Source | None, work: Callable[[], None]) -> None:
         """Leave `work` to a later turn; it must ask `begin` first, and say `end` last. None: the source is read on all the same."""
@@ -47,7 +47,7 @@ class Deferred:
         return not self.paused
 
     def end(self, source: Source) -> None:
-        """End the turn: read on, unless it left more, or paused who takes it."""
+        """End the turn: read on, unless it left more, or its receiver is paused."""
         if not self.waiting and not self.paused:
             source.resume_reading()
 

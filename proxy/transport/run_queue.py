@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 TURN_SECONDS: Final = 0.004
-"""How long one turn of the loop goes on with what was left, whoever left it; one piece of work is always done."""
+"""How long one turn of the loop goes on with deferred work of all connections; one piece of work is always done."""
 
 
 class RunQueue:

@@ -13,7 +13,7 @@ That holds even where an attacker has those networks and the endpoint serves oth
 from typing import Final
 
 CONNECT_FAILURES: Final = 3
-"""Attempts in a row that were refused or timed out, whoever asked for them."""
+"""Attempts in a row that were refused or timed out, of all clients."""
 ERRORS: Final = 5
 """Answers in a row of 500 and above, or none that is one (Envoy's outlier detection: consecutive_5xx)."""
 NETWORKS: Final = 3

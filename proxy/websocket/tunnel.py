@@ -32,7 +32,7 @@ from proxy.websocket.side import BROKEN, CLOSING, OPEN, Side, SideOwner
 from proxy.websocket.socket_stats import SocketInfo, SocketStats, TunnelEndpoint
 
 BROKEN_DRAIN = 0.25
-"""Seconds that the innocent side has to say its last words after the other one broke; none if nothing was being said."""
+"""Seconds that a side has to finish its message after the other one broke the protocol; none if no message is under way."""
 
 
 class TunnelHost(Protocol):
