@@ -17,7 +17,7 @@ from proxy.filters.contract import AnswerFilter, BodyFilter
 from proxy.http.answer_head import BODILESS_STATUSES, AnswerHead
 from proxy.http.message import UNKNOWN_LENGTH, Request, ResponseHead
 
-_log = logging.getLogger("sluice.filters")
+_log = logging.getLogger("sluice.exchange")
 
 
 class FilterOwner(Protocol):

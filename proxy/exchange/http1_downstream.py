@@ -32,7 +32,7 @@ from proxy.transport.lingering import Lingering
 from proxy.transport.protocol_adapter import CLOSED_TRANSPORT, not_connected
 from proxy.transport.timer_wheel import Deadline, nothing
 
-_log = logging.getLogger("sluice.filters")
+_log = logging.getLogger("sluice.exchange")
 
 BUFFER_LIMIT: Final = 64 * 1024
 """Bytes of pipelined requests that may wait."""
