@@ -217,10 +217,10 @@ class FilteredAnswer:
         return None
 
     def _took_verdict(self, verdict: object) -> None:
-        body = self._head.body
-        if body is not self._body:
+        head = self._head
+        if head.replaced:
             # What filters before this one would have done to the body, nobody does to this one.
-            self._body = body
+            self._body, head.replaced = head.body, False
             self._bodies.clear()
         if verdict is not None:
             self._bodies.append(cast("BodyFilter", verdict))

@@ -33,7 +33,7 @@ class AnswerHead:
     of a 101, the fields of the handshake, and another status.
     """
 
-    __slots__ = ("_backend_status", "_head", "_kept", "_length", "body", "fields", "has_body", "request", "status")
+    __slots__ = ("_backend_status", "_head", "_kept", "_length", "body", "fields", "has_body", "replaced", "request", "status")
 
     def __init__(self, request: Request, head: ResponseHead, added: bytes, *, has_body: bool) -> None:
         """Take a head apart. `added`: fields of ours that the answer gets, as lines with their CRLF."""
@@ -44,6 +44,8 @@ class AnswerHead:
         self.fields: list[tuple[bytes, bytes]] = []
         self.body: bytes | None = None
         """What takes the place of the backend's body, see `replace_body`."""
+        self.replaced = False
+        """Since it was last looked at, which is behind each filter: with the same bytes as before, too."""
         self._head = head
         self._backend_status = head.status
         self._length = b""
@@ -92,7 +94,7 @@ class AnswerHead:
 
     def replace_body(self, body: bytes) -> None:
         """Answer with another body; the backend's is not read. Its fields go with it: type, coding, validators, digests."""
-        self.body = body
+        self.body, self.replaced = body, True
         self._drop(_OF_THE_BODY)
 
     def drop_fields_of_old_body(self) -> None:

@@ -312,6 +312,19 @@ async def test_another_body_has_none_of_the_fields_of_the_first() -> None:
         )
 
 
+async def test_body_that_is_replaced_by_the_same_bytes_is_another_all_the_same() -> None:
+    """Filters between the two have had their say about the first."""
+
+    def emptied(_request: Request, head: AnswerHead) -> None:
+        head.replace_body(b"")
+
+    async with filtering(emptied, whole, emptied) as one:
+        client, backend = await asked(one)
+        await backend.sends(OK)
+
+        assert await client.head() == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
 async def test_part_of_a_body_goes_through_no_body_filter() -> None:
     async with filtering(stamped, upper) as one:
         client, backend = await asked(one)
