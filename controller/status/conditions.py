@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.resources.reading.stored_status import StoredCondition
-from controller.translate.upstreams import UnreadyBackend
+from controller.translate.upstreams import OVER_TLS, UnreadyBackend
 from controller.translate.verdicts import Verdict
 
 MAX_MESSAGE = 32768
@@ -42,7 +42,7 @@ def rejected(reasons: Mapping[str, str]) -> Programmed:
 def unready_sentence(backend: UnreadyBackend) -> str:
     """Say that no pod of a backend is ready, without a number of pods, which would change all the time."""
     field, upstream = backend
-    service, _, port = upstream.rpartition(":")
+    service, _, port = upstream.removesuffix(OVER_TLS).rpartition(":")
     return (
         f'{field}: Service "{service}" has no endpoint that is ready for port {port}, so requests get 503; '
         "a pod of it that is ready would be accepted."

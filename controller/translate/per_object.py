@@ -55,10 +55,11 @@ def translate_object(
     """Translate one object. Routes that come out as they were in `before` are taken over, so that they keep their identity."""
     services_seen: dict[ObjectRef, None] = {}
     backends: dict[str, Backend] = {}
+    https = isinstance(item, Ingress) and item.features.backend_https
 
     def resolve(backend: BackendRef) -> str | Problem:
         services_seen[ObjectRef("Service", item.ref.namespace, backend.service)] = None
-        resolved = resolve_backend(item.ref, backend, services, rules)
+        resolved = resolve_backend(item.ref, backend, services, rules, https=https)
         if isinstance(resolved, Problem):
             return resolved
         backends.setdefault(resolved.key, resolved)

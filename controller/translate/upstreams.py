@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.resources import EndpointSlice, Service
 from controller.resources.kinds.ingress import BackendRef
@@ -15,6 +15,8 @@ from proxy.model.config import Endpoint, EndpointState, Upstream
 
 TLS_PROTOCOLS = frozenset({"https", "kubernetes.io/wss"})
 """appProtocol of ports that are spoken to over TLS; `kubernetes.io/ws` and anything else is plain."""
+OVER_TLS = "/https"
+"""The end of an upstream's key where an object, not the Service's port, asks for TLS."""
 _BEST_FIRST: tuple[EndpointState, ...] = ("ready", "draining", "unready", "stopping")
 Flaw = tuple[Reason, str]
 """Why endpoints of a Service port are not used: a reason, and what follows the field in a sentence."""
@@ -47,9 +49,9 @@ class Backend:
 
 
 def resolve_backend(
-    owner: ObjectRef, backend: BackendRef, services: Mapping[ObjectRef, Service], rules: UpstreamRules
+    owner: ObjectRef, backend: BackendRef, services: Mapping[ObjectRef, Service], rules: UpstreamRules, *, https: bool = False
 ) -> Backend | Problem:
-    """Find the Service port that a rule names, or say why there is none."""
+    """Find the Service port that a rule names, or say why there is none. `https`: it is spoken to over TLS, whatever it says."""
     field = f"{backend.field}.service" if not backend.field.endswith("service") else f"{backend.field}.name"
     ref = ObjectRef("Service", owner.namespace, backend.service)
     service = services.get(ref)
@@ -63,6 +65,9 @@ def resolve_backend(
         )
         return Problem(owner, Reason.REF_NOT_PERMITTED, field, message)
     port = _find_port(service, backend.port)
+    if port is not None and https and port.app_protocol not in TLS_PROTOCOLS:
+        # Other objects may speak to the same port without TLS: theirs is another upstream.
+        return Backend(f"{ref.path}:{port.port}{OVER_TLS}", service, replace(port, app_protocol="https"), backend.field)
     if port is not None:
         return Backend(f"{ref.path}:{port.port}", service, port, backend.field)
     place = f"{backend.field}.port"

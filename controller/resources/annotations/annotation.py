@@ -44,6 +44,8 @@ class Refused:
 
     hint: str
     """The end of a sentence: what would be accepted."""
+    closes: bool = False
+    """Known and not carried out, and served otherwise it would be something else: the routes answer 500, as with a guard."""
 
 
 Parse = Callable[[str], Any]

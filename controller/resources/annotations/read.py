@@ -101,16 +101,19 @@ class _Reading:
             return
         value = annotation.parse(self._annotations[annotation.key])
         if isinstance(value, Refused):
-            self._refuse(annotation, value.hint)
+            self._refuse(annotation, value.hint, closes=value.closes)
         elif annotation.needs and annotation.needs not in self._annotations:
             self._refuse(annotation, f"alone it means nothing, {annotation.needs} beside it would be accepted.")
         else:
             self._values[annotation.key] = value
             self._targets.add(target)
 
-    def _refuse(self, annotation: Annotation, hint: str) -> None:
+    def _refuse(self, annotation: Annotation, hint: str, *, closes: bool = False) -> None:
         value = shown(self._annotations[annotation.key])
-        if annotation.guard is Guard.NONE:
+        if closes:
+            _report(self._reader, annotation.key, unreadable_guard(value, hint))
+            self._close(f"{annotation.key} is not supported")
+        elif annotation.guard is Guard.NONE:
             _report(self._reader, annotation.key, f"{value} was found, {hint}")
         else:
             _report(self._reader, annotation.key, unreadable_guard(value, hint))

@@ -12,7 +12,7 @@ ASKS_FOR_NOTHING = "{name} is not supported yet, and its value asks for nothing.
 
 
 def unreadable_guard(value: str, hint: str) -> str:
-    """Say that the value of a guard cannot be read."""
+    """Say that the value of a guard cannot be read, or one that no route can be served without is not carried out."""
     return f"{value} was found, so the routes answer 500; {hint}"
 
 

@@ -44,6 +44,8 @@ class Features:
     request_limits: RequestLimits | None = None
     """What ingress-nginx's annotations limit. A WsRoute has no field for it."""
     body_size: BodySizeSpec | None = None
+    backend_https: bool = False
+    """Backends are spoken to over TLS, whatever the Service's port says."""
     close: CloseSpec | None = None
     keepalive: KeepaliveSpec | None = None
     message_limits: MessageLimitsSpec | None = None

@@ -20,11 +20,11 @@ from proxy.model.policy import GUARDS, SOCKET_ADMISSION
 
 REF = ObjectRef("Ingress", "shop", "web")
 FIELDS = {field.name for field in fields(Features)}
-NO_POLICIES = {"canary", "fault", "expressions"}
-"""What decides about a whole object or route; and about paths, with what other objects ask for: `translate/expressions.py`."""
+NO_POLICIES = {"canary", "fault", "expressions", "backend_https"}
+"""What decides about a whole object, route or upstream; and about paths, with other objects: `translate/expressions.py`."""
 SAMPLES = (
     *("true", "false", "2s", "7h", "64Ki", "3", "7/s", "1.7", "1001", "/app", "name", "10.0.0.0/8", "https://app.example.com"),
-    *("Keep", "Now", "Backend", "EWMA", "Strict"),
+    *("Keep", "Now", "Backend", "EWMA", "Strict", "HTTPS"),
     *("cookie", "persistent"),
 )
 

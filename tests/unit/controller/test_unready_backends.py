@@ -200,3 +200,9 @@ def test_ingress_has_no_conditions_so_nothing_waits_for_it() -> None:
     tracker.built(SourceSnapshot(), {ref: NO_PROBLEMS}, "root", changed_readiness={ref: (CHAT,)}, now=50.0)
 
     assert not tracker.waits
+
+
+def test_upstream_that_an_object_speaks_to_over_tls_is_told_by_its_port() -> None:
+    field, upstream = CHAT
+
+    assert unready_sentence((field, f"{upstream}/https")) == unready_sentence(CHAT)

@@ -72,11 +72,6 @@ SNIPPETS = Family(
 BACKENDS = Family(
     "Backends, and TLS to them",
     (
-        *unread(
-            Status.DIFFERENT,
-            "{name} has no effect. Set appProtocol of the Service's port to https or kubernetes.io/wss instead.",
-            "backend-protocol",
-        ),
         *not_yet("proxy-ssl-secret", guard=Guard.TEXT),
         *not_yet("proxy-ssl-verify", "ssl-passthrough", guard=Guard.SWITCH),
         # These need proxy-ssl-verify or proxy-ssl-secret to protect anything.
