@@ -9,7 +9,7 @@ from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem
 from controller.translate.certificates import Claim, tls_claims_of
 from controller.translate.routes import translate_ingress, translate_ws_route
-from controller.translate.upstreams import Backend, UpstreamRules, resolve_backend
+from controller.translate.upstreams import Backend, UpstreamRules, resolve_backend, through_service
 from proxy.model.config import Route
 
 
@@ -56,12 +56,15 @@ def translate_object(
     services_seen: dict[ObjectRef, None] = {}
     backends: dict[str, Backend] = {}
     https = isinstance(item, Ingress) and item.features.backend_https
+    by_service = isinstance(item, Ingress) and item.features.service_upstream
 
     def resolve(backend: BackendRef) -> str | Problem:
         services_seen[ObjectRef("Service", item.ref.namespace, backend.service)] = None
         resolved = resolve_backend(item.ref, backend, services, rules, https=https)
         if isinstance(resolved, Problem):
             return resolved
+        if by_service:
+            resolved = through_service(resolved)
         backends.setdefault(resolved.key, resolved)
         return resolved.key
 

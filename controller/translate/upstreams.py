@@ -17,6 +17,8 @@ TLS_PROTOCOLS = frozenset({"https", "kubernetes.io/wss"})
 """appProtocol of ports that are spoken to over TLS; `kubernetes.io/ws` and anything else is plain."""
 OVER_TLS = "/https"
 """The end of an upstream's key where an object, not the Service's port, asks for TLS."""
+THROUGH_SERVICE = "/cluster-ip"
+"""The end of an upstream's key where an object asks for the address of the Service in place of those of its pods."""
 _BEST_FIRST: tuple[EndpointState, ...] = ("ready", "draining", "unready", "stopping")
 Flaw = tuple[Reason, str]
 """Why endpoints of a Service port are not used: a reason, and what follows the field in a sentence."""
@@ -76,6 +78,14 @@ def resolve_backend(
     return Problem(owner, Reason.PORT_NOT_FOUND, place, message)
 
 
+def through_service(backend: Backend) -> Backend:
+    """Return the backend by the Service's own address, which is another upstream; a Service that has none stays as it is."""
+    service = backend.service
+    if service.external_name or not service.cluster_ip:
+        return backend
+    return replace(backend, key=backend.key + THROUGH_SERVICE)
+
+
 def _find_port(service: Service, wanted: int | str) -> ServicePort | None:
     ports = [port for port in service.ports if port.protocol == "TCP"]
     for port in ports:
@@ -110,11 +120,12 @@ def _is_loopback(address: str) -> bool:
 
 
 def translate_upstream(
-    service: Service, port: ServicePort, slices: Collection[EndpointSlice], rules: UpstreamRules
+    service: Service, port: ServicePort, slices: Collection[EndpointSlice], rules: UpstreamRules, *, by_service: bool = False
 ) -> tuple[Upstream, tuple[Flaw, ...]]:
     """Collect the endpoints of one Service port, each with what may be sent there; one in several slices is the best of them.
 
-    Also returns why some are not used. Those that are not ready are among the endpoints: what is open there stays open.
+    `by_service`: its own address is the one endpoint. Also returns why some are not used. Those that are not
+    ready are among the endpoints: what is open there stays open.
     """
     tls = port.app_protocol in TLS_PROTOCOLS
     if service.external_name:
@@ -122,6 +133,10 @@ def translate_upstream(
         if rules.refuses(name):
             return Upstream((), tls), (_refused(service, name),)
         return Upstream((Endpoint(name, port.port),), tls), ()
+    if by_service:
+        if rules.refuses(service.cluster_ip):
+            return Upstream((), tls), (_refused(service, service.cluster_ip),)
+        return Upstream((Endpoint(service.cluster_ip, port.port),), tls), ()
     states: dict[tuple[str, int], EndpointState] = {}
     pods: dict[str, str] = {}
     deadlines: dict[str, float] = {}
@@ -282,7 +297,9 @@ class Upstreams:
                 continue
             service, port = self._ports[key]
             behind = self._slices.get(service.ref, {})
-            upstream, flaws = translate_upstream(service, port, behind.values(), self._rules)
+            upstream, flaws = translate_upstream(
+                service, port, behind.values(), self._rules, by_service=key.endswith(THROUGH_SERVICE)
+            )
             if upstream != before:
                 self.values[key] = upstream
                 differs = True

@@ -110,12 +110,23 @@ class Rate(msgspec.Struct, frozen=True, tag="rate", omit_defaults=True):
     """CIDRs of clients to which it does not apply."""
 
 
-class HashOn(msgspec.Struct, frozen=True, tag="hash-on", omit_defaults=True):
-    """What `load_balancing: hash` looks at. A request without it is balanced as if no policy was given."""
+class HashPart(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of a text that is hashed. What a request lacks is empty."""
 
-    kind: Literal["client-ip", "header", "cookie", "query"]
+    kind: Literal["literal", "client-ip", "host", "target", "path", "header", "cookie", "query"]
+    """`target`: with its query, as it was sent. `path`: decoded, without empty and dot segments."""
+    name: str = ""
+    """The literal, or in lower case the name of the header, the cookie or the query parameter."""
+
+
+class HashOn(msgspec.Struct, frozen=True, tag="hash-on", omit_defaults=True):
+    """What `load_balancing: hash` looks at. A request without it is balanced as if no policy was given; all have a text."""
+
+    kind: Literal["client-ip", "header", "cookie", "query", "text"]
     name: str = ""
     """Of the header (in lower case), the cookie or the query parameter."""
+    parts: tuple[HashPart, ...] = ()
+    """Of the text."""
 
 
 class PodTarget(msgspec.Struct, frozen=True, tag="pod-target", omit_defaults=True):

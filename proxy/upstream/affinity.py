@@ -25,6 +25,7 @@ from proxy.transport.timer_wheel import TimerWheel
 from proxy.upstream.balance import Shares
 from proxy.upstream.cookies import cookie_attributes, find_cookie, takes_same_site_none, without_cookie
 from proxy.upstream.engine_io import PACKET_LIMIT, read_open_packet, sid_of
+from proxy.upstream.hash_text import hash_text
 from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import KEY_MASK, NO_KEY, hash_key
 
@@ -317,6 +318,8 @@ class Affinity:
         on = self._hash_on
         if on is None:
             return NO_KEY
+        if on.kind == "text":
+            return hash_key(hash_text(on.parts, request))
         if on.kind == "client-ip":
             return hash_key(request.address)
         if on.kind == "header":

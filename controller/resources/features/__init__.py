@@ -53,6 +53,8 @@ class Features:
     session_cookie: SessionCookie | None = None
     """What ingress-nginx's annotations ask for; the cookie of `affinity` comes first. A WsRoute has no field for it."""
     load_balancing: LoadBalancingSpec | None = None
+    service_upstream: bool = False
+    """Requests go to the cluster IP of the Service, not to its pods."""
     pod_target: bool = False
     """Upgrades name a pod."""
     rewrite: RewriteSpec | None = None

@@ -8,6 +8,7 @@ from controller.resources.reading.fields import Reader
 
 Policy = Literal["RoundRobin", "LeastConnections", "Random2", "Hash", "EWMA"]
 HashKind = Literal["client-ip", "header", "cookie", "query"]
+HashPartKind = Literal["literal", "client-ip", "host", "target", "path", "header", "cookie", "query"]
 
 _KINDS: Mapping[str, HashKind] = {"clientIP": "client-ip", "header": "header", "cookie": "cookie", "query": "query"}
 
@@ -18,6 +19,8 @@ class LoadBalancingSpec:
 
     policy: Policy
     hash_on: tuple[HashKind, str] | None = None
+    hash_text: tuple[tuple[HashPartKind, str], ...] = ()
+    """A text in its place: parts, by their kind and name. A WsRoute has no field for it."""
 
 
 def parse_load_balancing(reader: Reader, place: str, rule: Mapping[str, Any]) -> LoadBalancingSpec | None:

@@ -32,6 +32,8 @@ class Service:
     ports: tuple[ServicePort, ...]
     external_name: str = ""
     """Not empty: type ExternalName."""
+    cluster_ip: str = ""
+    """Empty: it has none, as a headless one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,11 @@ def parse_service(raw: Mapping[str, Any]) -> Service | Malformed:
         protocol = reader.text(item, "protocol", f"{path}.protocol") or "TCP"
         ports.append(ServicePort(name, number, application, protocol))
     external = ""
+    address = spec.get("clusterIP")
+    cluster_ip = address if isinstance(address, str) and _is_address(address) else ""
     if reader.text(spec, "type", "spec.type") == "ExternalName":
         external = reader.text(spec, "externalName", "spec.externalName", required=True)
-    return Malformed(ref, tuple(reader.problems)) if reader.problems else Service(ref, tuple(ports), external)
+    return Malformed(ref, tuple(reader.problems)) if reader.problems else Service(ref, tuple(ports), external, cluster_ip)
 
 
 def parse_endpoint_slice(raw: Mapping[str, Any]) -> EndpointSlice | Malformed | None:

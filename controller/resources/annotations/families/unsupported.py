@@ -76,7 +76,7 @@ BACKENDS = Family(
         *not_yet("proxy-ssl-verify", "ssl-passthrough", guard=Guard.SWITCH),
         # These need proxy-ssl-verify or proxy-ssl-secret to protect anything.
         *not_yet("proxy-ssl-ciphers", "proxy-ssl-name", "proxy-ssl-protocols", "proxy-ssl-server-name", "proxy-ssl-verify-depth"),
-        *not_yet("default-backend", "fastcgi-index", "fastcgi-params-configmap", "service-upstream", "upstream-vhost"),
+        *not_yet("default-backend", "fastcgi-index", "fastcgi-params-configmap", "upstream-vhost"),
     ),
 )
 
