@@ -22,8 +22,8 @@ FAMILY = Family(
     (
         Annotation(
             NGINX + "service-upstream",
-            says="requests and sockets go to the Service's cluster IP, the only endpoint then: affinity, load balancing and closing "
-            "by pod have nothing to choose from. A headless Service has none, and its pods get them",
+            says="requests and sockets go to the Service's cluster IP, the only endpoint then: affinity, load balancing and "
+            "closing by pod have nothing to choose from. A headless Service has none, and its pods get them",
             values='`"true"`, `"false"` (default)',
             parse=_flag,
             attribute="asked",
