@@ -20,17 +20,11 @@ from proxy.model.policy import GUARDS, SOCKET_ADMISSION
 
 REF = ObjectRef("Ingress", "shop", "web")
 FIELDS = {field.name for field in fields(Features)}
-NO_POLICIES = {"canary", "fault", "expressions", "backend_https"}
+NO_POLICIES = {"canary", "fault", "expressions", "backend_https", "service_upstream"}
 """What decides about a whole object, route or upstream; and about paths, with other objects: `translate/expressions.py`."""
 SAMPLES = (
     *("true", "false", "2s", "7h", "64Ki", "3", "7/s", "1.7", "1001", "/app", "name", "10.0.0.0/8", "https://app.example.com"),
     *("Keep", "Now", "Backend", "EWMA", "Strict", "HTTPS"),
-    *("cookie", "persistent"),
-NO_POLICIES = {"canary", "fault", "service_upstream", "expressions"}
-"""What decides about a whole object or route; and about paths, with what other objects ask for: `translate/expressions.py`."""
-SAMPLES = (
-    *("true", "false", "2s", "7h", "64Ki", "3", "7/s", "1.7", "1001", "/app", "name", "10.0.0.0/8", "https://app.example.com"),
-    *("Keep", "Now", "Backend", "EWMA", "Strict"),
     *("cookie", "persistent", "$remote_addr", "ewma", "round_robin"),
 )
 
