@@ -114,7 +114,7 @@ class FilteredAnswer:
         self._task: asyncio.Future[object] | None = None
 
     @property
-    def waits(self) -> bool:
+    def filter_runs(self) -> bool:
         """A filter needs time."""
         return self._task is not None
 

@@ -593,7 +593,7 @@ class Exchange:
         """Read the backend again."""
         if self.phase != states.DOWNSTREAM_WRITE_STALL:
             return
-        if self._filtered is not None and self._filtered.waits:
+        if self._filtered is not None and self._filtered.filter_runs:
             self._enter(states.FILTER, self._timeouts.response)
             return  # `filter_goes_on` reads on
         if self.answer_state >= states.HEAD:

@@ -119,15 +119,15 @@ class Http1Downstream:
             reader.buffer, reader.at = data, 0
         else:
             reader.add(data)
-        if self.exchange is None and not self._busy and not self._request_turns.waiting and self._filtering is None:
+        if self.exchange is None and not self._busy and not self._request_turns.queued and self._filtering is None:
             self.proceed()
-        if (reader.buffer or reader.late is not None) and reader.waiting > BUFFER_LIMIT:
+        if (reader.buffer or reader.late is not None) and reader.unread_bytes > BUFFER_LIMIT:
             self.pause_reading()
 
     @property
-    def waiting(self) -> int:
+    def unread_bytes(self) -> int:
         """Bytes that came and were not read yet."""
-        return self._reader.waiting
+        return self._reader.unread_bytes
 
     def pause_reading(self) -> None:
         """Stop reading the client."""
@@ -137,14 +137,14 @@ class Http1Downstream:
 
     def resume_reading(self) -> None:
         """Read the client again, unless there are requests enough that wait already."""
-        if self.read_paused and not self.lost and self.waiting <= BUFFER_LIMIT:
+        if self.read_paused and not self.lost and self.unread_bytes <= BUFFER_LIMIT:
             self.read_paused = False
             with contextlib.suppress(RuntimeError):
                 self.transport.resume_reading()
 
     def proceed(self) -> None:
         """Begin the requests that are here, one after the other, until one has to wait or this client had its turn."""
-        if self._request_turns.waiting:
+        if self._request_turns.queued:
             return
         self._busy = True
         reader = self._reader
@@ -173,8 +173,12 @@ class Http1Downstream:
                 break
             self._begin()
         self._busy = False
-        if self.eof and not self._unread_requests and self.exchange is None and self._filtering is None:
+        if self.eof and not self._has_unread_requests and self.exchange is None and self._filtering is None:
             self._end()
+
+    def _close_with_unread(self) -> None:
+        """End after the answer under way, and do not read what the client may send until then."""
+        self.closing = self.may_send_more = True
 
     def _wait_for_head(self) -> None:
         """Wait for the rest of a head that has begun."""
@@ -183,9 +187,9 @@ class Http1Downstream:
             self.arm(self.runtime.settings.header_timeout)
 
     @property
-    def _unread_requests(self) -> bool:
+    def _has_unread_requests(self) -> bool:
         """Requests are here that have to wait for their turn, or for the client to take the answers before them."""
-        return self._request_turns.waiting or (self.write_paused and self.waiting > 0)
+        return self._request_turns.queued or (self.write_paused and self.unread_bytes > 0)
 
     def _go_on(self) -> None:
         """Begin what was left over in a turn before this one."""
@@ -203,7 +207,7 @@ class Http1Downstream:
         request.fields = reader.forwarded
         request.address = framing.address
         request.id = framing.request_id or runtime.make_id()
-        if not framing.keep_alive or (self.eof and not self.waiting):
+        if not framing.keep_alive or (self.eof and not self.unread_bytes):
             self.closing = True
         if framing.refusal is not None:
             self._answer_head(framing.refusal, request, None)
@@ -265,7 +269,7 @@ class Http1Downstream:
     # Bodies of requests
 
     def _body_received(self, data: bytes) -> None:
-        if self._body_turns is not None and self._body_turns.waiting:
+        if self._body_turns is not None and self._body_turns.queued:
             self._reader.keep(data)
         else:
             self._pass_body(data)
@@ -278,7 +282,7 @@ class Http1Downstream:
             pieces = reader.begin_body(reader.framing.length) if data is None else reader.body(data, 0)
         except ChunkError:
             reader.body_open = False
-            self.closing = self.may_send_more = True
+            self._close_with_unread()
             exchange.request_malformed()
             return
         if not reader.body_open:
@@ -288,7 +292,7 @@ class Http1Downstream:
             exchange.request_data(pieces)
             if exchange.end != OPEN:
                 return
-        if reader.more:
+        if reader.has_more:
             self._turns_of_body().leave(self, self._go_on_with_body)
 
     def _turns_of_body(self) -> Deferred:
@@ -311,7 +315,7 @@ class Http1Downstream:
         if self._body_turns is None:
             self.resume_reading()
         else:
-            self._body_turns.resume(self, self._go_on_with_body, more=self._reader.body_open and self._reader.more)
+            self._body_turns.resume(self, self._go_on_with_body, has_more=self._reader.body_open and self._reader.has_more)
 
     # Answers
 
@@ -404,7 +408,7 @@ class Http1Downstream:
         """Answer a request ourselves; `failure` where a backend should have."""
         if answer.close or body_follows:
             # A body that nobody reads would be taken for the next request.
-            self.closing = self.may_send_more = True
+            self._close_with_unread()
         elif request.version < 11 or self.runtime.draining:
             self.closing = True
         if route is not None and route.hsts and request.secure:
@@ -416,7 +420,7 @@ class Http1Downstream:
 
     def refuse(self, answer: Answer, head: bytes = b"") -> None:
         """Answer what is no request, and end the connection. `head`: how it begins; else it is what was not read yet."""
-        self.closing = self.may_send_more = True
+        self._close_with_unread()
         rest = self._reader.take_rest()
         self.write(refusal(answer, head or rest, self.client, self.runtime))
         self._end()
@@ -426,9 +430,9 @@ class Http1Downstream:
         exchange, reader = self.exchange, self._reader
         if exchange is not None:
             self.exchange = None
-            if reader.body_open or (exchange.request.upgrade and self.waiting):
+            if reader.body_open or (exchange.request.upgrade and self.unread_bytes):
                 reader.body_open = False
-                self.closing = self.may_send_more = True
+                self._close_with_unread()
             if self._body_turns is not None:
                 self._body_turns.paused = False
         self.served = True
@@ -455,7 +459,7 @@ class Http1Downstream:
         """Close when what was written has arrived; a peer that does not take it is cut."""
         if self.lost or self.lingering is not None or self.transport.is_closing():
             return
-        if (self.may_send_more or self.waiting) and not self.eof:
+        if (self.may_send_more or self.unread_bytes) and not self.eof:
             self._reader.drop_rest()
             self.runtime.wheel.cancel(self.deadline)
             self.lingering = Lingering(self.transport, self.runtime.wheel, self.runtime.close_wait, self.connection_lost, self._cut)
@@ -493,7 +497,7 @@ class Http1Downstream:
         elif self._filtering is not None:
             self._filtering.cancel()
             self.transport.abort()
-        elif self.waiting:
+        elif self.unread_bytes:
             self.refuse(TIMED_OUT)
         else:
             self._end()
@@ -506,7 +510,7 @@ class Http1Downstream:
     def drain(self) -> None:
         """End when the request under way is answered; at once if there is none."""
         self.closing = True
-        if self.exchange is None and self._filtering is None and not self.waiting:
+        if self.exchange is None and self._filtering is None and not self.unread_bytes:
             self._end()
 
     def abort(self) -> None:
@@ -547,14 +551,14 @@ class Http1Downstream:
         self.eof = True
         exchange = self.exchange
         if exchange is None and self._filtering is None:
-            if self._unread_requests:
+            if self._has_unread_requests:
                 return True
             self.closing = True
             return False
         if self.client.secure or (exchange is not None and (self._reader.body_open or exchange.request.upgrade)):
             self.closing = True
             return False
-        if not self.waiting:
+        if not self.unread_bytes:
             self.closing = True
         return True
 

@@ -99,7 +99,7 @@ class RequestReader:
             self.buffer, self.at = data, 0
 
     @property
-    def waiting(self) -> int:
+    def unread_bytes(self) -> int:
         """Bytes that came and were not read yet."""
         late = self.late
         return len(self.buffer) - self.at + (len(late) if late is not None else 0)
@@ -228,10 +228,10 @@ class RequestReader:
         return self.body(data, at)
 
     @property
-    def more(self) -> bool:
+    def has_more(self) -> bool:
         """More of the body is here than one turn may decode: go on with `body(b"", 0)`."""
         decoder = self._decoder
-        return decoder is not None and decoder.more
+        return decoder is not None and decoder.has_more
 
     def keep(self, data: bytes) -> None:
         """Keep what came while there is more."""

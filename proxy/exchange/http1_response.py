@@ -209,7 +209,7 @@ class Http1Upstream:
                 exchange.answer_whole(head, UNKNOWN_LENGTH, pieces, self._trailers(decoder, framing))
             else:
                 exchange.answer(head, UNKNOWN_LENGTH, pieces)
-                if decoder.more:
+                if decoder.has_more:
                     self._defer()
         elif length >= 0:
             self._framing = framing
@@ -258,7 +258,7 @@ class Http1Upstream:
             self._exchange.answer_end(pieces, self._trailers(decoder, framing))
             return
         self._exchange.answer_data(pieces)
-        if decoder.more:
+        if decoder.has_more:
             self._defer()
 
     def _trailers(self, decoder: ChunkDecoder, framing: ResponseFraming) -> bytes:
@@ -285,7 +285,7 @@ class Http1Upstream:
         self._chunks(b"")
         if self._over:
             return
-        if self._connection is None and not decoder.more:
+        if self._connection is None and not decoder.has_more:
             self._exchange.upstream_malformed("truncated")  # it ended before the answer did
         else:
             deferred.end(self._source())
@@ -302,7 +302,7 @@ class Http1Upstream:
                 self._exchange.upstream_lost("closed_before_answer" if exc is None else "reset_before_answer", stale=stale)
         elif self._mode == MODE_UNTIL_CLOSE and exc is None:
             self._exchange.answer_end(NO_PIECES, b"")
-        elif self._decoder is None or not self._decoder.more:
+        elif self._decoder is None or not self._decoder.has_more:
             self._exchange.upstream_lost("truncated", stale=False)
 
     def pause_writing(self) -> None:
@@ -321,7 +321,7 @@ class Http1Upstream:
 
     def resume_answer(self) -> None:
         """Go on with the answer."""
-        self._turns().resume(self._source(), self._go_on, more=self._decoder is not None and self._decoder.more)
+        self._turns().resume(self._source(), self._go_on, has_more=self._decoder is not None and self._decoder.has_more)
 
     def release(self) -> None:
         """Give the connection back behind an answer that is whole; it ends if it cannot serve again."""

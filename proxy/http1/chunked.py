@@ -39,7 +39,7 @@ class ChunkDecoder:
     Extensions are checked and dropped.
     """
 
-    __slots__ = ("_at", "_data", "_overhead", "_remaining", "_state", "more", "trailers")
+    __slots__ = ("_at", "_data", "_overhead", "_remaining", "_state", "has_more", "trailers")
 
     def __init__(self) -> None:
         self._state = _IN_SIZE
@@ -48,7 +48,7 @@ class ChunkDecoder:
         """Where in `_data` that begins which was not decoded yet."""
         self._remaining = 0
         self._overhead = 0
-        self.more = False
+        self.has_more = False
         """More of the body is here than was decoded: feed nothing (`b""`) to go on."""
         self.trailers: list[bytes] | None = None
         """Fields behind the body, without their CRLF, as far as they have come; None: there are none."""
@@ -83,7 +83,7 @@ class ChunkDecoder:
             self._data, self._at = b"", 0
         size = len(data)
         lines = LINES_PER_TURN
-        self.more = False
+        self.has_more = False
         while position < size and self._state != _DONE:
             if self._state == _IN_DATA:
                 end = min(position + self._remaining, size)
@@ -104,7 +104,7 @@ class ChunkDecoder:
                 self._state = _IN_SIZE
                 continue
             if not lines:
-                self.more = True
+                self.has_more = True
                 break
             lines -= 1
             end = data.find(b"\n", position)
@@ -118,7 +118,7 @@ class ChunkDecoder:
                 raise ChunkError("a line between chunks is malformed")
             position = end + 1
             self._line(line[:-1])
-        if self.more or self._state == _DONE:
+        if self.has_more or self._state == _DONE:
             self._data, self._at = data, position
         else:
             self._data = data[position:]

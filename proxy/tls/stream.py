@@ -46,9 +46,9 @@ class TlsStream:
         "_broken",
         "_ended",
         "_finished",
+        "_has_more",
         "_incoming",
         "_late",
-        "_more",
         "_object",
         "_outgoing",
         "_phase",
@@ -86,7 +86,7 @@ class TlsStream:
         self._late = b""
         self._at = 0
         """Bytes that came and did not go to OpenSSL yet are in `_late`, from `_at` on."""
-        self._more = False
+        self._has_more = False
         """More is here than was decrypted or told."""
         self._turns = Deferred(run_queue)
         """More waits for its turn, and whether the stream wants to be told nothing."""
@@ -109,7 +109,7 @@ class TlsStream:
         if phase == OPEN:
             if self._ended:
                 return
-            if self._more:
+            if self._has_more:
                 self._late, self._at = self._late[self._at :] + data, 0
                 return
             self._records = RECORDS_PER_TURN
@@ -146,7 +146,7 @@ class TlsStream:
         if self._at >= len(late):
             self._late, self._at = b"", 0
         else:
-            self._more = True
+            self._has_more = True
         self._deliver(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _defer(self) -> None:
@@ -156,10 +156,10 @@ class TlsStream:
     def _go_on(self) -> None:
         if not self._turns.begin() or self._phase != OPEN:
             return
-        self._more = False
+        self._has_more = False
         self._records = RECORDS_PER_TURN
         self._take_late()
-        if not self._more:
+        if not self._has_more:
             self._turns.end(self._transport)
 
     def eof_received(self) -> bool:
@@ -175,9 +175,9 @@ class TlsStream:
         phase = self._phase
         if exc is not None and phase == OPEN and not self._object.server_side:
             self.data_received(take_unread(self._transport))  # what a backend answered before it reset the connection
-            self._turns.waiting = True  # nothing is put off any more
-            while self._more and self._phase == OPEN and not self._ended:
-                self._more = False
+            self._turns.queued = True  # nothing is put off any more
+            while self._has_more and self._phase == OPEN and not self._ended:
+                self._has_more = False
                 self._records = RECORDS_PER_TURN
                 self._take_late()
             phase = self._phase
@@ -244,7 +244,7 @@ class TlsStream:
 
     def resume_reading(self) -> None:
         """Read again."""
-        self._turns.resume(self._transport, self._go_on, more=self._more)
+        self._turns.resume(self._transport, self._go_on, has_more=self._has_more)
 
     def set_protocol(self, protocol: ProtocolAdapter) -> None:
         """Give the connection to another stream."""
@@ -314,7 +314,7 @@ class TlsStream:
                 size = PIECE
                 self._records -= 1
                 if self._records <= 0:
-                    self._more = True
+                    self._has_more = True
                     break
         except ssl.SSLWantReadError:
             pass
@@ -341,8 +341,8 @@ class TlsStream:
             if self._phase == CLOSING:
                 self._transport.close()
         elif self._ended:
-            self._more = True  # told when the stream wants to be told again
-        elif self._more:
+            self._has_more = True  # told when the stream wants to be told again
+        elif self._has_more:
             self._defer()
 
     def _end(self) -> None:

@@ -24,31 +24,31 @@ class Source(Protocol):
 class Deferred:
     """The work that one source left. It holds neither the source nor the work, which are given with each call: both hold it."""
 
-    __slots__ = ("_queue", "paused", "waiting")
+    __slots__ = ("_queue", "paused", "queued")
 
     def __init__(self, queue: RunQueue) -> None:
         self._queue = queue
-        self.waiting = False
+        self.queued = False
         """Work waits in the worker's queue for its turn."""
         self.paused = False
         """The receiver of the work's results is paused."""
 
     def leave(self, source: Source | None, work: Callable[[], None]) -> None:
         """Leave `work` to a later turn; it must ask `begin` first, and say `end` last. None: the source is read on all the same."""
-        if not self.waiting:
-            self.waiting = True
+        if not self.queued:
+            self.queued = True
             if source is not None:
                 source.pause_reading()
             self._queue.add(work)
 
     def begin(self) -> bool:
         """Begin the turn; False: nothing is wanted now, `resume` goes on."""
-        self.waiting = False
+        self.queued = False
         return not self.paused
 
     def end(self, source: Source) -> None:
         """End the turn: read on, unless it left more, or its receiver is paused."""
-        if not self.waiting and not self.paused:
+        if not self.queued and not self.paused:
             source.resume_reading()
 
     def pause(self, source: Source) -> None:
@@ -56,10 +56,10 @@ class Deferred:
         self.paused = True
         source.pause_reading()
 
-    def resume(self, source: Source, work: Callable[[], None], *, more: bool) -> None:
-        """Go on: with the work that is left, if there is `more` of it, else with reading."""
+    def resume(self, source: Source, work: Callable[[], None], *, has_more: bool) -> None:
+        """Go on: with the work that is left, if there is any, else with reading."""
         self.paused = False
-        if more:
+        if has_more:
             self.leave(source, work)
-        elif not self.waiting:
+        elif not self.queued:
             source.resume_reading()

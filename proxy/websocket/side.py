@@ -153,7 +153,7 @@ class Side:
 
     def resume(self) -> None:
         """Read this side again."""
-        self._turns.resume(self.transport, self._resume_deferred, more=self.scanner.has_more and not self.lost)
+        self._turns.resume(self.transport, self._resume_deferred, has_more=self.scanner.has_more and not self.lost)
 
     def defer(self) -> None:
         """Put off scanning more frames to a later turn of the loop."""

@@ -89,7 +89,7 @@ def chunks(data: bytes) -> None:
                     rest += piece
                     continue
                 found += b"".join(decoder.feed(piece))
-                while decoder.more:
+                while decoder.has_more:
                     found += b"".join(decoder.feed(b""))
                 if decoder.done:
                     rest = decoder.rest

@@ -152,7 +152,7 @@ async def test_requests_of_many_connections_wait_in_one_queue_and_hold_a_bounded
 
         def answered() -> int:
             nonlocal most
-            most = max([most, *(one.waiting for one in proxy.runtime.connections)])  # type: ignore[attr-defined]
+            most = max([most, *(one.unread_bytes for one in proxy.runtime.connections)])  # type: ignore[attr-defined]
             return sum(requests.labelled(HTTP_REQUESTS).values())
 
         async with counting(answered), contextlib.AsyncExitStack() as stack:
@@ -383,7 +383,7 @@ def seconds_per_byte(proxy: Proxy, size: int) -> float:
     for at in range(len(data)):
         connection.data_received(data[at : at + 1])
     spent = time.process_time() - start
-    assert connection.waiting == len(data)
+    assert connection.unread_bytes == len(data)
     connection.connection_lost(None)
     return spent / len(data)
 

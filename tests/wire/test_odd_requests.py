@@ -418,7 +418,7 @@ async def test_dribbled_head_is_bounded_all_the_same() -> None:
             while not client.reader._buffer:
                 client.writer.write(b"X: %s\r\n" % (b"v" * 400))
                 await asyncio.sleep(0)
-                most = max([most, *(one.waiting for one in proxy.runtime.connections)])  # type: ignore[attr-defined]
+                most = max([most, *(one.unread_bytes for one in proxy.runtime.connections)])  # type: ignore[attr-defined]
         assert (await client.answer())[0] == 431
         assert 40_000 < most < 70_000
 

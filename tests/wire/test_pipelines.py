@@ -31,7 +31,7 @@ async def test_thousand_pipelined_requests_behind_a_slow_one_are_held_back_and_a
                 assert (await backend.head()).startswith(b"GET /%d " % number)
             await backend.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n%03d" % number)
             assert (await client.answer())[2] == b"%03d" % number
-            most = max(most, connection.waiting)  # type: ignore[attr-defined]
+            most = max(most, connection.unread_bytes)  # type: ignore[attr-defined]
         await writing
 
         assert proxy.backend.count == 1

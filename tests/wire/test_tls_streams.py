@@ -205,7 +205,7 @@ async def test_client_that_reads_no_answers_of_ours_gets_no_more_of_them(secure:
             while not (connection.write_paused and connection.read_paused):  # type: ignore[attr-defined]
                 await asyncio.sleep(0)
         assert connection.transport.get_write_buffer_size() < MIB  # type: ignore[attr-defined]
-        assert connection.waiting < MIB  # type: ignore[attr-defined]
+        assert connection.unread_bytes < MIB  # type: ignore[attr-defined]
         client.writer.transport.resume_reading()
         for _ in range(MANY):
             status, _, _ = await client.answer()

@@ -37,7 +37,7 @@ class Source:
             self.deferred.end(self)
 
     def resume(self) -> None:
-        self.deferred.resume(self, self.go_on, more=self.left > 0)
+        self.deferred.resume(self, self.go_on, has_more=self.left > 0)
 
 
 def test_source_is_read_again_when_all_work_is_done_one_piece_a_turn() -> None:
@@ -102,4 +102,4 @@ def test_work_whose_source_is_to_be_read_on_does_not_stop_it() -> None:
     source.deferred.leave(None, source.go_on)
 
     assert source.reading
-    assert source.deferred.waiting
+    assert source.deferred.queued

@@ -156,7 +156,7 @@ def test_chunks_that_are_many_are_decoded_a_bounded_number_at_a_time() -> None:
     body = b"1;x=y\r\na\r\n" * (2 * LINES_PER_TURN) + b"0\r\n" + b"X: y\r\n" * LINES_PER_TURN + b"\r\nnext"
     decoder = ChunkDecoder()
     rounds = [decoder.feed(body)]
-    while decoder.more:
+    while decoder.has_more:
         rounds.append(decoder.feed(b""))
 
     assert [len(pieces) for pieces in rounds] == [LINES_PER_TURN, LINES_PER_TURN, 0, 0]
@@ -167,7 +167,7 @@ def test_what_comes_while_chunks_wait_is_decoded_after_them() -> None:
     decoder = ChunkDecoder()
     found = b"".join(decoder.feed(b"1\r\na\r\n" * (LINES_PER_TURN + 1)))
     decoder.add(b"1\r\nb\r\n0\r\n\r\n")
-    while decoder.more:
+    while decoder.has_more:
         found += b"".join(decoder.feed(b""))
 
     assert (found, decoder.done) == (b"a" * (LINES_PER_TURN + 1) + b"b", True)
