@@ -22,7 +22,7 @@ _LINES: Final = 130
 """Lines that are looked at."""
 
 
-def count_abandoned(runtime: Runtime, request: Request, route: ActiveRoute, failure: Failure, answer_bytes: int) -> None:
+def log_abandoned(runtime: Runtime, request: Request, route: ActiveRoute, failure: Failure, answer_bytes: int) -> None:
     """Log a request whose client left: it is no answered one, but the backend may have it, with its id."""
     if runtime.accesslog.enabled:
         runtime.accesslog.request(
@@ -30,12 +30,12 @@ def count_abandoned(runtime: Runtime, request: Request, route: ActiveRoute, fail
         )
 
 
-def report(runtime: Runtime, upstream: LiveUpstream, failure: Failure, request: Request) -> None:
+def record_upstream_error(runtime: Runtime, upstream: LiveUpstream, failure: Failure, request: Request) -> None:
     """Count and say what a backend did, if it was its doing."""
     runtime.upstream_errors.record(upstream.stats, failure, request.id)
 
 
-def count_answer(runtime: Runtime, request: Request, route: ActiveRoute | None, failure: Failure, size: int) -> None:
+def count_local_reply(runtime: Runtime, request: Request, route: ActiveRoute | None, failure: Failure, size: int) -> None:
     """Take note of an answer of `size` bytes: of a request that failed, or for which it was due."""
     stats = route.stats if route is not None else runtime.stats.unmatched
     status, service, seconds = failure.status, failure.service, failure.seconds
@@ -48,7 +48,7 @@ def count_answer(runtime: Runtime, request: Request, route: ActiveRoute | None, 
         runtime.accesslog.request(request, status, service, size, seconds, stats.route_id, failure.endpoint, failure.cause)
 
 
-def no_endpoint(upstream: LiveUpstream, request: Request, runtime: Runtime) -> tuple[Answer, Failure]:
+def record_no_endpoint(upstream: LiveUpstream, request: Request, runtime: Runtime) -> tuple[Answer, Failure]:
     """Take note that an upstream has no endpoint, or none with room, for a request; return the answer to it."""
     answer = ENDPOINTS_FULL if request.upgrade and upstream.endpoint_count else NO_ENDPOINTS
     failure = Failure(answer.status, answer.cause, upstream.key)
@@ -56,7 +56,7 @@ def no_endpoint(upstream: LiveUpstream, request: Request, runtime: Runtime) -> t
     return answer, failure
 
 
-def refusal(answer: Answer, head: bytes, client: Client, runtime: Runtime) -> bytes:
+def record_refusal(answer: Answer, head: bytes, client: Client, runtime: Runtime) -> bytes:
     """Return the bytes of the answer to what begins with `head`; the connection ends with it."""
     request_id = runtime.make_id()
     data, size = render(answer, None, request_id=request_id, close=True)

@@ -1,7 +1,7 @@
 # Compiled by mypyc: see setup.py.
 """Which endpoint serves a request: by affinity, hashing or a pod's name where its route has any, else by load balancing."""
 
-from proxy.exchange.accounting import no_endpoint
+from proxy.exchange.accounting import record_no_endpoint
 from proxy.exchange.contract import DownstreamCodec
 from proxy.exchange.forwarder import Exchange
 from proxy.http.local_replies import UNRESOLVED
@@ -85,5 +85,5 @@ def _reservation(request: Request, runtime: Runtime) -> Reservation:
 
 
 def _without_endpoint(upstream: LiveUpstream, request: Request, runtime: Runtime) -> Refusal:
-    answer, failure = no_endpoint(upstream, request, runtime)
+    answer, failure = record_no_endpoint(upstream, request, runtime)
     return Refusal(answer, failure)

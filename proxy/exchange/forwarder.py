@@ -11,7 +11,7 @@ import asyncio
 from typing import Final
 
 from proxy.exchange import states
-from proxy.exchange.accounting import CLIENT_CLOSED, count_abandoned, report
+from proxy.exchange.accounting import CLIENT_CLOSED, log_abandoned, record_upstream_error
 from proxy.exchange.answer_filters import FilteredAnswer
 from proxy.exchange.contract import NO_BODY_LENGTH, NO_PIECES, DownstreamCodec, UpstreamCodec
 from proxy.exchange.early_body import EarlyBody
@@ -510,7 +510,7 @@ class Exchange:
         self.route.stats.end_request()
         failure = self._failure(status, cause, endpoint)
         self._take_pool(None)
-        report(self._runtime, self._upstream, failure, self.request)
+        record_upstream_error(self._runtime, self._upstream, failure, self.request)
         self._downstream.fail(failure)
 
     def _cut(self, status: int, cause: str) -> None:
@@ -527,7 +527,7 @@ class Exchange:
         self.route.stats.end_request()
         failure = self._failure(self._status if self.answer_state >= states.BODY else CLIENT_CLOSED, cause, "")
         self._take_pool(None)
-        count_abandoned(self._runtime, self.request, self.route, failure, self._answer_bytes)
+        log_abandoned(self._runtime, self.request, self.route, failure, self._answer_bytes)
 
     def _failure(self, status: int, cause: str, endpoint: str) -> Failure:
         if not endpoint and self._pool is not None:
@@ -539,7 +539,8 @@ class Exchange:
         seconds = runtime.loop.time() - self._began
         endpoint = pool.name if pool is not None else ""
         if cause:
-            report(runtime, self._upstream, Failure(status, cause, self._upstream.key, endpoint, seconds), self.request)
+            failure = Failure(status, cause, self._upstream.key, endpoint, seconds)
+            record_upstream_error(runtime, self._upstream, failure, self.request)
         self._take_pool(None)
         request, service, route = self.request, self._upstream.key, self.route
         route.stats.end_request()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable
 from typing import Final
 
-from proxy.exchange.accounting import count_answer, refusal
+from proxy.exchange.accounting import count_local_reply, record_refusal
 from proxy.exchange.endpoint_choice import Refusal, begin_exchange
 from proxy.exchange.forwarder import Exchange
 from proxy.exchange.http1_request import INCOMPLETE, READY, RequestReader
@@ -415,14 +415,14 @@ class Http1Downstream:
             answer = with_hsts(answer, route.hsts)
         data, size = render(answer, request, request_id=request.id, close=self.closing)
         self.write(data)
-        count_answer(self.runtime, request, route, failure or Failure(answer.status, answer.cause, ""), size)
+        count_local_reply(self.runtime, request, route, failure or Failure(answer.status, answer.cause, ""), size)
         self.finished()
 
     def refuse(self, answer: Answer, head: bytes = b"") -> None:
         """Answer what is no request, and end the connection. `head`: how it begins; else it is what was not read yet."""
         self._close_with_unread()
         rest = self._reader.take_rest()
-        self.write(refusal(answer, head or rest, self.client, self.runtime))
+        self.write(record_refusal(answer, head or rest, self.client, self.runtime))
         self._end()
 
     def finished(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.exchange.accounting import refusal
+from proxy.exchange.accounting import record_refusal
 from proxy.exchange.http1_downstream import Http1Downstream
 from proxy.http.local_replies import PLAIN_ON_TLS
 from proxy.http.message import Client
@@ -125,7 +125,7 @@ class TlsHandshake:
         if isinstance(hello, ClientHello):
             self._judge(hello)
         elif hello is HelloStatus.NOT_TLS:
-            self._refuse(refusal(PLAIN_ON_TLS, bytes(self._hello), self._client, self._runtime))
+            self._refuse(record_refusal(PLAIN_ON_TLS, bytes(self._hello), self._client, self._runtime))
         elif hello is not HelloStatus.MORE:
             self._refuse(alert(ALERT_DECODE_ERROR))
 
