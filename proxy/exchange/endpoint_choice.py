@@ -44,14 +44,16 @@ def begin_exchange(
     upstream = target.pick()
     if upstream is None:
         return Refusal(UNRESOLVED)
-    policy = target.policy
+    load_balancing = target.load_balancing
     if request.upgrade:
-        pool = upstream.reserve(policy, route.sockets_per_endpoint, _reservation(request, runtime))
+        pool = upstream.reserve(load_balancing, route.sockets_per_endpoint, _reservation(request, runtime))
     else:
-        pool = upstream.choose(policy)
+        pool = upstream.choose(load_balancing)
     if pool is None:
         return _without_endpoint(upstream, request, runtime)
-    return Exchange(downstream, runtime, deadline, request, route, upstream, pool, policy, None, fields, length, connection_auth)
+    return Exchange(
+        downstream, runtime, deadline, request, route, upstream, pool, load_balancing, None, fields, length, connection_auth
+    )
 
 
 def _selected(
@@ -74,7 +76,18 @@ def _selected(
         return _without_endpoint(upstream, request, runtime)
     fields = affinity.forwarded_fields(request, fields)
     return Exchange(
-        downstream, runtime, deadline, request, route, upstream, pool, selection.policy, selection, fields, length, connection_auth
+        downstream,
+        runtime,
+        deadline,
+        request,
+        route,
+        upstream,
+        pool,
+        selection.load_balancing,
+        selection,
+        fields,
+        length,
+        connection_auth,
     )
 
 

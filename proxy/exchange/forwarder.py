@@ -38,9 +38,9 @@ class Exchange:
 
     __slots__ = (
         *("_answer_bytes", "_began", "_body_bytes", "_connection_auth", "_deadline", "_dialling", "_downstream", "_early"),
-        *("_fields", "_filtered", "_interims", "_length", "_paused_at", "_policy", "_pool", "_replayable", "_retried", "_runtime"),
-        *("_selection", "_status", "_switch_lines", "_switch_rest", "_timeouts", "_upstream", "_upstream_codec", "_waited"),
-        *("_whole", "answer_state", "end", "phase", "request", "request_state", "route"),
+        *("_fields", "_filtered", "_interims", "_length", "_load_balancing", "_paused_at", "_pool", "_replayable", "_retried"),
+        *("_runtime", "_selection", "_status", "_switch_lines", "_switch_rest", "_timeouts", "_upstream", "_upstream_codec"),
+        *("_waited", "_whole", "answer_state", "end", "phase", "request", "request_state", "route"),
     )
 
     def __init__(
@@ -52,7 +52,7 @@ class Exchange:
         route: ActiveRoute,
         upstream: LiveUpstream,
         pool: EndpointPool,
-        policy: LoadBalancing,
+        load_balancing: LoadBalancing,
         selection: Selection | None,
         fields: bytes,
         length: int,
@@ -71,7 +71,7 @@ class Exchange:
         self._timeouts = route.timeouts
         self._upstream = upstream
         self._pool: EndpointPool | None = pool
-        self._policy = policy
+        self._load_balancing = load_balancing
         self._selection = selection
         """Where affinity, hashing or the pod's name put it; None: only load balancing did."""
         self._fields = fields
@@ -163,7 +163,7 @@ class Exchange:
         try:
             connection = await dial(
                 self._upstream,
-                self._policy,
+                self._load_balancing,
                 self._timeouts.connect,
                 pool,
                 reservation=self.request.reservation if self.request.upgrade else None,
@@ -371,7 +371,7 @@ class Exchange:
         # Now, since it may go on for hours. What becomes of its body says nothing either way: a client may be the cause.
         if status >= 500 or now >= pool.outlier_detection.successes_from:
             pool.record_status(status, request.address)
-        if self._policy == "ewma" and status < 500 and not self._body_bytes:
+        if self._load_balancing == "ewma" and status < 500 and not self._body_bytes:
             # A body's time is the client's. An error may come faster than any answer, and is outlier detection's business.
             pool.ewma.observe(seconds, runtime.wheel.now)
         return self._selection.answer_fields(status, head.encoded, pool) if self._selection is not None else b""
@@ -498,7 +498,7 @@ class Exchange:
         """Answer for a backend that answered badly or not at all, and hold it against the endpoint."""
         if self._pool is not None:
             self._pool.record_status(status, self.request.address)
-            if status == 504 and self._policy == "ewma":
+            if status == 504 and self._load_balancing == "ewma":
                 runtime = self._runtime
                 self._pool.ewma.observe(runtime.loop.time() - self._began, runtime.wheel.now)
         self._replace(status, cause)

@@ -19,15 +19,15 @@ ANY_SIZE: Final = 1 << 60
 class ActiveTarget:
     """Where one kind of a route's traffic goes."""
 
-    __slots__ = ("_upstreams", "affinity", "policy", "shares")
+    __slots__ = ("_upstreams", "affinity", "load_balancing", "shares")
 
     def __init__(
-        self, shares: Shares, policy: LoadBalancing, upstreams: Mapping[str, LiveUpstream], affinity: Affinity | None = None
+        self, shares: Shares, load_balancing: LoadBalancing, upstreams: Mapping[str, LiveUpstream], affinity: Affinity | None = None
     ) -> None:
         self.shares = shares
-        self.policy = policy
+        self.load_balancing = load_balancing
         self.affinity = affinity
-        """Has a say in which endpoint serves a request; None: only the policy has."""
+        """Has a say in which endpoint serves a request; None: only load balancing has."""
         self._upstreams = upstreams
 
     def pick(self) -> LiveUpstream | None:

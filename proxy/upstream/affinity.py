@@ -158,7 +158,7 @@ class Selection:
         "_secure",
         "expects_sid",
         "key",
-        "policy",
+        "load_balancing",
         "pool",
         "strict",
         "upstream",
@@ -169,7 +169,7 @@ class Selection:
         affinity: "Affinity",
         upstream: LiveUpstream,
         pool: EndpointPool | None,
-        policy: LoadBalancing,
+        load_balancing: LoadBalancing,
         key: int,
         *,
         strict: bool,
@@ -182,7 +182,7 @@ class Selection:
         self.upstream = upstream
         self.pool = pool
         """None: the upstream has no endpoint."""
-        self.policy = policy
+        self.load_balancing = load_balancing
         self.key = key
         """For the choice of another endpoint, where this one cannot be reached."""
         self.strict = strict
@@ -197,7 +197,7 @@ class Selection:
         if pool is None or pool.counter.acquire(limit):
             reservation.endpoint_counter = pool.counter if pool is not None else None
             return pool
-        return None if self.strict else self.upstream.reserve(self.policy, limit, reservation, (pool,), self.key)
+        return None if self.strict else self.upstream.reserve(self.load_balancing, limit, reservation, (pool,), self.key)
 
     def remember(self, request: Request, cookie_value: str, *, expects_sid: bool, same_site: bool) -> None:
         """Keep what the answer depends on: the cookie that came, whether a session id is expected, and SameSite understood."""
@@ -231,8 +231,8 @@ class Affinity:
         "_cookies",
         "_engine",
         "_hash_on",
+        "_load_balancing",
         "_pods",
-        "_policy",
         "_session_table",
         "_sessions",
         "_shares",
@@ -244,13 +244,13 @@ class Affinity:
         self,
         policies: Iterable[Policy],
         shares: Shares,
-        policy: LoadBalancing,
+        load_balancing: LoadBalancing,
         upstreams: Mapping[str, LiveUpstream],
         session_table: SessionTable,
         wheel: TimerWheel,
     ) -> None:
         self._shares = shares
-        self._policy = policy
+        self._load_balancing = load_balancing
         self._upstreams = upstreams
         self._session_table = session_table
         self._wheel = wheel
@@ -277,11 +277,11 @@ class Affinity:
         """Choose the endpoint of a request; None: a share that cannot be resolved."""
         if self._pods is not None and request.upgrade:
             named = self._pods.find(request.pod)
-            return NO_POD if named is None else Selection(self, named[0], named[1], self._policy, NO_KEY, strict=True)
+            return NO_POD if named is None else Selection(self, named[0], named[1], self._load_balancing, NO_KEY, strict=True)
         cookie = self._cookie
         cookie_value = (find_cookie(request.values("cookie"), cookie.name) or "") if cookie is not None else ""
         sid = sid_of(request.query) if self._engine is not None else None
-        policy = self._policy
+        policy = self._load_balancing
         balanced = cookie is not None and cookie.balanced
         key = _session_key(cookie_value) if balanced else self._key(request)
         if key == NO_KEY and policy == "hash":
