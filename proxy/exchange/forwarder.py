@@ -8,7 +8,6 @@ It is one machine, and so one long module: each event may meet each state.
 """
 
 import asyncio
-from typing import Final
 
 from proxy.exchange import states
 from proxy.exchange.accounting import CLIENT_CLOSED, log_abandoned, record_upstream_error
@@ -27,10 +26,6 @@ from proxy.upstream.dial import UpstreamUnavailableError, dial
 from proxy.upstream.http1_connection import UpstreamConnection
 from proxy.upstream.pool import EndpointPool, LiveUpstream
 from proxy.upstream.rendezvous import NO_KEY
-
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-MAX_INTERIM: Final = 16
-"""1xx answers that one request may bring."""
 
 
 class Exchange:
@@ -278,7 +273,7 @@ class Exchange:
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx answer on."""
         self._interims += 1
-        if self._interims > MAX_INTERIM:
+        if self._interims > states.MAX_INTERIM:
             self.upstream_malformed("too_many_interim")
             return
         self.answer_state = states.INTERIM
@@ -486,7 +481,7 @@ class Exchange:
 
     def upstream_lost(self, cause: str, *, stale: bool) -> None:
         """Act on the end of the backend's connection: once more on a new one, if the old one was pooled and nothing was lost."""
-        if stale and self._replayable and not self._retried and self.request.method in IDEMPOTENT:
+        if stale and self._replayable and not self._retried and self.request.method in states.IDEMPOTENT:
             self._retried = True
             self._upstream_codec = None
             self.request_state = states.NONE
@@ -569,12 +564,8 @@ class Exchange:
                 self._cut(408, "body_too_slow")
             else:
                 self._enter(states.BODY_RATE, states.RATE_INTERVAL)
-        elif phase == states.UPSTREAM_WRITE_STALL:
-            self._blame(504, "body_not_taken")
-        elif phase == states.RESPONSE:
-            self._blame(504, "answer_timeout")
-        elif phase == states.HANDSHAKE:
-            self._blame(504, "handshake_timeout")
+        elif phase in states.UPSTREAM_TIMEOUTS:
+            self._blame(504, states.UPSTREAM_TIMEOUTS[phase])
         elif phase == states.IDLE:
             self._cut(self._status, "idle_timeout")
         elif phase == states.DOWNSTREAM_WRITE_STALL:

@@ -66,6 +66,10 @@ BODY_GRACE = 30.0
 """Seconds before the rate of a request's body is looked at (docs/wire.md, slow body)."""
 RATE_INTERVAL: Final = 1.0
 """Seconds between looks at it."""
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""Methods of requests that are sent once more (RFC 9110, 9.2.2)."""
+MAX_INTERIM: Final = 16
+"""1xx answers that one request may bring."""
 WRITE_STALL = 60.0
 """Seconds that a client may leave an answer unread (nginx: send_timeout)."""
 
@@ -79,6 +83,12 @@ PHASES: Final = {
     DOWNSTREAM_WRITE_STALL: "DOWNSTREAM_WRITE_STALL",
     FILTER: "FILTER",
 }
+UPSTREAM_TIMEOUTS: Final = {
+    UPSTREAM_WRITE_STALL: "body_not_taken",
+    RESPONSE: "answer_timeout",
+    HANDSHAKE: "handshake_timeout",
+}
+"""Phases whose end is the endpoint's fault, and its cause."""
 
 REQUEST_TRANSITIONS: Final = (
     ("NONE", "a connection, and the body has not ended", "STREAMING"),
