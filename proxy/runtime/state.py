@@ -349,9 +349,9 @@ class Runtime:
         try:
             filters = compile_filters(route.policies, self._filter_settings, route.id)
             answer_filters = compile_answer_filters(route.policies)
-        except ValueError as error:
+        except ValueError as unusable:  # another name than above: compiled, a variable has one type
             # A guard that cannot be carried out is not left out: its route answers 500.
-            self.rejected[route.id] = f"policies: {error}"
+            self.rejected[route.id] = f"policies: {unusable}"
             route = msgspec.structs.replace(route, fault="a policy of the route does not compile")
         return ActiveRoute(
             route,
