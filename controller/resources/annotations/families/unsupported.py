@@ -126,17 +126,23 @@ ANSWERS = Family(
 
 BUFFERS = Family(
     "Buffers",
-    unread(
-        Status.HARMLESS,
-        "{name} has no effect: answers and bodies are streamed. Remove it.",
-        "client-body-buffer-size",
-        "proxy-buffer-size",
-        "proxy-buffering",
-        "proxy-buffers-number",
-        "proxy-busy-buffers-size",
-        "proxy-http-version",
-        "proxy-max-temp-file-size",
-        "proxy-request-buffering",
+    (
+        *unread(
+            Status.HARMLESS,
+            "{name} has no effect: answers and bodies are streamed. Remove it.",
+            "client-body-buffer-size",
+            "proxy-buffering",
+            "proxy-buffers-number",
+            "proxy-busy-buffers-size",
+            "proxy-max-temp-file-size",
+            "proxy-request-buffering",
+        ),
+        *unread(
+            Status.HARMLESS,
+            "{name} has no effect: heads of answers may have 64 KiB, and bodies are streamed. Remove it.",
+            "proxy-buffer-size",
+        ),
+        *unread(Status.HARMLESS, "{name} has no effect: backends are spoken to over HTTP/1.1. Remove it.", "proxy-http-version"),
     ),
 )
 
