@@ -91,7 +91,7 @@ class FilteredAnswer:
         self._request = request
         self._length = length
         self._switch = head.status == 101
-        self._head = AnswerHead(request, head, added, has_body=length != NO_BODY_LENGTH and not self._switch)
+        self._head = AnswerHead(head, added, has_body=length != NO_BODY_LENGTH and not self._switch)
         self._codings = head.codings
         self._body: bytes | None = None
         """What takes the place of the backend's body."""

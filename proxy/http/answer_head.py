@@ -5,7 +5,7 @@ import http
 import re
 from typing import Final
 
-from proxy.http.message import Request, ResponseHead, split_block
+from proxy.http.message import ResponseHead, split_block
 
 BODILESS_STATUSES: Final = frozenset((204, 304))
 """Statuses of answers without a body (RFC 9110, 6.4.1)."""
@@ -33,11 +33,10 @@ class AnswerHead:
     of a 101, the fields of the handshake, and another status.
     """
 
-    __slots__ = ("_backend_status", "_head", "_kept", "_length", "body", "fields", "has_body", "replaced", "request", "status")
+    __slots__ = ("_backend_status", "_head", "_kept", "_length", "body", "fields", "has_body", "replaced", "status")
 
-    def __init__(self, request: Request, head: ResponseHead, added: bytes, *, has_body: bool) -> None:
+    def __init__(self, head: ResponseHead, added: bytes, *, has_body: bool) -> None:
         """Take a head apart. `added`: fields of ours that the answer gets, as lines with their CRLF."""
-        self.request = request
         self.status = head.status
         self.has_body = has_body
         """The backend's answer has one: not of HEAD, not a 204, 304 or 101."""

@@ -15,13 +15,6 @@ from proxy.http.message import Client
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}", re.ASCII)
 FORWARDING: Final = frozenset(
     (
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-prefix",
-        b"x-forwarded-scheme",
-        b"x-forwarded-server",
         b"x-original-forwarded-for",
         b"x-real-ip",
         b"x-request-id",
@@ -29,7 +22,7 @@ FORWARDING: Final = frozenset(
         b"forwarded",
     )
 )
-"""Fields in which proxies say what they know of the client; so is every other X-Forwarded-*, see `is_forwarding`."""
+"""Fields in which proxies say what they know of the client, beside all X-Forwarded-*: see `is_forwarding`."""
 _OURS: Final = frozenset(
     ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "x-request-id", "forwarded")
 )
