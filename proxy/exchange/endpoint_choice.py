@@ -40,7 +40,7 @@ def begin_exchange(
     if target is None:
         return Refusal(UNRESOLVED)
     if target.affinity is not None:
-        return _selected(target.affinity, downstream, runtime, deadline, request, route, fields, length, connection_auth)
+        return _begin_by_affinity(target.affinity, downstream, runtime, deadline, request, route, fields, length, connection_auth)
     upstream = target.pick()
     if upstream is None:
         return Refusal(UNRESOLVED)
@@ -56,7 +56,7 @@ def begin_exchange(
     )
 
 
-def _selected(
+def _begin_by_affinity(
     affinity: Affinity,
     downstream: DownstreamCodec,
     runtime: Runtime,

@@ -307,7 +307,7 @@ class Exchange:
         if self.end != states.OPEN:
             return
         if self._selection is not None:
-            self._learn(pieces)
+            self._learn_session(pieces)
         if self.route.answer_filters:
             self._filter(head, added, length).data(pieces)
         else:
@@ -331,7 +331,7 @@ class Exchange:
         if self.end != states.OPEN:
             return
         if self._selection is not None:
-            self._learn(pieces)
+            self._learn_session(pieces)
         if self.route.answer_filters:
             filtered = self._filter(head, added, length)
             self._release_upstream()
@@ -371,7 +371,7 @@ class Exchange:
             pool.ewma.observe(seconds, runtime.wheel.now)
         return self._selection.answer_fields(status, head.encoded, pool) if self._selection is not None else b""
 
-    def _learn(self, pieces: list[bytes]) -> None:
+    def _learn_session(self, pieces: list[bytes]) -> None:
         """Let pieces of the body be looked at before they go on: the client's next request may come to another worker at once."""
         selection = self._selection
         if selection is not None and selection.expects_sid and pieces and self._pool is not None:
@@ -386,7 +386,7 @@ class Exchange:
     def answer_data(self, pieces: list[bytes]) -> None:
         """Pass more of the answer's body on."""
         if self._selection is not None:
-            self._learn(pieces)
+            self._learn_session(pieces)
         if self._filtered is not None:
             self._filtered.data(pieces)
         elif pieces:
@@ -402,7 +402,7 @@ class Exchange:
     def answer_end(self, pieces: list[bytes], trailers: bytes) -> None:
         """Pass the last of the answer's body on."""
         if self._selection is not None:
-            self._learn(pieces)
+            self._learn_session(pieces)
         if self._filtered is not None:
             self._release_upstream()
             self._filtered.end(pieces, trailers)

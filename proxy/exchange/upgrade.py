@@ -45,13 +45,13 @@ def open_tunnel(
     added = selection.answer_fields(101, head.encoded, pool) if selection is not None else b""
     backend = codec.detach()
     client, first, early = downstream.detach(head, added)
-    listener, service, reservation = request.client.listener, upstream.stats, request.reservation
+    listener, service_stats, reservation = request.client.listener, upstream.stats, request.reservation
 
     def ended() -> None:
         if reservation is not None:
             reservation.release()
         runtime.stats.connection_closed(listener)
-        service.connections -= 1
+        service_stats.connections -= 1
 
     tunnel = Tunnel(
         runtime,

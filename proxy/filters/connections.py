@@ -28,11 +28,11 @@ def count_open_sockets(policy: Connections, route_id: str, counters: Counters, s
     """Count sockets that were opened before their route had these limits, or others than now, by the requests that opened them."""
     scope = (policy.scope or route_id).encode()
     exempt = Networks(policy.exempt)
-    mine = [counters.key(b"sockets", scope)] if policy.total else []
+    total = [counters.key(b"sockets", scope)] if policy.total else []
     for request in sockets:
         if request.reservation is not None:
             client = _client_key(request, scope, counters, exempt) if policy.per_client else None
-            counters.count_open(request.reservation, mine if client is None else [*mine, client])
+            counters.count_open(request.reservation, total if client is None else [*total, client])
 
 
 def _client_key(request: Request, scope: bytes, counters: Counters, exempt: Networks) -> bytes | None:
@@ -45,25 +45,25 @@ def _client_key(request: Request, scope: bytes, counters: Counters, exempt: Netw
 
 def _compile(policy: Connections, scope: bytes, counters: Counters, full: Answer, full_of_client: Answer) -> Filter | None:
     exempt = Networks(policy.exempt)
-    mine: list[tuple[bytes, int]] = [(counters.key(b"sockets", scope), policy.total)] if policy.total else []
+    total: list[tuple[bytes, int]] = [(counters.key(b"sockets", scope), policy.total)] if policy.total else []
     per_client, requests = policy.per_client, policy.requests
-    if not mine and not per_client:
+    if not total and not per_client:
         return None
 
     def take(request: Request) -> Answer | None:
         if not request.upgrade and not requests:
             return None
-        wanted = mine
+        wanted = total
         if per_client:
             client = _client_key(request, scope, counters, exempt)
             if client is not None:
-                wanted = [*mine, (client, per_client)]
+                wanted = [*total, (client, per_client)]
         reservation = request.reservation
         if reservation is None:
             reservation = request.reservation = Reservation(counters)
         exceeded = counters.claim(reservation, wanted)
         if exceeded < 0:
             return None
-        return full if exceeded < len(mine) else full_of_client
+        return full if exceeded < len(total) else full_of_client
 
     return take
