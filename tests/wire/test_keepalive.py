@@ -27,7 +27,7 @@ async def asked(client: Peer) -> bytes:
 
 
 def rtt_of(proxy: Proxy) -> HistogramDelta | None:
-    return proxy.runtime.stats.route("ingress/test/a/0").take().histograms.get((WS_PING_RTT.number, ()))
+    return proxy.runtime.stats.route("ingress/test/a/0").take_delta().histograms.get((WS_PING_RTT.number, ()))
 
 
 @pytest.mark.slow
