@@ -344,8 +344,8 @@ class Exchange:
         self._status = head.status
         if self.request.upgrade:
             self.route.stats.ws_handshake(head.status)
-        if pieces:
-            self._answer_bytes = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+        for piece in pieces:
+            self._answer_bytes += len(piece)
         self._downstream.respond_whole(head, added, length, pieces, trailers)
         self._finish()
 
@@ -378,10 +378,8 @@ class Exchange:
             selection.read_answer(b"".join(pieces), self._pool)
 
     def _count_answer(self, pieces: list[bytes]) -> None:
-        if len(pieces) == 1:
-            self._answer_bytes += len(pieces[0])
-        else:
-            self._answer_bytes += sum(map(len, pieces))
+        for piece in pieces:
+            self._answer_bytes += len(piece)
 
     def answer_data(self, pieces: list[bytes]) -> None:
         """Pass more of the answer's body on."""
@@ -536,8 +534,12 @@ class Exchange:
         if cause:
             failure = Failure(status, cause, self._upstream.key, endpoint, seconds)
             record_upstream_error(runtime, self._upstream, failure, self.request)
-        self._take_pool(None)
         request, service, route = self.request, self._upstream.key, self.route
+        if pool is not None:
+            self._pool = None
+            pool.in_flight -= 1
+            if not request.upgrade:
+                pool.counter.end_request()
         route.stats.end_request()
         route.stats.request_done(service, request.method, status, seconds, self._body_bytes, self._answer_bytes)
         if runtime.accesslog.enabled:
