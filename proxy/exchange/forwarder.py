@@ -320,8 +320,7 @@ class Exchange:
             self.route.stats.ws_handshake(head.status)
         if self.phase != states.DOWNSTREAM_WRITE_STALL:
             self._enter(states.IDLE, self._timeouts.idle)
-        if pieces:
-            self._count_answer(pieces)
+        self._count_answer(pieces)
         self._downstream.respond(head, added, length, pieces)
         self.answer_state = states.BODY
 
@@ -409,8 +408,7 @@ class Exchange:
 
     def respond_end(self, pieces: list[bytes], trailers: bytes) -> None:
         """Send the last of the body."""
-        if pieces:
-            self._count_answer(pieces)
+        self._count_answer(pieces)
         self._downstream.respond_end(pieces, trailers)
         self._finish()
 
