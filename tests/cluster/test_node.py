@@ -216,7 +216,8 @@ def test_node_that_ends_leaves_nothing() -> None:
 def test_node_that_loses_a_program_ends_and_says_which() -> None:
     def lose() -> None:
         with start() as node:
-            node.run(["busybox", "killall", "-KILL", "kube-scheduler"])
+            with contextlib.suppress(NodeError):  # the node may end before the program that kills does
+                node.run(["busybox", "killall", "-KILL", "kube-scheduler"])
             wait_for_end(node.first, 20)
 
     try:
