@@ -103,6 +103,7 @@ async def test_https_backends_are_spoken_to_over_tls_by_sockets_too_without_a_se
         assert set(names) == {None}
 
 
+@pytest.mark.slow
 async def test_https_is_of_the_ingress_that_says_it_and_not_of_its_service() -> None:
     async with proxying() as proxy:
         assert (
