@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from controller.resources.reading.fields import metadata_ref
-from controller.resources.reading.named_objects import NamedState, Reference, absent, parse_named_object, unusable_file
+from controller.resources.reading.named_objects import Reference, absent, parse_named_object, unusable_file
 from controller.resources.reading.object_ref import ObjectRef
 from controller.sources.named_grants import LIMITS, Limits
-from controller.sources.named_store import NamedStore
+from controller.sources.named_store import NamedStore, StoredNames
 
 _KINDS = ("Secret", "ConfigMap")
 
 
-class FolderNamedObjects:
+class FolderNamedObjects(StoredNames):
     """A `NamedSource` over a folder, as which it is attached to a `FolderSource`, whose `refresh` reads what is wanted.
 
     `changed` is called with an object when its state is another one.
@@ -35,21 +35,6 @@ class FolderNamedObjects:
         """Have these references' objects; the next `refresh` of the folder reads those that are new."""
         wanted = self._store.want(references)
         self._have_read((*wanted.added, *wanted.reread))
-
-    @property
-    def states(self) -> Mapping[ObjectRef, NamedState]:
-        """What is known of each object that is named."""
-        return self._store.states
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing that is granted is still to be read for the first time."""
-        return self._store.settled
-
-    @property
-    def kept_bytes(self) -> int:
-        """How many bytes of values are kept."""
-        return self._store.kept_bytes
 
     def take_unread(self) -> set[str]:
         """Return the files that are to be read for names that are wanted, once."""

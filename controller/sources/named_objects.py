@@ -31,7 +31,6 @@ from controller.resources.reading.fields import metadata_of
 from controller.resources.reading.named_objects import (
     NamedObject,
     NamedProblem,
-    NamedState,
     Reference,
     absent,
     forbidden,
@@ -43,7 +42,7 @@ from controller.resources.reading.object_ref import ObjectRef
 from controller.resources.reading.problems import Problem, Reason
 from controller.sources.name_reflector import BACKOFF_MOST, KINDS, MOST_METADATA, NameReflector, Places, read_body
 from controller.sources.named_grants import LIMITS, Limits
-from controller.sources.named_store import NamedStore
+from controller.sources.named_store import NamedStore, StoredNames
 from controller.sources.read_queue import ReadQueue
 from controller.sources.reflector import (
     BACKOFF_FIRST,
@@ -123,7 +122,7 @@ class _Name:
             self._objects.put(self, absent(self.ref))
 
 
-class ClusterNamedObjects:
+class ClusterNamedObjects(StoredNames):
     """A `NamedSource` over the API server.
 
     `changed` is called with an object when its state is another one. `watches`: how many there may be at most; None: as many as
@@ -161,21 +160,6 @@ class ClusterNamedObjects:
             name = self._names[ref] = _Name(ref, self, self._places)
             self._start(name)
         self.push(wanted.reread)
-
-    @property
-    def states(self) -> Mapping[ObjectRef, NamedState]:
-        """What is known of each object that is named."""
-        return self._store.states
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing that is granted is still to be read for the first time."""
-        return self._store.settled
-
-    @property
-    def kept_bytes(self) -> int:
-        """How many bytes of values are kept."""
-        return self._store.kept_bytes
 
     def _start(self, name: _Name) -> None:
         if self._group is not None:

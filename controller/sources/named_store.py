@@ -160,3 +160,24 @@ class NamedStore:
     def kept_bytes(self) -> int:
         """How many bytes of values are kept."""
         return sum(result.size for result in self._read.values() if isinstance(result, NamedObject))
+
+
+class StoredNames:
+    """What a `NamedSource` says of its store, wherever it reads from."""
+
+    _store: NamedStore
+
+    @property
+    def states(self) -> Mapping[ObjectRef, NamedState]:
+        """What is known of each object that is named."""
+        return self._store.states
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing that is granted is still to be read for the first time."""
+        return self._store.settled
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes of values are kept."""
+        return self._store.kept_bytes

@@ -15,6 +15,7 @@ import kopf
 import pytest
 from aiohttp import web
 from cluster.control_plane import Client, ControlPlane, control_plane
+from cluster.descriptors import sockets
 from cluster.installation import installed, service, until, ws_route
 from cluster.relay import is_list, relaying, status
 from kopf._cogs.clients import api, errors, fetching
@@ -35,15 +36,6 @@ MEBIBYTE = 1024 * 1024
 
 def resource(kind: Any) -> Resource:
     return Resource(kind.group, kind.version, kind.plural, kind=kind.name, namespaced=kind.namespaced)
-
-
-def sockets() -> set[str]:
-    """Return the sockets that this process has open."""
-    found = set()
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.add(str(descriptor.readlink()))
-    return {one for one in found if one.startswith("socket:")}
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ import pytest
 import uvloop
 from aiohttp import web
 from cluster.control_plane import Client, ControlPlane, control_plane, held_port
+from cluster.descriptors import sockets
 from cluster.relay import Relay, relaying
 
 from controller.resources.reading.named_objects import Reference
@@ -96,15 +97,6 @@ async def following(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await session.close()
-
-
-def sockets() -> set[str]:
-    """Return the sockets that this process has open."""
-    found = set()
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.add(str(descriptor.readlink()))
-    return {one for one in found if one.startswith("socket:")}
 
 
 @pytest.fixture(autouse=True)
