@@ -69,10 +69,10 @@ class DownstreamCodec(Protocol):
 class UpstreamCodec(Protocol):
     """The backend's side of one exchange."""
 
-    def send(self, request: Request, fields: bytes, length: int, pieces: list[bytes]) -> None:
-        """Send the head, with these fields, and what is here of the body."""
+    def send(self, request: Request, pieces: list[bytes]) -> None:
+        """Send the head, with `request.fields`, and what is here of the body."""
 
-    def send_whole(self, request: Request, fields: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
+    def send_whole(self, request: Request, pieces: list[bytes], trailers: bytes) -> None:
         """Send the head and all of the body."""
 
     def send_data(self, pieces: list[bytes]) -> None:

@@ -31,8 +31,6 @@ def begin_exchange(
     deadline: Deadline,
     request: Request,
     route: ActiveRoute,
-    fields: bytes,
-    length: int,
     connection_auth: bool,  # noqa: FBT001  keywords cost the hot path
 ) -> Exchange | Refusal:
     """Choose an endpoint and begin an exchange with it; the parameters are `Exchange`'s."""
@@ -40,7 +38,7 @@ def begin_exchange(
     if target is None:
         return Refusal(UNRESOLVED)
     if target.affinity is not None:
-        return _begin_by_affinity(target.affinity, downstream, runtime, deadline, request, route, fields, length, connection_auth)
+        return _begin_by_affinity(target.affinity, downstream, runtime, deadline, request, route, connection_auth)
     upstream = target.pick()
     if upstream is None:
         return Refusal(UNRESOLVED)
@@ -51,9 +49,7 @@ def begin_exchange(
         pool = upstream.choose(load_balancing)
     if pool is None:
         return _without_endpoint(upstream, request, runtime)
-    return Exchange(
-        downstream, runtime, deadline, request, route, upstream, pool, load_balancing, None, fields, length, connection_auth
-    )
+    return Exchange(downstream, runtime, deadline, request, route, upstream, pool, load_balancing, None, connection_auth)
 
 
 def _begin_by_affinity(
@@ -63,8 +59,6 @@ def _begin_by_affinity(
     deadline: Deadline,
     request: Request,
     route: ActiveRoute,
-    fields: bytes,
-    length: int,
     connection_auth: bool,  # noqa: FBT001
 ) -> Exchange | Refusal:
     selection = affinity.select(request)
@@ -74,7 +68,7 @@ def _begin_by_affinity(
     pool = selection.reserve(route.sockets_per_endpoint, _reservation(request, runtime)) if request.upgrade else selection.pool
     if pool is None:
         return _without_endpoint(upstream, request, runtime)
-    fields = affinity.forwarded_fields(request, fields)
+    request.fields = affinity.forwarded_fields(request)
     return Exchange(
         downstream,
         runtime,
@@ -85,8 +79,6 @@ def _begin_by_affinity(
         pool,
         selection.load_balancing,
         selection,
-        fields,
-        length,
         connection_auth,
     )
 

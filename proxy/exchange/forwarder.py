@@ -33,7 +33,7 @@ class Exchange:
 
     __slots__ = (
         *("_answer_bytes", "_began", "_body_bytes", "_connection_auth", "_deadline", "_dialling", "_downstream", "_early"),
-        *("_fields", "_filtered", "_interims", "_length", "_load_balancing", "_paused_at", "_pool", "_replayable", "_retried"),
+        *("_filtered", "_interims", "_load_balancing", "_paused_at", "_pool", "_replayable", "_retried"),
         *("_runtime", "_selection", "_status", "_switch_lines", "_switch_rest", "_timeouts", "_upstream", "_upstream_codec"),
         *("_waited", "_whole", "answer_state", "end", "phase", "request", "request_state", "route"),
     )
@@ -49,14 +49,12 @@ class Exchange:
         pool: EndpointPool,
         load_balancing: LoadBalancing,
         selection: Selection | None,
-        fields: bytes,
-        length: int,
         connection_auth: bool,  # noqa: FBT001  keywords cost the hot path
     ) -> None:
         """Begin, with the head of the request. `deadline` is lent by the client's side, and calls `expired`.
 
-        `fields`: lines for the backend, each with its CRLF. `connection_auth`: it logs the backend's connection in, which then
-        serves nobody else. A body's pieces come before `start` and after it.
+        `connection_auth`: it logs the backend's connection in, which then serves nobody else. A body's pieces come before
+        `start` and after it.
         """
         self._downstream = downstream
         self._runtime = runtime
@@ -69,8 +67,6 @@ class Exchange:
         self._load_balancing = load_balancing
         self._selection = selection
         """Where affinity, hashing or the pod's name put it; None: only load balancing did."""
-        self._fields = fields
-        self._length = length
         self._connection_auth = connection_auth
         self.request_state = states.NONE
         self.answer_state = states.NONE
@@ -78,7 +74,7 @@ class Exchange:
         self.phase = states.CONNECT
         self._upstream_codec: UpstreamCodec | None = None
         self._dialling: asyncio.Task[None] | None = None
-        self._whole = not length
+        self._whole = not request.length
         """The request's body has ended, on the client's side."""
         self._early: EarlyBody | None = None
         """What of the body waits for a connection, or may be sent again; None: nothing."""
@@ -190,12 +186,12 @@ class Exchange:
         if self._whole:
             self.request_state = states.DONE
             self._replayable = True
-            codec.send_whole(self.request, self._fields, self._length, pieces, trailers)
+            codec.send_whole(self.request, pieces, trailers)
         else:
             self.request_state = states.STREAMING
             self._early = None
-            codec.send(self.request, self._fields, self._length, pieces)
-        if self._length and not self._paused_at:  # the backend may have had enough with what was sent at once
+            codec.send(self.request, pieces)
+        if self.request.length and not self._paused_at:  # the backend may have had enough with what was sent at once
             self._downstream.resume_request()
 
     def request_data(self, pieces: list[bytes]) -> None:

@@ -205,6 +205,7 @@ class Http1Downstream:
         host, authority = framing.host, framing.authority
         request = Request(self.client, reader.method, reader.target, reader.version, host, authority, reader.lines, upgrade=upgrade)
         request.fields = reader.forwarded
+        request.length = framing.length
         request.address = framing.address
         request.id = framing.request_id or runtime.make_id()
         if not framing.keep_alive or (self.eof and not self.unread_bytes):
@@ -250,17 +251,13 @@ class Http1Downstream:
         self.proceed()
 
     def _forward(self, request: Request, route: ActiveRoute) -> None:
-        reader = self._reader
-        length = reader.framing.length
-        exchange = begin_exchange(
-            self, self.runtime, self.deadline, request, route, request.fields, length, reader.framing.connection_auth
-        )
+        exchange = begin_exchange(self, self.runtime, self.deadline, request, route, self._reader.framing.connection_auth)
         self._reservation = request.reservation
         if isinstance(exchange, Refusal):
             self._answer_head(exchange.answer, request, route, exchange.failure)
             return
         self.exchange = exchange
-        if length != NO_BODY:
+        if request.length != NO_BODY:
             self._pass_body(None)
             if exchange.end != OPEN:
                 return

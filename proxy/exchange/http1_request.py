@@ -266,10 +266,10 @@ class RequestReader:
         return pieces
 
 
-def encode_request(request: Request, fields: bytes, length: int) -> bytes:
-    """Write a request's head for a backend: with `fields`, and those that are ours to say last."""
+def encode_request(request: Request) -> bytes:
+    """Write a request's head for a backend: with `request.fields`, and those that are ours to say last."""
     tail = f"X-Request-ID: {request.id}\r\n"
-    if length == UNKNOWN_LENGTH:
+    if request.length == UNKNOWN_LENGTH:
         tail += "Transfer-Encoding: chunked\r\n"
     if request.upgrade:
         tail += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -277,6 +277,6 @@ def encode_request(request: Request, fields: bytes, length: int) -> bytes:
         tail = "Host: \r\n" + tail
     return b"%b%b%b\r\n" % (
         f"{request.method} {request.sent_target} HTTP/1.1\r\n".encode("latin-1"),
-        fields,
+        request.fields,
         tail.encode("latin-1"),
     )

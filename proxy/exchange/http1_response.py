@@ -75,23 +75,23 @@ class Http1Upstream:
 
     # The request
 
-    def send(self, request: Request, fields: bytes, length: int, pieces: list[bytes]) -> None:
-        """Send the head, with these fields, and what is here of the body."""
+    def send(self, request: Request, pieces: list[bytes]) -> None:
+        """Send the head and what is here of the body."""
         connection = self._connection
         assert connection is not None  # noqa: S101  it begins with one
-        self._chunked = length == UNKNOWN_LENGTH
+        self._chunked = request.length == UNKNOWN_LENGTH
         self._is_head = request.method == "HEAD"
-        head = encode_request(request, fields, length)
+        head = encode_request(request)
         connection.write(head + self._encode(pieces) if pieces else head)
 
-    def send_whole(self, request: Request, fields: bytes, length: int, pieces: list[bytes], trailers: bytes) -> None:
+    def send_whole(self, request: Request, pieces: list[bytes], trailers: bytes) -> None:
         """Send the head and all of the body."""
         connection = self._connection
         assert connection is not None  # noqa: S101  it begins with one
         self._is_head = request.method == "HEAD"
-        data = encode_request(request, fields, length)
-        if length:
-            self._chunked = length == UNKNOWN_LENGTH
+        data = encode_request(request)
+        if request.length:
+            self._chunked = request.length == UNKNOWN_LENGTH
             data += self._encode(pieces)
             if self._chunked:
                 data += last_chunk(trailers)

@@ -43,6 +43,7 @@ def open_tunnel(
     stats.first_byte(upstream.key, now - began)
     pool.in_flight -= 1
     added = selection.answer_fields(101, head.encoded, pool) if selection is not None else b""
+    request.fields = b""  # sent, and the request stays as long as its socket, which may be days
     backend = codec.detach()
     client, first, early = downstream.detach(head, added)
     listener, service_stats, reservation = request.client.listener, upstream.stats, request.reservation

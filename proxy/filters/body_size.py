@@ -14,8 +14,6 @@ def compile_body_size(policy: BodySize) -> Filter:
     most = policy.most
 
     def judge(request: Request) -> Answer | None:
-        # More than one Content-Length, or one that is no number, came no further than its head.
-        lengths = request.values("content-length")
-        return BODY_TOO_LARGE if lengths and int(lengths[0]) > most else None
+        return BODY_TOO_LARGE if request.length > most else None
 
     return judge

@@ -60,6 +60,7 @@ class Request:
         "fields",
         "host",
         "id",
+        "length",
         "lines",
         "method",
         "path",
@@ -98,6 +99,8 @@ class Request:
         """Well-formed field lines in order, without their CRLF."""
         self.fields = b""
         """The fields for the backend: lines in order, each with its CRLF. A filter may put others in their place."""
+        self.length = 0
+        """Bytes of its body as its head announces them; UNKNOWN_LENGTH: only its end tells."""
         self.upgrade = upgrade
         """A well-formed WebSocket attempt."""
         path, _, query = target.partition("?")

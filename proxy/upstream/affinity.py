@@ -202,7 +202,7 @@ class Selection:
     def remember(self, request: Request, cookie_value: str, *, expects_sid: bool, same_site: bool) -> None:
         """Keep what the answer depends on: the cookie that came, whether a session id is expected, and SameSite understood."""
         self._cookie_value = cookie_value
-        self._secure = request.client.secure or (request.client.trusted and request.values("x-forwarded-proto")[-1:] == ["https"])
+        self._secure = request.secure
         self._same_site = same_site
         self.expects_sid = expects_sid
 
@@ -302,13 +302,15 @@ class Affinity:
         selection.remember(request, cookie_value, expects_sid=expects_sid, same_site=same_site)
         return selection
 
-    def forwarded_fields(self, request: Request, forward: bytes) -> bytes:
+    def forwarded_fields(self, request: Request) -> bytes:
         """Return the request's field lines as they go to the backend: without a cookie that is ours."""
         if self._cookie is None:
-            return forward
+            return request.fields
         name = self._cookie.name
         value = find_cookie(request.values("cookie"), name)
-        return without_cookie(forward, name, value) if value is not None and _OUR_COOKIE.fullmatch(value) else forward
+        if value is None or _OUR_COOKIE.fullmatch(value) is None:
+            return request.fields
+        return without_cookie(request.fields, name, value)
 
     def _share(self, key: int) -> LiveUpstream | None:
         share = self._shares.choose() if key == NO_KEY else self._shares.choose_for(key)

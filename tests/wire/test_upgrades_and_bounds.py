@@ -1,6 +1,7 @@
 """Upgrades in every form, and what stays bounded whatever a peer sends: bodies, series, descriptors, backends that lie."""
 
 import asyncio
+import gc
 import gzip
 import os
 import socket
@@ -9,6 +10,7 @@ import pytest
 from wire.harness import WAIT, config_for, proxying, socketless
 from wire.verbs import SWITCH, UPGRADE, closes_of, frame, opened
 
+from proxy.http.message import Request
 from proxy.model.policy import Timeouts
 from proxy.observability.metrics import HTTP_REQUESTS, WS_HANDSHAKES
 
@@ -100,6 +102,15 @@ async def test_backend_that_does_not_answer_an_upgrade_gives_an_error_in_bounded
 
         assert status == (504 if how == "silent" else 502)
         assert proxy.runtime.stats.route("ingress/test/a/0").labelled(WS_HANDSHAKES) == {status: 1}
+
+
+async def test_open_socket_holds_no_fields_of_its_handshake() -> None:
+    async with proxying() as proxy:
+        client, backend = await opened(proxy, b"X-Large: " + b"a" * 2000 + b"\r\n")
+
+        assert [(one.lines, one.fields) for one in gc.get_objects() if isinstance(one, Request)] == [([], b"")]
+        backend.closes()
+        client.closes()
 
 
 async def test_lengths_at_every_boundary_pass_unchanged() -> None:

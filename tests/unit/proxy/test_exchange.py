@@ -131,8 +131,9 @@ class Walk:
             self.pooled()
         lines = [b"Host: a.test", b"Sec-WebSocket-Key: " + KEY.encode(), b"Sec-WebSocket-Version: 13"]
         request = Request(Client(peer="127.0.0.1"), method, "/", 11, "a.test", "a.test", lines, upgrade=upgrade)
+        request.fields, request.length = b"Host: a.test\r\n", length
         (route,) = self.runtime.routes.values()
-        exchange = begin_exchange(self, self.runtime, self.deadline, request, route, b"Host: a.test\r\n", length, False)
+        exchange = begin_exchange(self, self.runtime, self.deadline, request, route, False)
         assert isinstance(exchange, Exchange), exchange.answer
         self.exchange = exchange
         self.deadline.callback = exchange.expired
